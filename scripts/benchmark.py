@@ -1,0 +1,183 @@
+"""Measures the paired models beside diffusers' stock UNet2DModel, and ScaleU beside its definition with an FFT.
+
+    python scripts/benchmark.py
+    python scripts/benchmark.py --device cuda --mixed_precision bf16 --batch_size 64
+
+Prints Markdown. Timings are medians over `--repeats` rounds, and each round visits every model, so that a machine that
+is busy for a while slows all of them.
+"""
+
+import ctypes
+import re
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import UNet2DModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from synthset.cli import run
+from synthset.models import PairedUNet2DModel
+from synthset.models.paired_unet_2d import VARIANTS
+from synthset.models.skip_fusion import ScaleU
+
+
+@dataclass
+class Arguments:
+    """Speed and memory of the models at the paper's size.
+
+    Args:
+        resolution: Height and width of a sample in pixels.
+        batch_size: Pairs in a forward pass and in a training step.
+        block_out_channels: Channels of each level.
+        layers_per_block: ResNet blocks per down and per up block.
+        device: Where to measure: cpu, cuda, cuda:1, ...
+        mixed_precision: Autocast's data type; "no" measures float32.
+        repeats: Rounds of timing after one round of warm-up.
+    """
+
+    resolution: int = 128
+    batch_size: int = 4
+    block_out_channels: tuple[int, ...] = (32, 64, 128, 256)
+    layers_per_block: int = 2
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    repeats: int = 5
+
+
+def main(args: Arguments) -> None:
+    device = torch.device(args.device)
+    if device.type == "cuda":
+        machine = torch.cuda.get_device_name(device)
+    else:
+        model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        machine = f"{model[1] if model else 'CPU'}, {torch.get_num_threads()} threads"
+    print(f"## {machine}, torch {torch.__version__}\n")
+    print(f"{args.resolution} px, batch {args.batch_size}, precision {args.mixed_precision}, widths", end=" ")
+    print(f"{'-'.join(map(str, args.block_out_channels))}, {args.layers_per_block} layers per block\n")
+    compare_models(args, device)
+    compare_scale_u(args, device)
+
+
+def compare_models(args: Arguments, device: torch.device) -> None:
+    shared = {"block_out_channels": args.block_out_channels, "layers_per_block": args.layers_per_block}
+    models = {variant: PairedUNet2DModel(args.resolution, variant=variant, **shared) for variant in VARIANTS}
+    levels = len(args.block_out_channels)
+    models["UNet2DModel"] = UNet2DModel(
+        args.resolution,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D",) * levels,
+        up_block_types=("UpBlock2D",) * levels,
+        attention_head_dim=models["concat"].config.attention_head_dim,
+        norm_num_groups=models["concat"].config.norm_num_groups,
+        **shared,
+    )
+    sample = torch.randn(args.batch_size, 4, args.resolution, args.resolution, device=device)
+    dtype = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}[args.mixed_precision]
+
+    def forward(model: torch.nn.Module) -> torch.Tensor:
+        with torch.autocast(device.type, dtype) if dtype else nullcontext():
+            return model(sample, 500).sample
+
+    def infer(model: torch.nn.Module) -> None:
+        with torch.inference_mode():
+            forward(model)
+
+    def train(model: torch.nn.Module) -> None:
+        forward(model).float().square().mean().backward()
+        model.zero_grad()
+
+    def measure(work: Callable) -> tuple[dict, dict]:
+        """GFLOP and seconds of `work` per image, for each model."""
+        gflop = {}
+        for name, model in models.items():
+            with FlopCounterMode(display=False) as counter:
+                work(model)
+            gflop[name] = counter.get_total_flops() / args.batch_size / 1e9
+        calls = {name: partial(work, model) for name, model in models.items()}
+        return gflop, {k: s / args.batch_size for k, s in median_seconds(calls, args.repeats, device).items()}
+
+    for model in models.values():
+        model.to(device)
+    infer_gflop, infer_seconds = measure(infer)
+    train_gflop, train_seconds = measure(train)
+
+    def to_stock(name: str, gflop: dict, seconds: dict) -> float:
+        """Seconds per GFLOP, relative to the stock model's."""
+        return seconds[name] / gflop[name] / (seconds["UNet2DModel"] / gflop["UNet2DModel"])
+
+    print(
+        "| model | parameters, M | GFLOP per image, forward | s per image, forward | s per image, training step ",
+        end="",
+    )
+    print("| peak memory of a training step, GiB | s per GFLOP, forward, to stock | the same, training step |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, model in models.items():
+        memory = peak_gib(partial(train, model), device)
+        print(
+            f"| {name} | {sum(p.numel() for p in model.parameters()) / 1e6:.2f} | {infer_gflop[name]:.2f} "
+            f"| {infer_seconds[name]:.4f} | {train_seconds[name]:.4f} | {memory:.2f} "
+            f"| {to_stock(name, infer_gflop, infer_seconds):.2f} | {to_stock(name, train_gflop, train_seconds):.2f} |"
+        )
+
+
+def compare_scale_u(args: Arguments, device: torch.device) -> None:
+    hidden, skip = torch.randn(2, 8, 32, 128, 128, device=device)
+    scale_u = ScaleU(32, 1).to(device)
+    torch.nn.init.normal_(scale_u.s)
+
+    @torch.inference_mode()
+    def with_fft() -> torch.Tensor:
+        spectrum = torch.fft.fftshift(torch.fft.fftn(skip, dim=(-2, -1)), dim=(-2, -1))
+        spectrum[..., 63:65, 63:65] *= torch.tanh(scale_u.s) + 1
+        filtered = torch.fft.ifftn(torch.fft.ifftshift(spectrum, dim=(-2, -1)), dim=(-2, -1)).real
+        return torch.cat([hidden * (torch.tanh(scale_u.b) + 1)[:, None, None], filtered], dim=1)
+
+    without_fft = torch.inference_mode()(lambda: scale_u(hidden, skip))
+    seconds = median_seconds({"ScaleU": without_fft, "its definition with an FFT": with_fft}, 4 * args.repeats, device)
+    print("\n| one skip of (8, 32, 128, 128) | ms | to ScaleU |\n|---|---|---|")
+    for name, value in seconds.items():
+        print(f"| {name} | {1000 * value:.2f} | {value / seconds['ScaleU']:.1f} |")
+
+
+def median_seconds(calls: dict[str, Callable], repeats: int, device: torch.device) -> dict[str, float]:
+    """Median duration of each call over `repeats` rounds that visit all of them, after a round that does not count."""
+    seconds = {name: [] for name in calls}
+    for _ in range(1 + repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def peak_gib(call: Callable, device: torch.device) -> float:
+    """What `call` needs at its peak beyond what is held before it; on a CPU, the process's resident memory (Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**30
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free goes back, or the call would find it resident already
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+    before = _resident_kib("VmRSS")
+    call()
+    return (_resident_kib("VmHWM") - before) / 2**20
+
+
+def _resident_kib(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+if __name__ == "__main__":
+    run(main, Arguments)

@@ -1,0 +1,132 @@
+"""Turns a raw folder of images and masks, or any other source of pairs, into a Hugging Face dataset.
+
+    python scripts/prepare_dataset.py --dataset FIELD_PHOTOS --output_dir PREPARED
+
+PREPARED then holds `data/*.parquet` with the splits train and validation (and test, if the source has one), a dataset
+card, `summary.json` and `overlay.png`, and is a `--dataset` for every other script. Look at `overlay.png` first: do
+the masks sit on their objects?
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from synthset.cli import run
+from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_dataset_card, write_pairs_shard
+from synthset.errors import InputError
+from synthset.previews import pair_grid
+
+CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
+PAIRS_PER_SHARD = 1000
+
+
+@dataclass
+class Arguments:
+    """Checks image-mask pairs and writes them as a Hugging Face dataset.
+
+    Args:
+        dataset: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or a Hub dataset id.
+        output_dir: new or empty folder to write.
+        validation_fraction: share of the training pairs held out when the dataset has no `validation` split.
+        seed: decides which pairs are held out.
+        image_column: image column of a dataset, or image sub-folder of a raw folder.
+        mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
+    """
+
+    dataset: str
+    output_dir: str
+    validation_fraction: float = 0.2
+    seed: int = 0
+    image_column: str | None = None
+    mask_column: str | None = None
+
+    def __post_init__(self):
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
+
+
+class Summary:
+    """Image sizes and mask coverage of the pairs that pass through."""
+
+    def __init__(self):
+        self.sizes = Counter()
+        self.coverage = []
+
+    def count(self, pairs: datasets.Dataset) -> Iterator[dict]:
+        for row in pairs:
+            self.sizes["{}x{}".format(*row["image"].size)] += 1
+            self.coverage.append(float(np.asarray(row["mask"]).mean()))
+            yield row
+
+    def as_dict(self) -> dict:
+        statistics = {"min": np.min, "median": np.median, "max": np.max}
+        return {
+            "pairs": len(self.coverage),
+            "sizes": dict(self.sizes.most_common()),
+            "mask_coverage": {name: round(float(f(self.coverage)), 4) for name, f in statistics.items()},
+            "empty_masks": self.coverage.count(0),
+        }
+
+
+def main(args: Arguments) -> None:
+    output_dir = Path(args.output_dir)
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise InputError(f"--output_dir {output_dir} exists and is not empty; remove it or choose another")
+
+    # 1. splits
+    source = (args.image_column, args.mask_column)
+    train, validation = load_train_validation(args.dataset, *source, args.validation_fraction, args.seed)
+    splits = {"train": train, "validation": validation}
+    try:
+        splits["test"] = load_pairs(args.dataset, "test", *source)
+    except SplitNotFoundError:
+        pass
+    features = train.features.copy()
+    features.update(image=datasets.Image(), mask=datasets.Image())
+
+    # 2. everything into a hidden sibling, which becomes output_dir when all of it is there
+    unfinished = output_dir.resolve().with_name(f".{output_dir.resolve().name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        summary = {}
+        for split, pairs in splits.items():
+            seen = Summary()
+            shards = -(-len(pairs) // PAIRS_PER_SHARD)
+            for i in range(shards):
+                shard = pairs.select(range(i * PAIRS_PER_SHARD, min(len(pairs), (i + 1) * PAIRS_PER_SHARD)))
+                path = unfinished / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet"
+                write_pairs_shard(path, seen.count(shard), features)
+            summary[split] = seen.as_dict()
+        (unfinished / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+        first = train[: min(16, len(train))]
+        pair_grid(first["image"], first["mask"], tile=256).save(unfinished / "overlay.png")
+        write_dataset_card(
+            unfinished,
+            CARD,
+            features,
+            {split: len(pairs) for split, pairs in splits.items()},
+            title=output_dir.resolve().name,
+            description="Image-mask pairs for binary segmentation, prepared with SynthSet.",
+            details={"validation_fraction": args.validation_fraction, "seed": args.seed},
+        )
+        unfinished.replace(output_dir)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+    # 3. report
+    for split, found in summary.items():
+        sizes = ", ".join(f"{count} of {size}" for size, count in list(found["sizes"].items())[:4])
+        coverage = "min {min:.1%}, median {median:.1%}, max {max:.1%}".format(**found["mask_coverage"])
+        print(f"{split}: {found['pairs']} pairs ({sizes} px); mask coverage {coverage}; {found['empty_masks']} empty")
+    print(f"Wrote {output_dir}; look at {output_dir / 'overlay.png'}, then pass --dataset {output_dir}")
+
+
+if __name__ == "__main__":
+    run(main, Arguments)

@@ -1,0 +1,66 @@
+"""What every script's command line shares: parsing, and one line instead of a traceback for bad input."""
+
+import errno
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TypeVar
+
+from jsonargparse import ArgumentParser
+
+from .errors import InputError
+
+Arguments = TypeVar("Arguments")
+
+
+def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Arguments:
+    """Parses the command line into the dataclass `cls`; `--config FILE.yaml` gives values that flags override.
+
+    A flag of type bool may stand alone, for true. A value of the wrong type, an unknown flag and an `InputError` raised
+    by `cls.__post_init__` all end the program with exit code 2 and one line.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    switches = {f"--{field.name}" for field in fields(cls) if field.type in (bool, "bool")}
+    recipes, flags = [], []
+    for i, flag in enumerate(argv):
+        after = argv[i + 1] if i + 1 < len(argv) else "--"
+        if flag == "--config" or (i and argv[i - 1] == "--config"):
+            recipes.append(flag)  # jsonargparse lets the last one win, so recipes go first
+        else:
+            flags += [flag, "true"] if flag in switches and after.startswith("--") else [flag]
+    parser = ArgumentParser(description=cls.__doc__.splitlines()[0], exit_on_error=False, allow_abbrev=False)
+    parser.add_argument(
+        "--config", action="config", help="YAML file with any of the values below (see scripts/recipes)"
+    )
+    parser.add_class_arguments(cls, nested_key=None, as_group=False)
+    try:
+        values = vars(parser.parse_args(recipes + flags))
+        values.pop("config")
+        return cls(**values)
+    except InputError as error:
+        message = str(error)
+    except Exception as error:  # jsonargparse raises several kinds; the text names the flag
+        message = " ".join(re.sub(r'Parser key "(\w+)":', r"--\1:", str(error)).split())
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
+    """Parses the command line into `cls`, calls `main` with it, and reports bad input and a full disk in one line."""
+    arguments = parse_arguments(cls)
+    try:
+        main(arguments)
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        message = (
+            f"cannot write {error.filename or 'the output'}: {error.strerror}; free some space or choose another "
+            "--output_dir"
+        )
+    else:
+        return
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)

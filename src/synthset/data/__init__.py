@@ -1,0 +1,27 @@
+from .dataset import (
+    PairTensors,
+    SplitNotFoundError,
+    load_pairs,
+    load_train_validation,
+    resolve_crop_size,
+    smallest_side,
+)
+from .transforms import ResizePair, eval_transform, to_tv_tensors, train_transform
+from .writer import export_imagefolder, pair_features, write_dataset_card, write_pairs_shard
+
+__all__ = [
+    "PairTensors",
+    "ResizePair",
+    "SplitNotFoundError",
+    "eval_transform",
+    "export_imagefolder",
+    "load_pairs",
+    "load_train_validation",
+    "pair_features",
+    "resolve_crop_size",
+    "smallest_side",
+    "to_tv_tensors",
+    "train_transform",
+    "write_dataset_card",
+    "write_pairs_shard",
+]

@@ -1,0 +1,257 @@
+"""`load_pairs`: image-mask pairs from any source, under one contract; and the same pairs as tensors in memory."""
+
+import io
+import logging
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import datasets
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+
+from ..errors import InputError
+from .demo import demo_pairs
+from .folder import decode_pair, is_raw_folder, load_raw_folder
+from .transforms import to_tv_tensors
+
+logger = logging.getLogger(__name__)
+
+
+class SplitNotFoundError(InputError):
+    """The source is fine but has no such split."""
+
+
+def load_pairs(
+    source: str, split: str = "train", image_column: str | None = None, mask_column: str | None = None
+) -> datasets.Dataset:
+    """Loads image-mask pairs.
+
+    Every row has `image`, a PIL image of mode "RGB", and `mask`, a PIL image of mode "L" and the same size that holds
+    0 (background) and 1 (object), however it is stored. The other columns are kept. Raw folders are checked file by
+    file here; the rows of other sources when they are read.
+
+    Args:
+        source: one of
+
+            - `"demo"`, the built-in dataset;
+            - a raw folder (see [`load_raw_folder`]), which is the split `train`, or a folder of raw folders named
+              after their splits (`val` and `valid` count as `validation`);
+            - a folder written by `save_to_disk`, or one with parquet files;
+            - the id of a dataset on the Hugging Face Hub.
+        split: the split to load.
+        image_column: the column of the images, `image` when not given; in a raw folder the sub-folder, `images` when
+            not given.
+        mask_column: the same for the masks, `mask` and `masks`.
+
+    Raises:
+        SplitNotFoundError: an `InputError`; the source has no such split.
+        InputError: there is no such source or column, or it holds something that is not a pair; also raised
+            when a bad row is read.
+    """
+    folder = Path(source).expanduser()
+    if source == "demo":
+        pairs = demo_pairs(split)
+    elif folder.is_dir():
+        raw = raw_splits(folder, image_column)
+        if raw:
+            pairs = load_raw_folder(pick_split(raw, split, source), image_column, mask_column)
+            image_column = mask_column = None
+        elif (folder / "state.json").is_file():
+            saved = load_or_explain(datasets.load_from_disk, str(folder), "the saved dataset can't be loaded")
+            pairs = pick_split({str(saved.split or "train"): saved}, split, source)
+        elif (folder / "dataset_dict.json").is_file():
+            saved = load_or_explain(datasets.load_from_disk, str(folder), "the saved dataset can't be loaded")
+            pairs = pick_split(saved, split, source)
+        elif any(folder.rglob("*.parquet")):
+            loaded = load_or_explain(load_parquet, str(folder), "its parquet files can't be loaded")
+            pairs = pick_split(loaded, split, source)
+        else:
+            there = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
+            raise InputError(
+                f"{source} holds no pairs (found: {there}); give a folder with images/ and masks/ (or others named "
+                "with --image_column and --mask_column), metadata.jsonl, a saved dataset or parquet files"
+            )
+    elif folder.exists():
+        raise InputError(f"{source} is a file; give the folder that holds images/ and masks/, or a dataset's folder")
+    elif source.startswith(("/", ".", "~")) or source.count("/") > 1:
+        raise InputError(f"{source} does not exist; give an existing folder, a dataset id on the Hub or 'demo'")
+    else:
+        problem = "no such folder, and loading it from the Hub failed"
+        pairs = pick_split(load_or_explain(datasets.load_dataset, source, problem), split, source)
+
+    columns = {image_column or "image": "image", mask_column or "mask": "mask"}
+    if len(columns) == 1:
+        raise InputError(f"--image_column and --mask_column are both {image_column or 'image'!r}; name two columns")
+    for column, flag in zip(columns, ("--image_column", "--mask_column"), strict=True):
+        if column not in pairs.column_names:
+            there = ", ".join(pairs.column_names)
+            raise InputError(f"{source} has no column {column!r} (columns: {there}); name one with {flag}")
+        try:
+            pairs = pairs.cast_column(column, datasets.Image(decode=False))
+        except Exception as error:  # pyarrow raises one kind per type it can't cast
+            found = pairs.features[column]
+            raise InputError(f"{source}: column {column!r} holds {found}, not images; name one with {flag}") from error
+    others = [name for name in pairs.column_names if name not in (*columns, "image", "mask")]
+    pairs = pairs.select_columns([*columns, *others]).rename_columns(columns)
+    return pairs.with_transform(DecodePairs(source, pairs))
+
+
+def load_train_validation(
+    source: str, image_column: str | None, mask_column: str | None, validation_fraction: float, seed: int
+) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """The splits `train` and `validation` of `source` (see [`load_pairs`]).
+
+    Without a `validation` split, `validation_fraction` of the training pairs (rounded up), drawn with `seed`, are held
+    out for it (SynthSet, section 3: 80/20).
+
+    Raises:
+        InputError: as [`load_pairs`], or too few pairs to hold some out.
+    """
+    train = load_pairs(source, "train", image_column, mask_column)
+    try:
+        return train, load_pairs(source, "validation", image_column, mask_column)
+    except SplitNotFoundError:
+        held_out = math.ceil(validation_fraction * len(train))
+    if held_out >= len(train):
+        raise InputError(
+            f"--validation_fraction {validation_fraction} of the {len(train)} pairs in {source} leaves none for "
+            "training; lower it or add pairs"
+        )
+    parts = train.train_test_split(test_size=held_out, seed=seed)
+    return parts["train"], parts["test"]
+
+
+def raw_splits(folder: Path, image_column: str | None = None) -> dict[str, Path]:
+    """The raw folders that `folder` consists of, by split; empty when it holds something else."""
+    splits = {path.name: path for path in sorted(folder.iterdir()) if is_raw_folder(path, image_column)}
+    for alias in ("val", "valid"):
+        if alias in splits:
+            splits.setdefault("validation", splits.pop(alias))
+    if is_raw_folder(folder, image_column):
+        splits.setdefault("train", folder)
+    return splits
+
+
+def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Dataset | datasets.DatasetDict:
+    """`load(source)`; whatever it raises becomes one line that starts with `source` and `problem`."""
+    try:
+        return load(source)
+    except Exception as error:  # unknown, private or gated, no network, several configurations, damaged files, ...
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"{source}: {problem} ({reason}); give a folder, a dataset id on the Hub or 'demo'"
+        ) from error
+
+
+def load_parquet(folder: str) -> datasets.DatasetDict:
+    """The splits of a folder of parquet files.
+
+    Not `load_dataset(folder)`: where the folder's card lists its data files, the cache of datasets 5.2 tells folders
+    apart by their last name alone, and gives what another `.../dataset`, or this one before it changed, held.
+    """
+    builder = datasets.load_dataset_builder(folder)
+    return datasets.load_dataset(builder.name, data_files=builder.config.data_files)
+
+
+def pick_split(splits: Mapping, split: str, source: str):
+    """`splits[split]`, or a `SplitNotFoundError` that names the splits there are."""
+    if split not in splits:
+        raise SplitNotFoundError(f"{source} has no split {split!r}; use one of: {', '.join(splits)}")
+    return splits[split]
+
+
+class DecodePairs:
+    """The transform behind `load_pairs`: decodes and checks the columns `image` and `mask` of a batch when it is read.
+
+    Args:
+        source: what the user calls the dataset, for messages.
+        undecoded: the whole dataset before the transform. A transform is not told which rows it gets; to name a bad
+            one, it is looked up here.
+    """
+
+    def __init__(self, source: str, undecoded: datasets.Dataset):
+        self.source = source
+        self.undecoded = undecoded
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
+        columns = [column for column in ("image", "mask") if column in batch]
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*(batch[c] for c in columns), strict=True)]
+        decoded = [decode_pair(row, name=lambda column, row=row: self.name(column, row[column])) for row in rows]
+        return {**batch, **{column: [pair[column] for pair in decoded] for column in columns}}
+
+    def name(self, column: str, value: dict | None) -> str:
+        """The file of an undecoded value, or its column, row and dataset."""
+        if value is not None and value["bytes"] is None:
+            return value["path"]
+        values = self.undecoded.select_columns([column])
+        number = next(number for number, row in enumerate(values) if row[column] == value)
+        return f"the {column} of row {number} of {self.source}"
+
+
+def image_sizes(pairs: datasets.Dataset) -> list[tuple[int, int]]:
+    """(width, height) of every image of what `load_pairs` returned, as stored, read from the files' headers."""
+    sizes = []
+    for row in pairs.with_format(None).select_columns(["image"]):
+        value = row["image"]
+        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as picture:
+            sizes.append(picture.size)
+    return sizes
+
+
+def smallest_side(pairs: datasets.Dataset) -> int:
+    """The smallest width or height in pixels of all images: the largest square that can be cropped from each."""
+    return min(min(size) for size in image_sizes(pairs))
+
+
+def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
+    """`crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to the smallest image side.
+
+    Raises:
+        InputError: `crop_size` is larger than an image of `splits`.
+    """
+    smallest = min(smallest_side(pairs) for pairs in splits)
+    if crop_size is None:
+        crop_size = min(512, smallest)
+        if crop_size < 512:
+            logger.warning(f"crop_size is {crop_size}, the smallest image side, instead of 512")
+    elif crop_size > smallest:
+        raise InputError(f"--crop_size {crop_size} is larger than the smallest image side, {smallest}; lower it")
+    return crop_size
+
+
+class PairTensors(torch.utils.data.Dataset):
+    """The pairs as uint8 tv_tensors, with an optional joint transform, for a `DataLoader`.
+
+    Decoding a photo takes longer than cropping and resizing it, so all pairs are decoded once, here, when they fit
+    into `cache_bytes`; otherwise at each access. `DataLoader` workers share that memory.
+
+    Args:
+        pairs: what `load_pairs` returned.
+        transform: called as `transform(image, mask)`, for example [`train_transform`]'s result.
+        cache_bytes: limit in bytes for the decoded pairs.
+
+    Returns:
+        For an index, the tuple of `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
+    """
+
+    def __init__(self, pairs: datasets.Dataset, transform=None, cache_bytes: int = 2**30):
+        self.pairs = pairs
+        self.transform = transform
+        self.cache = None
+        if sum(width * height * 4 for width, height in image_sizes(pairs)) <= cache_bytes:
+            with ThreadPoolExecutor() as pool:
+                self.cache = list(pool.map(self.decode, range(len(pairs))))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def decode(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """Pair number `index`, decoded and not transformed."""
+        return to_tv_tensors(self.pairs[index])
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        pair = self.decode(index) if self.cache is None else self.cache[index]
+        return pair if self.transform is None else self.transform(*pair)

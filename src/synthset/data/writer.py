@@ -1,0 +1,145 @@
+"""Writes pairs: parquet shards that `datasets.load_dataset` opens, their dataset card, and PNG folders."""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import DatasetInfo, Features, Value
+from datasets import Image as ImageFeature
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCard, DatasetCardData
+from PIL import Image
+
+from .folder import to_binary
+
+ROWS_PER_GROUP = 100  # datasets' own choice for images: the Hub viewer reads one row group per page
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends, and goes when the block fails.
+
+    Its name is hidden, so `datasets` never takes a leftover of a killed process for data, and fixed, so the next
+    attempt overwrites it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def pair_features(**columns: str) -> Features:
+    """The features of a dataset of pairs; `columns` adds scalars, as in `pair_features(seed="int64")`."""
+    scalars = {name: Value(dtype) for name, dtype in columns.items()}
+    return Features({"image": ImageFeature(), "mask": ImageFeature(), **scalars})
+
+
+def png_bytes(picture: Image.Image) -> bytes:
+    """`picture` as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: Features) -> int:
+    """Writes one parquet file; it appears under its name complete or not at all.
+
+    Args:
+        path: `FOLDER/data/train-00000-of-00004.parquet` and so on, where `load_dataset(FOLDER)` finds split and order.
+        rows: dicts with PIL images under `image` (RGB) and `mask` ("L", 0 and 1 or 0 and 255), and a value for every
+            other column of `features`. Masks are stored as 0 and 255, so that every viewer shows them. Read as they
+            are written, a row group at a time.
+        features: [`pair_features`]'s result, or any that has `image` and `mask`.
+
+    Returns:
+        The number of rows. The same rows give the same bytes.
+
+    Raises:
+        InputError: a mask holds other values.
+        OSError: the file can't be written, for example on a full disk.
+    """
+    rows, count = iter(rows), 0
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, features.arrow_schema) as writer:
+        while group := list(islice(rows, ROWS_PER_GROUP)):
+            columns = {name: [row[name] for row in group] for name in features}
+            columns["image"] = [{"bytes": png_bytes(image), "path": None} for image in columns["image"]]
+            white = [Image.fromarray(np.asarray(to_binary(mask)) * np.uint8(255)) for mask in columns["mask"]]
+            columns["mask"] = [{"bytes": png_bytes(mask), "path": None} for mask in white]
+            writer.write_table(pa.Table.from_pydict(features.encode_batch(columns), schema=features.arrow_schema))
+            count += len(group)
+    return count
+
+
+def write_dataset_card(
+    folder: str | os.PathLike,
+    template: str | os.PathLike,
+    features: Features,
+    splits: dict[str, int],
+    tags: Iterable[str] = (),
+    **variables,
+) -> None:
+    """Writes `folder/README.md`, whose YAML header tells the Hub and its viewer what the dataset is.
+
+    The header lists no data files. Names like `data/train-00000-of-00004.parquet` say enough, and `load_dataset` on a
+    local folder whose card lists them gives stale rows from its cache after the folder changes (datasets 5.2).
+
+    Args:
+        folder: the dataset's folder.
+        template: Jinja template of the card; gets `card_data` (the YAML), `features`, `splits` and `variables`.
+        features: the columns.
+        splits: number of rows by split.
+        tags: added to the tag `synthset`.
+        variables: what else the template shows.
+    """
+    rows = sum(splits.values())
+    bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
+    card_data = DatasetCardData(
+        task_categories=["image-segmentation"],
+        size_categories=[next((name for bound, name in bounds.items() if rows < bound), "1M<n<10M")],
+        tags=["synthset", *tags],
+    )
+    DatasetInfosDict({"default": DatasetInfo(features=features)}).to_dataset_card_data(card_data)
+    card = DatasetCard.from_template(
+        card_data, template_path=str(template), features=features, splits=splits, **variables
+    )
+    with atomic_path(Path(folder) / "README.md") as temporary:
+        temporary.write_text(str(card), encoding="utf-8")
+
+
+def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.PathLike) -> int:
+    """Unpacks parquet shards into `images/000000.png`, `masks/000000.png` and so on, and a `metadata.jsonl` with
+    `file_name`, `mask_file_name` and the other columns. `load_pairs` and `datasets.load_dataset` open the result.
+
+    Args:
+        shards: files of [`write_pairs_shard`], in order.
+        folder: made if missing; `metadata.jsonl` is written last.
+
+    Returns:
+        The number of pairs.
+    """
+    folder = Path(folder)
+    lines = []
+    for shard in shards:
+        for batch in pq.ParquetFile(shard).iter_batches(ROWS_PER_GROUP):
+            for row in batch.to_pylist():
+                names = {}
+                for column, field in (("image", "file_name"), ("mask", "mask_file_name")):
+                    names[field] = f"{column}s/{len(lines):06d}.png"
+                    with atomic_path(folder / names[field]) as temporary:
+                        temporary.write_bytes(row.pop(column)["bytes"])
+                lines.append(json.dumps({**names, **row}) + "\n")
+    with atomic_path(folder / "metadata.jsonl") as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    return len(lines)

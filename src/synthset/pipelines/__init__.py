@@ -1,0 +1,7 @@
+"""Sampling: the diffusers pipelines and the schedulers they are known to work with."""
+
+from .pipeline_output import SynthSetPipelineOutput
+from .pipeline_synthset import SynthSetPipeline
+from .schedulers import SCHEDULERS, make_scheduler
+
+__all__ = ["SCHEDULERS", "SynthSetPipeline", "SynthSetPipelineOutput", "make_scheduler"]

@@ -1,0 +1,192 @@
+"""The flags that training scripts share, checked where they are defined."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import torch
+
+from ..errors import InputError
+
+# What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
+OPERATIONAL = {
+    "output_dir",
+    "max_train_steps",
+    "num_train_epochs",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "resume_from_checkpoint",
+    "validation_steps",
+    "num_validation_images",
+    "validation_num_inference_steps",
+    "dataloader_num_workers",
+    "report_to",
+    "logging_steps",
+    "run_name",
+    "enable_xformers_memory_efficient_attention",
+    "gradient_checkpointing",
+    "allow_tf32",
+    "dry_run",
+    "train_batch_size",
+    "gradient_accumulation_steps",
+}
+
+
+@dataclass
+class TrainingArguments:
+    """Flags of a diffusion training run; defaults are the paper's (section 3, "Training the Proposed Architectures").
+
+    Args:
+        dataset: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or a Hub dataset id.
+        image_column: image column of a dataset, or image sub-folder of a raw folder.
+        mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
+        validation_fraction: share of the training pairs held out when the dataset has no `validation` split.
+        output_dir: where checkpoints, logs and the finished pipeline go.
+        resolution: side in pixels of the pairs that the model draws.
+        crop_size: side in pixels of the random crop that is resized to `resolution`; 512, shrunk to the smallest image
+            side with a warning, when not given.
+        overfit: train on the first N pairs without augmentation, validate on the same; a smoke test (0 = off).
+        block_out_channels: channels of each resolution level.
+        layers_per_block: residual layers in a level.
+        attention_head_dim: channels of an attention head in the bottleneck.
+        num_train_timesteps: T, steps of the noising process.
+        beta_schedule: `linear` (the paper) or `squaredcos_cap_v2` (cosine), as diffusers names them.
+        prediction_type: what the network predicts: `epsilon` (the paper), `v_prediction` or `sample`.
+        snr_gamma: min-SNR loss weighting (Hang et al. 2023, arXiv 2303.09556) with this gamma; 5.0 is usual.
+        train_batch_size: pairs per process and forward pass.
+        gradient_accumulation_steps: forward passes per optimizer step.
+        num_train_epochs: passes over the training pairs, used when `max_train_steps` is not given.
+        max_train_steps: optimizer steps.
+        learning_rate: peak learning rate of Adam.
+        lr_scheduler: `constant` or `cosine` (to zero), both after `lr_warmup_steps`, or `multistep`.
+        lr_warmup_steps: optimizer steps of linear warm-up.
+        lr_milestones: optimizer steps at which `multistep` divides the learning rate by 10.
+        adam_beta1: Adam's first moment decay.
+        adam_beta2: Adam's second moment decay.
+        adam_weight_decay: decoupled weight decay (AdamW); 0 is Adam.
+        adam_epsilon: Adam's epsilon.
+        max_grad_norm: clip the gradient's norm to this (not in the paper).
+        use_ema: keep an exponential moving average of the weights; it is what is previewed and exported.
+        ema_max_decay: the average's largest decay.
+        ema_power: the average warms up as 1 - (1 + step) ** -power.
+        mixed_precision: `no`, `fp16`, `bf16`, or `auto` (bf16 where the processor has it); accelerate's own
+            configuration when not given.
+        gradient_checkpointing: trade computation for memory.
+        enable_xformers_memory_efficient_attention: use xformers' attention (needs the `xformers` extra and a GPU).
+        allow_tf32: TF32 matrix products on NVIDIA GPUs since Ampere.
+        dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
+        checkpointing_steps: optimizer steps between checkpoints.
+        checkpoints_total_limit: checkpoints to keep; the oldest go first.
+        resume_from_checkpoint: `latest` continues from the newest checkpoint in `output_dir` if there is one, a
+            checkpoint's path continues from that one, `none` starts anew.
+        validation_steps: optimizer steps between validations and previews; 0 = only at the end.
+        num_validation_images: pairs in a preview.
+        validation_num_inference_steps: DPM-Solver++ steps for a preview.
+        report_to: `tensorboard`, `wandb`, `trackio`, any other of accelerate's trackers, or `none`.
+        run_name: name of the run in the tracker.
+        logging_steps: optimizer steps between log entries.
+        seed: decides the split, the initial weights, the data order, crops, timesteps and noise.
+        dry_run: print the resolved configuration, parameters, FLOPs and memory, and stop. Touches nothing.
+    """
+
+    dataset: str = "demo"
+    image_column: str | None = None
+    mask_column: str | None = None
+    validation_fraction: float = 0.2
+    output_dir: str = "outputs/paired"
+    resolution: int = 128
+    crop_size: int | None = None
+    overfit: int = 0
+    block_out_channels: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
+    layers_per_block: int = 2
+    attention_head_dim: int = 32
+    num_train_timesteps: int = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    snr_gamma: float | None = None
+    train_batch_size: int = 64
+    gradient_accumulation_steps: int = 1
+    num_train_epochs: int = 1500
+    max_train_steps: int | None = None
+    learning_rate: float = 2.1e-4
+    lr_scheduler: Literal["constant", "cosine", "multistep"] = "constant"
+    lr_warmup_steps: int = 0
+    lr_milestones: list[int] = field(default_factory=list)
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 0.0
+    adam_epsilon: float = 1e-8
+    max_grad_norm: float | None = None
+    use_ema: bool = True
+    ema_max_decay: float = 0.9999
+    ema_power: float = 0.75
+    mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = None
+    gradient_checkpointing: bool = False
+    enable_xformers_memory_efficient_attention: bool = False
+    allow_tf32: bool = False
+    dataloader_num_workers: int = 0
+    checkpointing_steps: int = 500
+    checkpoints_total_limit: int | None = None
+    resume_from_checkpoint: str = "latest"
+    validation_steps: int = 500
+    num_validation_images: int = 16
+    validation_num_inference_steps: int = 25
+    report_to: str = "tensorboard"
+    run_name: str = "train"
+    logging_steps: int = 10
+    seed: int = 0
+    dry_run: bool = False
+
+    def __post_init__(self):
+        positive = "resolution crop_size layers_per_block attention_head_dim num_train_timesteps train_batch_size "
+        positive += (
+            "gradient_accumulation_steps num_train_epochs max_train_steps learning_rate snr_gamma max_grad_norm "
+        )
+        positive += "checkpointing_steps checkpoints_total_limit num_validation_images validation_num_inference_steps "
+        for name in (positive + "logging_steps").split():
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name} is {value}; give a number above 0")
+        for name in ("seed", "overfit", "lr_warmup_steps", "validation_steps", "dataloader_num_workers"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--{name} is {getattr(self, name)}; give 0 or more")
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
+        if not self.block_out_channels or min(self.block_out_channels) < 1:
+            raise InputError(
+                f"--block_out_channels is {self.block_out_channels}; give widths such as '[32,64,128,256]'"
+            )
+        stride = 2 ** (len(self.block_out_channels) - 1)
+        if self.resolution % stride:
+            raise InputError(
+                f"--resolution is {self.resolution}, which {len(self.block_out_channels)} levels of "
+                f"--block_out_channels can't halve evenly; give a multiple of {stride}, "
+                f"such as {max(1, round(self.resolution / stride)) * stride}"
+            )
+        if (self.lr_scheduler == "multistep") != bool(self.lr_milestones):
+            raise InputError(
+                f"--lr_scheduler is {self.lr_scheduler} and --lr_milestones is {self.lr_milestones}; milestones go with "
+                "multistep, and multistep needs them, such as '[1000,2000]'"
+            )
+        if self.lr_scheduler == "multistep" and self.lr_warmup_steps:
+            raise InputError(f"--lr_warmup_steps is {self.lr_warmup_steps}; multistep has no warm-up, give 0")
+        if self.mixed_precision == "auto":
+            self.mixed_precision = "bf16" if has_bf16() else "no"
+
+    @property
+    def norm_num_groups(self) -> int:
+        """Groups of the normalisation layers: 8, or the largest number that divides it and every width."""
+        return math.gcd(8, *self.block_out_channels)
+
+    def identity(self, num_processes: int) -> dict:
+        """The flags that decide what is learned, by which a checkpoint is compared with the run that resumes it."""
+        chosen = {name: value for name, value in asdict(self).items() if name not in OPERATIONAL}
+        total_batch = self.train_batch_size * self.gradient_accumulation_steps * num_processes
+        return chosen | {"train_batch_size x gradient_accumulation_steps x processes": total_batch}
+
+
+def has_bf16() -> bool:
+    """Whether the processor that accelerate will use computes in bfloat16 natively."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,103 @@
+"""Training data as a function of (seed, position).
+
+Position p of the endless stream is the pair permutation(seed, p // N)[p % N]; its crop, flips, timestep and noise come
+from generators keyed by (seed, p). There is no state, so resuming is arithmetic, in any epoch and for any number of
+processes.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ..image_processor import PairImageProcessor
+from ..random import keyed_generator
+
+_ORDER, _AUGMENTATION, _NOISE, _VALIDATION = range(4)
+
+
+@lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, size: int) -> list[int]:
+    """The order of `size` pairs in pass `epoch` over them."""
+    return torch.randperm(size, generator=keyed_generator(seed, _ORDER, epoch)).tolist()
+
+
+class TrainingStream(Dataset):
+    """Maps a position of the endless stream to what one training sample needs.
+
+    Args:
+        pairs: map-style source of (image, mask) tv_tensors, uint8.
+        transform: joint transform called as `transform(image, mask)`; any randomness of torchvision's v2 transforms
+            becomes a function of (seed, position).
+        num_train_timesteps: T.
+        seed: non-negative.
+
+    Items are dicts: `sample` float32 (C + M, H, W) in [-1, 1], `noise` of that shape, `timestep` int64 in 0..T-1,
+    `position` int64.
+    """
+
+    def __init__(self, pairs, transform: Callable, num_train_timesteps: int, seed: int):
+        self.pairs, self.transform, self.num_train_timesteps, self.seed = pairs, transform, num_train_timesteps, seed
+        self.processor = PairImageProcessor()
+
+    def pair_index(self, position: int) -> int:
+        """Which pair stands at `position`."""
+        epoch, i = divmod(position, len(self.pairs))
+        return permutation(self.seed, epoch, len(self.pairs))[i]
+
+    def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
+        image, mask = self.pairs[self.pair_index(position)]
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
+            image, mask = self.transform(image, mask)
+        generator = keyed_generator(self.seed, _NOISE, position)
+        return self._item(
+            image, mask, generator, torch.randint(self.num_train_timesteps, (), generator=generator), position
+        )
+
+    def _item(self, image, mask, generator, timestep, position):
+        sample = self.processor.encode(image, mask).as_subclass(torch.Tensor)
+        noise = torch.randn(sample.shape, generator=generator)
+        return {"sample": sample, "noise": noise, "timestep": timestep, "position": torch.tensor(position)}
+
+
+class ValidationItems(TrainingStream):
+    """A fixed set of `size` items: pairs in turn, timesteps evenly spread over 0..T-1, noise keyed by the item, so that
+    validation losses of different steps, runs and recipes with one noise schedule can be compared."""
+
+    def __init__(self, pairs, transform: Callable, num_train_timesteps: int, seed: int, size: int = 256):
+        super().__init__(pairs, transform, num_train_timesteps, seed)
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        image, mask = self.transform(*self.pairs[i % len(self.pairs)])
+        # a stride coprime to the size spreads each pair's timesteps as evenly as the whole set's
+        timestep = torch.tensor((i * 101 % self.size) * self.num_train_timesteps // self.size)
+        return self._item(image, mask, keyed_generator(self.seed, _VALIDATION, i), timestep, i)
+
+
+class PositionSampler(Sampler[list[int]]):
+    """Batches of positions for one process: forward pass m of all processes covers the `num_processes * batch_size`
+    positions from `m * num_processes * batch_size`, of which this process takes its slice.
+
+    Args:
+        batch_size: positions per forward pass of this process.
+        process_index, num_processes: this process's place in the run.
+        start, stop: forward passes, counted from the beginning of training.
+    """
+
+    def __init__(self, batch_size: int, process_index: int, num_processes: int, start: int, stop: int):
+        self.batch_size, self.process_index, self.num_processes = batch_size, process_index, num_processes
+        self.start, self.stop = start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for forward_pass in range(self.start, self.stop):
+            first = (forward_pass * self.num_processes + self.process_index) * self.batch_size
+            yield list(range(first, first + self.batch_size))

@@ -1,0 +1,230 @@
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from testing_utils.models import (
+    assert_checkpointing_keeps_gradients,
+    assert_compiles,
+    assert_every_parameter_has_a_gradient,
+    assert_saves_and_loads,
+    output_of,
+    randomized,
+)
+
+from synthset.models import PairedUNet2DModel
+from synthset.models.paired_unet_2d import VARIANTS
+from synthset.models.skip_fusion import SKIP_FUSIONS
+
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+every_fusion = pytest.mark.parametrize("skip_fusion", SKIP_FUSIONS)
+with_and_without_condition = pytest.mark.parametrize("condition_channels", [0, 4])
+
+
+def build(variant: str, **config) -> PairedUNet2DModel:
+    torch.manual_seed(0)
+    config = {
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "attention_head_dim": 8,
+    } | config
+    return randomized(PairedUNet2DModel(sample_size=8, variant=variant, **config))
+
+
+def inputs(channels: int = 4, size: tuple[int, int] = (8, 12), condition_channels: int = 0) -> tuple:
+    generator = torch.Generator().manual_seed(1)
+    sample = torch.randn(2, channels, *size, generator=generator)
+    condition = torch.randn(2, condition_channels, 5, 6, generator=generator) if condition_channels else None
+    return sample, torch.tensor([10, 900]), condition
+
+
+@every_variant
+@every_fusion
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        ({}, (8, 8)),
+        ({"block_out_channels": (8, 16, 8)}, (4, 12)),
+        ({"block_out_channels": (8,)}, (3, 5)),
+        ({"image_channels": 5, "mask_channels": 2, "layers_per_block": 2}, (2, 6)),
+        ({"image_channels": 1, "condition_channels": 3}, (6, 4)),
+        ({"condition_channels": 2}, (6, 4)),
+    ],
+    ids=str,
+)
+def test_output_has_the_shape_of_the_sample(variant, skip_fusion, config, size):
+    model = build(variant, skip_fusion=skip_fusion, **config)
+    channels = config.get("image_channels", 3) + config.get("mask_channels", 1)
+    sample, timestep, condition = inputs(channels, size, config.get("condition_channels", 0))
+    output = model(sample, timestep, condition).sample
+    assert output.shape == sample.shape
+    assert output.isfinite().all()
+
+
+@every_variant
+@every_fusion
+@with_and_without_condition
+def test_every_parameter_has_a_gradient(variant, skip_fusion, condition_channels):
+    model = build(variant, skip_fusion=skip_fusion, condition_channels=condition_channels)
+    assert_every_parameter_has_a_gradient(model, inputs(condition_channels=condition_channels))
+
+
+@every_variant
+def test_every_parameter_has_a_gradient_at_the_start_of_training(variant):
+    """Also with the published widths, where 32 groups of one channel would take the time embedding out again."""
+    model = PairedUNet2DModel(variant=variant, block_out_channels=(32, 64))
+    assert_every_parameter_has_a_gradient(model, inputs(size=(16, 16)))
+
+
+@every_variant
+@with_and_without_condition
+def test_gradient_checkpointing(variant, condition_channels):
+    model = build(variant, condition_channels=condition_channels)
+    assert_checkpointing_keeps_gradients(model, inputs(condition_channels=condition_channels))
+
+
+@every_variant
+def test_compiles(variant):
+    model = build(variant, condition_channels=4)
+    assert_compiles(model, inputs(condition_channels=4), backend="eager")
+
+
+@pytest.mark.slow
+def test_compiles_with_inductor():
+    model = build("shared_encoder", condition_channels=4)
+    assert_compiles(model, inputs(condition_channels=4), backend="inductor")
+
+
+@every_variant
+@every_fusion
+@with_and_without_condition
+def test_half_precision_is_near(variant, skip_fusion, condition_channels):
+    model = build(variant, skip_fusion=skip_fusion, condition_channels=condition_channels)
+    sample, timestep, condition = inputs(condition_channels=condition_channels)
+    expected = model(sample, timestep, condition).sample
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = model(sample, timestep, condition).sample
+    condition = condition if condition is None else condition.bfloat16()
+    half = model.bfloat16()(sample.bfloat16(), timestep, condition).sample
+    assert half.dtype == torch.bfloat16
+    for output in (autocast, half):
+        assert (output - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+@every_variant
+@every_fusion
+def test_channels_last(variant, skip_fusion):
+    model = build(variant, skip_fusion=skip_fusion)
+    sample, timestep, _ = inputs()
+    expected = model(sample, timestep).sample
+    output = model.to(memory_format=torch.channels_last)(sample.to(memory_format=torch.channels_last), timestep).sample
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_variant
+@with_and_without_condition
+def test_saves_and_loads(variant, condition_channels, tmp_path):
+    model = build(variant, condition_channels=condition_channels)
+    assert_saves_and_loads(model, inputs(condition_channels=condition_channels), tmp_path)
+
+
+@pytest.mark.parametrize(("variant", "layers"), [("two_encoder", 4), ("shared_encoder", 2), ("concat", 1)])
+def test_attention_processors(variant, layers):
+    """Self-attention per encoder, cross-attention where there are two branches; xformers comes in the same way."""
+    model = build(variant)
+    assert len(model.attn_processors) == layers
+    model.set_attn_processor(AttnProcessor2_0())
+    expected = output_of(model, inputs())
+    model.set_attn_processor(AttnProcessor())
+    torch.testing.assert_close(output_of(model, inputs()), expected, rtol=1e-4, atol=1e-4)
+
+
+@every_variant
+@every_fusion
+def test_image_and_mask_hear_of_each_other(variant, skip_fusion):
+    model = build(variant, skip_fusion=skip_fusion)
+    sample, timestep, _ = inputs()
+    other_image, other_mask = sample.clone(), sample.clone()
+    other_image[:, :3] += 1
+    other_mask[:, 3:] += 1
+    output = model(sample, timestep).sample
+    assert (model(other_mask, timestep).sample - output)[:, :3].abs().max() > 1e-3
+    assert (model(other_image, timestep).sample - output)[:, 3:].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["two_encoder", "shared_encoder"])
+def test_cross_attention_attends_to_the_other_branch(variant):
+    """Without links, which zero-initialised convolutions close, only cross-attention leads from mask to image."""
+    model = PairedUNet2DModel(variant=variant, skip_fusion="zero_conv", block_out_channels=(8, 16), norm_num_groups=4)
+    sample, timestep, _ = inputs()
+    other_mask = sample.clone()
+    other_mask[:, 3:] += torch.randn(2, 1, 8, 12, generator=torch.Generator().manual_seed(2))
+
+    def change_of_image() -> float:
+        return (model(other_mask, timestep).sample - model(sample, timestep).sample)[:, :3].abs().max().item()
+
+    assert change_of_image() > 1e-4
+    for attention in model.cross_attentions:
+        torch.nn.init.zeros_(attention.to_out[0].weight)
+    assert change_of_image() == 0
+
+
+@every_variant
+def test_pairs_of_a_batch_do_not_mix(variant):
+    model = build(variant, condition_channels=4)
+    sample, timestep, condition = inputs(condition_channels=4)
+    together = model(sample, timestep, condition).sample
+    alone = model(sample[1:], timestep[1:], condition[1:]).sample
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
+
+
+@every_variant
+def test_timestep_as_a_number_or_a_tensor(variant):
+    model = build(variant)
+    sample = inputs()[0]
+    expected = model(sample, torch.tensor([700, 700])).sample
+    for timestep in (700, 700.0, torch.tensor(700), torch.tensor([700]), torch.tensor([700.0, 700.0])):
+        torch.testing.assert_close(model(sample, timestep).sample, expected)
+    assert (model(sample, 699.5).sample - expected).abs().max() > 1e-5
+
+
+@every_variant
+def test_image_and_mask_of_the_condition_reach_both_outputs(variant):
+    model = build(variant, condition_channels=4)
+    sample, timestep, condition = inputs(condition_channels=4)
+    output = model(sample, timestep, condition).sample
+    for part in (slice(0, 3), slice(3, 4)):
+        other = condition.clone()
+        other[:, part] += 1
+        change = (model(sample, timestep, other).sample - output).abs()
+        assert change[:, :3].max() > 1e-3
+        assert change[:, 3:].max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"variant": "three_encoder"},
+            "`variant` must be one of two_encoder, shared_encoder, concat.*'three_encoder'",
+        ),
+        ({"skip_fusion": "sum"}, "`skip_fusion` must be one of scale_u, zero_conv, concat.*'sum'"),
+        ({"block_out_channels": (32, 36)}, r"`norm_num_groups` must divide .* 8 does not divide all of \[32, 36\]"),
+    ],
+)
+def test_bad_configuration(config, message):
+    with pytest.raises(ValueError, match=message):
+        PairedUNet2DModel(**config)
+
+
+@pytest.mark.parametrize(
+    ("size", "condition", "condition_channels", "message"),
+    [
+        ((8, 10), None, 0, "`sample` is 8 x 10 pixels.*stride, 4"),
+        ((8, 8), None, 4, "`condition` is missing.*`condition_channels=4`"),
+        ((8, 8), torch.zeros(1, 4, 4, 4), 0, "`condition` is given.*`condition_channels=0`"),
+    ],
+)
+def test_bad_input(size, condition, condition_channels, message):
+    model = build("concat", block_out_channels=(8, 8, 8), condition_channels=condition_channels)
+    with pytest.raises(ValueError, match=message):
+        model(torch.zeros(1, 4, *size), 0, condition)

@@ -1,0 +1,235 @@
+"""`generate_dataset.py` as users run it: in processes of its own, killed, continued, shared out and out of disk."""
+
+import hashlib
+import json
+import os
+import resource
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from synthset import PairedUNet2DModel, SynthSetPipeline, make_scheduler
+from synthset.data import load_pairs
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "generate_dataset.py"
+# accelerate's launcher starts several processes on a CPU only with this flag; `--cpu --num_processes 2` starts one
+LAUNCH = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0".split()
+SETTINGS = {
+    "num_samples": 11,
+    "scheduler": "ddpm",
+    "num_inference_steps": 4,
+    "batch_size": 2,
+    "samples_per_shard": 3,
+    "seed": 7,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    # wide enough for oneDNN to order its sums by the number of threads
+    unet = PairedUNet2DModel(sample_size=16, block_out_channels=[16, 64], layers_per_block=1, attention_head_dim=8)
+    directory = tmp_path_factory.mktemp("model")
+    SynthSetPipeline(unet, DDPMScheduler(prediction_type="v_prediction")).save_pretrained(directory)
+    return directory
+
+
+def flags(model, output_dir, **changes):
+    values = {"model": model, "output_dir": output_dir, **SETTINGS, **changes}
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def command(*arguments, **changes):
+    return [sys.executable, str(SCRIPT), *flags(*arguments, **changes)]
+
+
+def generate(*arguments, launch=(), threads=1, **changes):
+    """Runs the script in a process of its own, or in those that `launch` starts."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_CPU": "true"}
+    arguments = [sys.executable, *launch, str(SCRIPT), *flags(*arguments, **changes)]
+    return subprocess.run(arguments, capture_output=True, text=True, env=environment)
+
+
+def refused(capsys, monkeypatch, *arguments, **changes):
+    """Runs the script in this process, where it must end with an error; returns the line."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags(*arguments, **changes)])
+    with pytest.raises(SystemExit) as error:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert error.value.code in (1, 2)
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def digests(folder, pattern="data/*.parquet"):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob(pattern)}
+
+
+@pytest.fixture(scope="module")
+def dataset(model, tmp_path_factory):
+    """What an uninterrupted single process writes."""
+    directory = tmp_path_factory.mktemp("generated") / "wheat"
+    result = generate(model, directory)
+    assert result.returncode == 0, result.stderr
+    assert "11/11" in result.stderr and "pair/s" in result.stderr
+    return directory
+
+
+def test_dataset_opens(dataset, tmp_path):
+    assert sorted(digests(dataset)) == [f"train-{k:05d}-of-00004.parquet" for k in range(4)]
+    rows = datasets.load_dataset(str(dataset), split="train", cache_dir=str(tmp_path))
+    assert rows.column_names == ["image", "mask", "seed", "coverage"]
+    assert len(rows) == len(set(rows["seed"])) == 11
+    for row in rows:
+        assert (row["image"].mode, row["image"].size, row["image"].format) == ("RGB", (16, 16), "PNG")
+        assert (row["mask"].mode, row["mask"].size, row["mask"].format) == ("L", (16, 16), "PNG")
+        mask = np.asarray(row["mask"])
+        assert set(np.unique(mask)) <= {0, 255}
+        assert row["coverage"] == pytest.approx((mask == 255).mean(), abs=1e-6)
+    assert set(np.unique(load_pairs(str(dataset))[0]["mask"])) <= {0, 1}
+
+
+def test_card_and_preview(dataset):
+    card = (dataset / "README.md").read_text()
+    assert "dtype: image" in card and "# wheat" in card and "| num_inference_steps | `4` |" in card
+    assert (dataset / "preview.png").stat().st_size > 0
+    settings = json.loads((dataset / "generation.json").read_text())
+    assert {name: settings[name] for name in SETTINGS} == SETTINGS
+    assert not list(dataset.rglob(".*"))
+
+
+def test_seed_column_draws_the_pair_again(dataset, model):
+    row = load_pairs(str(dataset))[8]  # the last of a shard of 3, a batch of one
+    pipeline = SynthSetPipeline.from_pretrained(model)
+    pipeline.scheduler = make_scheduler("ddpm", pipeline.scheduler.config, 4)
+    pair = pipeline(generator=torch.Generator().manual_seed(row["seed"]), num_inference_steps=4)
+    difference = np.asarray(pair.images[0], dtype=int) - np.asarray(row["image"], dtype=int)
+    assert np.abs(difference).max() <= 1
+
+
+def test_two_processes_write_the_same_bytes(dataset, model, tmp_path):
+    result = generate(model, tmp_path / "out", launch=LAUNCH)
+    assert result.returncode == 0, result.stderr
+    assert "6/6" in result.stderr  # the main process's own: shards 0 and 2 of 3, 3, 3 and 2 pairs
+    assert "5/5" not in result.stderr
+    assert digests(tmp_path / "out") == digests(dataset)
+
+
+def test_killed_and_continued(dataset, model, tmp_path, capsys, monkeypatch):
+    """Killed while a shard is drawn; other settings are then refused, the same ones continue, with more threads."""
+    output_dir = tmp_path / "out"
+    process = subprocess.Popen(command(model, output_dir), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(digests(output_dir)) < 2:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = digests(output_dir)
+    assert 2 <= len(finished) < 4
+    assert finished.items() <= digests(dataset).items()
+    times = {name: (output_dir / "data" / name).stat().st_mtime_ns for name in finished}
+
+    assert refused(capsys, monkeypatch, model, output_dir, seed=8, batch_size=3) == (
+        f"error: --output_dir {output_dir} holds pairs made with other settings: batch_size 2 -> 3, seed 7 -> 8; "
+        "give the old values to continue, or choose another folder"
+    )
+    assert digests(output_dir) == finished
+
+    assert generate(model, output_dir, threads=3).returncode == 0
+    assert digests(output_dir) == digests(dataset)
+    assert times == {name: (output_dir / "data" / name).stat().st_mtime_ns for name in finished}
+    assert not list(output_dir.rglob(".*"))
+
+
+def test_imagefolder(dataset, model, tmp_path):
+    """Killed while it unpacks, then continued: the same pixels as the parquet files, and no parquet left."""
+    output_dir = tmp_path / "out"
+    process = subprocess.Popen(
+        command(model, output_dir, format="imagefolder"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None and not (output_dir / "masks" / "000000.png").exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(2):  # the second run finds everything done
+        result = generate(model, output_dir, format="imagefolder")
+        assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in output_dir.iterdir()) == [
+        "README.md",
+        "generation.json",
+        "images",
+        "masks",
+        "metadata.jsonl",
+        "preview.png",
+    ]
+    rows = datasets.load_dataset(str(output_dir), split="train", cache_dir=str(tmp_path / "cache"))
+    for found, expected in zip(rows, datasets.load_dataset(str(dataset), split="train"), strict=True):
+        np.testing.assert_array_equal(found["image"], expected["image"])
+        np.testing.assert_array_equal(found["mask"], expected["mask"])
+        assert (found["seed"], found["coverage"]) == (expected["seed"], pytest.approx(expected["coverage"]))
+    assert len(load_pairs(str(output_dir))) == 11
+
+
+def test_full_disk(dataset, model, tmp_path):
+    """No file may grow beyond 1 kB, as when the disk fills up while the last shard is written."""
+    output_dir = tmp_path / "out"
+    shutil.copytree(dataset, output_dir)
+    last = output_dir / "data" / "train-00003-of-00004.parquet"
+    last.unlink()
+    result = subprocess.run(
+        command(model, output_dir),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+    )
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"error: cannot write {last}: ") and "File too large" in line
+    assert {**digests(output_dir), last.name: digests(dataset)[last.name]} == digests(dataset)
+    assert not list(output_dir.rglob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_samples": 0}, "--num_samples is 0; give 1 or more"),
+        ({"batch_size": 0}, "--batch_size is 0; give 1 or more"),
+        ({"seed": -1}, "--seed is -1; give 0 or more"),
+        ({"scheduler": "euler"}, "scheduler"),
+        ({"num_inference_steps": 1001}, "num_inference_steps is 1001; use 1 to 1000"),
+    ],
+)
+def test_bad_arguments(capsys, monkeypatch, model, tmp_path, changes, message):
+    assert message in refused(capsys, monkeypatch, model, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_models(capsys, monkeypatch, model, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    output_dir = tmp_path / "out"
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model, damaged)
+    weights = damaged / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in (damaged, empty, tmp_path / "missing"):
+        line = refused(capsys, monkeypatch, path, output_dir)
+        assert line.startswith(f"error: --model is {path}, which can't be loaded (")
+        assert line.endswith("give a folder that train_paired.py ended with, or a model id on the Hub")
+    assert not output_dir.exists()
+
+
+def test_folder_with_something_else(capsys, monkeypatch, model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    line = refused(capsys, monkeypatch, model, tmp_path)
+    assert line.startswith(f"error: --output_dir {tmp_path} is not empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -1,0 +1,241 @@
+"""`train_paired.py` as users run it: in processes of its own, killed, continued, shared out and out of disk."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from testing_utils.pairs import random_pairs, write_raw_folder
+
+from synthset import PairedUNet2DModel, SynthSetPipeline
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_paired.py"
+CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
+LAUNCH = f"-m accelerate.commands.launch --main_process_port 0 --config_file {CONFIGS}/"
+TINY = {
+    "resolution": 16,
+    "crop_size": 24,
+    "block_out_channels": [8, 16],
+    "layers_per_block": 1,
+    "attention_head_dim": 8,
+    "train_batch_size": 4,
+    "max_train_steps": 12,
+    "checkpointing_steps": 3,
+    "validation_steps": 0,
+    "num_validation_images": 2,
+    "validation_num_inference_steps": 2,
+    "learning_rate": 1e-3,
+    "mixed_precision": "no",
+    "report_to": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Seven pairs: five to train on, two held out."""
+    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
+
+
+def command(data, output_dir, launch="", **changes):
+    flags = {"dataset": data, "output_dir": output_dir, **TINY, **changes}
+    return [sys.executable, *launch.split(), str(SCRIPT), *(f"--{name}={value}" for name, value in flags.items())]
+
+
+def train(data, output_dir, launch="", preexec_fn=None, **changes):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(data, output_dir, launch, **changes),
+        capture_output=True,
+        text=True,
+        env=environment,
+        preexec_fn=preexec_fn,
+    )
+
+
+def weights(output_dir, part="unet"):
+    return load_file(output_dir / part / "diffusion_pytorch_model.safetensors")
+
+
+def same(a, b, **tolerance):
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], **(tolerance or {"rtol": 0, "atol": 0}), msg=name)
+    return a.keys() == b.keys()
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """An uninterrupted run of 12 steps of 4 pairs, more than two passes over the five pairs per checkpoint."""
+    output_dir = tmp_path_factory.mktemp("runs") / "straight"
+    result = train(data, output_dir, launch=LAUNCH + "cpu.yaml", validation_steps=6, report_to="tensorboard")
+    assert result.returncode == 0, result.stderr
+    return output_dir
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        *(f"checkpoint-{step}" for step in (3, 6, 9, 12)),
+        *("model_index.json", "unet", "scheduler", "best-loss", "previews", "logs"),
+        *("README.md", "arguments.yaml", "metrics.jsonl"),
+    }
+    assert list((finished / "logs").rglob("events.out.tfevents.*"))
+    assert Image.open(finished / "previews" / "step-000012.png").size == (2 * 98 + 2, 3 * 98 + 4)
+    losses = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in losses if "validation_loss" in entry] == [6, 12]
+    assert [entry["step"] for entry in losses if "images_per_second" in entry] == [10, 12]
+    pair = SynthSetPipeline.from_pretrained(finished)(num_inference_steps=2)
+    assert (pair.images[0].size, pair.masks[0].mode) == ((16, 16), "L")
+    assert "12" in (finished / "README.md").read_text()
+
+
+def test_the_average_is_exported_and_differs_from_start_and_end(finished):
+    start = PairedUNet2DModel.from_config(PairedUNet2DModel.load_config(finished, subfolder="unet")).state_dict()
+    last, average = (weights(finished / "checkpoint-12", part) for part in ("unet", "unet_ema"))
+    assert same(weights(finished), average)
+    for name in ("conv_in.0.weight", "conv_out.1.2.weight"):
+        assert not torch.equal(average[name], last[name]) and not torch.equal(average[name], start[name])
+    # the average stays near the weights of the last steps
+    distance = sum((average[n] - last[n]).square().sum() for n in last)
+    assert distance < 0.01 * sum(last[n].square().sum() for n in last)
+
+
+@pytest.mark.slow
+def test_killed_twice_and_resumed_ends_in_the_same_bits(data, finished, tmp_path):
+    output_dir = tmp_path / "killed"
+    for step in (3, 9):
+        process = subprocess.Popen(
+            command(data, output_dir, validation_steps=6),
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.DEVNULL,
+        )
+        while not (output_dir / f"checkpoint-{step}").exists():
+            assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (output_dir / "model_index.json").exists()
+    result = train(data, output_dir, validation_steps=6)
+    assert result.returncode == 0, result.stderr
+    assert "steps 9 to 12" in result.stderr
+    for part in ("checkpoint-12/unet", "checkpoint-12/unet_ema", "unet", "best-loss/unet"):
+        assert same(weights(output_dir, part), weights(finished, part))
+    moments = [
+        torch.load(run / "checkpoint-12" / "optimizer.bin", weights_only=True)["state"]
+        for run in (output_dir, finished)
+    ]
+    assert all(same(moments[0][i], moments[1][i]) for i in moments[1])
+    validations = [
+        [line for line in (run / "metrics.jsonl").read_text().splitlines() if "validation_loss" in line]
+        for run in (output_dir, finished)
+    ]
+    assert validations[0] == validations[1] and len(validations[0]) == 2
+    assert not list(output_dir.glob("tmp-*"))
+
+
+@pytest.mark.slow
+def test_two_runs_of_n_steps_are_one_of_2n_and_old_checkpoints_go(data, finished, tmp_path):
+    for steps in (6, 12):
+        result = train(data, tmp_path / "run", max_train_steps=steps, checkpoints_total_limit=2)
+        assert result.returncode == 0, result.stderr
+    assert same(weights(tmp_path / "run"), weights(finished))
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-9"]
+
+
+@pytest.mark.slow
+def test_two_processes_and_accumulated_gradients_train_as_one_process(data, tmp_path):
+    # Adam divides a gradient by its own size: with this epsilon, rounding in a gradient that should be zero stays rounding
+    steps = {"max_train_steps": 2, "checkpointing_steps": 2, "adam_epsilon": 1e-3}
+    runs = {
+        "one": train(data, tmp_path / "one", launch=LAUNCH + "cpu.yaml", **steps),
+        "two": train(data, tmp_path / "two", launch=LAUNCH + "multi_cpu.yaml", **steps, train_batch_size=2),
+        "accumulated": train(
+            data, tmp_path / "accumulated", **steps, train_batch_size=2, gradient_accumulation_steps=2
+        ),
+    }
+    for name, result in runs.items():
+        assert result.returncode == 0, f"{name}: {result.stderr}"
+    assert "2 x cpu" in runs["two"].stderr
+    for part in ("unet", "checkpoint-2/unet"):
+        one = weights(tmp_path / "one", part)
+        assert same(one, weights(tmp_path / "two", part), rtol=0, atol=1e-6)
+        assert same(one, weights(tmp_path / "accumulated", part), rtol=0, atol=1e-6)
+
+
+def refused(result, *words):
+    assert result.returncode not in (0, None) and result.returncode > 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
+    assert all(word in lines[0] for word in words), lines[0]
+    return True
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(data, finished):
+    before = (finished / "metrics.jsonl").read_bytes()
+    result = train(data, finished, max_train_steps=24, layers_per_block=2, learning_rate=5e-4)
+    assert refused(result, "checkpoint-12", "layers_per_block 1 (now 2)", "learning_rate 0.001 (now 0.0005)")
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(data, tmp_path):
+    result = train(data, tmp_path / "run", learning_rate=1e30, checkpointing_steps=1, checkpoints_total_limit=1)
+    assert refused(result, "the loss is", "step 2", "--learning_rate", "--max_grad_norm")
+    kept = weights(tmp_path / "run" / "checkpoint-1", "unet_ema")
+    assert all(tensor.isfinite().all() for tensor in kept.values())
+
+
+def test_a_full_disk_costs_no_checkpoint(data, finished, tmp_path):
+    """The limit on a file's size lets 12 kB through: the flags are written, a checkpoint's weights are not."""
+    output_dir = tmp_path / "run"
+    result = train(data, output_dir, max_train_steps=3)
+    assert result.returncode == 0, result.stderr
+    before = weights(output_dir, "checkpoint-3/unet")
+    limit = 12 * 1024
+    result = train(data, output_dir, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert refused(result, "cannot write", "checkpoint-6", "--output_dir")
+    assert [path.name for path in output_dir.glob("*checkpoint-*")] == ["checkpoint-3"]
+    result = train(data, output_dir)
+    assert result.returncode == 0 and "steps 3 to 12" in result.stderr, result.stderr
+    assert same(weights(output_dir, "checkpoint-3/unet"), before) and same(weights(output_dir), weights(finished))
+
+
+def test_crop_larger_than_the_images_is_refused(data, tmp_path):
+    assert refused(train(data, tmp_path / "run", crop_size=33), "--crop_size", "33", "32")
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_touches_nothing(data, tmp_path):
+    result = train(data, tmp_path / "run", launch="", dry_run="true")
+    assert result.returncode == 0, result.stderr
+    model = PairedUNet2DModel(
+        sample_size=16, block_out_channels=(8, 16), layers_per_block=1, attention_head_dim=8, norm_num_groups=8
+    )
+    assert f"parameters: {sum(p.numel() for p in model.parameters()):,}" in result.stdout
+    assert "resolution: 16" in result.stdout and "GFLOPs" in result.stdout and "MiB" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_overfit_learns_two_pairs(data, tmp_path):
+    """Without augmentation, two pairs are soon denoised far better than by predicting their mean."""
+    result = train(
+        data,
+        tmp_path / "run",
+        overfit=2,
+        max_train_steps=300,
+        checkpointing_steps=300,
+        validation_steps=150,
+        train_batch_size=8,
+        learning_rate=3e-3,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "on 2 pairs" in result.stderr
+    losses = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    validation = [entry["validation_loss"] for entry in losses if "validation_loss" in entry]
+    assert validation[1] < validation[0] < 0.9

@@ -1,0 +1,43 @@
+"""Denoisers whose right answer is known, to check samplers and pipelines against."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.unets.unet_2d import UNet2DOutput
+
+
+class GaussianDenoiser(ModelMixin, ConfigMixin):
+    """The perfect network for data drawn from N(mean, std^2), every value by itself.
+
+    With x_t = sqrt(a) x_0 + sqrt(1 - a) e,
+
+        E[x_0 | x_t] = mean + std^2 sqrt(a) / (a std^2 + 1 - a) (x_t - sqrt(a) mean);
+
+    epsilon and v follow from it. A std of 0 is data of one sample, `mean`.
+
+    Args:
+        scheduler: the training scheduler; gives alphas_cumprod and the prediction type.
+        mean: (C + 1, H, W).
+        std: a number.
+    """
+
+    @register_to_config
+    def __init__(self, sample_size: int = 8, image_channels: int = 3, mask_channels: int = 1):
+        super().__init__()
+
+    @classmethod
+    def build(cls, scheduler: SchedulerMixin, mean: torch.Tensor, std: float = 0.0) -> "GaussianDenoiser":
+        model = cls(sample_size=mean.shape[-1], image_channels=mean.shape[0] - 1)
+        model.mean = torch.nn.Parameter(mean)
+        model.std, model.alphas_cumprod = std, scheduler.alphas_cumprod.double()
+        model.prediction_type = scheduler.config.prediction_type
+        return model
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> UNet2DOutput:
+        a = self.alphas_cumprod[timestep.long()]
+        x_t, mean = sample.double(), self.mean.double()
+        x_0 = mean + self.std**2 * a**0.5 / (a * self.std**2 + 1 - a) * (x_t - a**0.5 * mean)
+        epsilon = (x_t - a**0.5 * x_0) / (1 - a) ** 0.5
+        velocity = a**0.5 * epsilon - (1 - a) ** 0.5 * x_0
+        answer = {"sample": x_0, "epsilon": epsilon, "v_prediction": velocity}[self.prediction_type]
+        return UNet2DOutput(sample=answer.to(sample.dtype))

@@ -1,0 +1,90 @@
+"""Training data is a function of (seed, position)."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+
+from synthset.data import eval_transform, train_transform
+from synthset.training.sampler import PositionSampler, TrainingStream, ValidationItems
+
+
+@pytest.fixture
+def pairs():
+    """Seven pairs whose pixels tell which one it is and where in it one is."""
+    ramp = torch.arange(40 * 32, dtype=torch.int64).reshape(1, 32, 40)
+    images = [((ramp + 11 * i) % 256).to(torch.uint8).expand(3, -1, -1) for i in range(7)]
+    return [(tv_tensors.Image(image), tv_tensors.Mask((image[:1] > 127).to(torch.uint8))) for image in images]
+
+
+@pytest.fixture
+def stream(pairs):
+    return TrainingStream(pairs, train_transform(16, 24), num_train_timesteps=1000, seed=3)
+
+
+def same(a, b):
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_an_item_depends_on_seed_and_position_only(pairs, stream):
+    backwards = {p: stream[p] for p in reversed(range(20))}
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    assert all(same(stream[p], backwards[p]) for p in range(20))
+    assert torch.equal(torch.get_rng_state(), state), "reading items must not move the global generator"
+    other = TrainingStream(pairs, stream.transform, 1000, seed=4)
+    assert not any(torch.equal(other[p]["noise"], backwards[p]["noise"]) for p in range(20))
+
+
+def test_items_have_the_promised_shapes_and_ranges(stream):
+    items = [stream[p] for p in range(200)]
+    assert items[0]["sample"].shape == items[0]["noise"].shape == (4, 16, 16)
+    samples, noise = (torch.stack([item[key] for item in items]) for key in ("sample", "noise"))
+    assert type(samples) is torch.Tensor and samples.dtype == torch.float32
+    assert samples.min() >= -1 and samples.max() <= 1 and set(samples[:, 3].unique().tolist()) == {-1.0, 1.0}
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+    timesteps = torch.stack([item["timestep"] for item in items]).float()
+    assert timesteps.min() >= 0 and timesteps.max() <= 999 and abs(timesteps.mean() - 499.5) < 80
+
+
+def test_every_pass_visits_every_pair_once_in_another_order(stream):
+    passes = [[stream.pair_index(p) for p in range(7 * e, 7 * e + 7)] for e in range(4)]
+    assert all(sorted(one) == list(range(7)) for one in passes)
+    assert len({tuple(one) for one in passes}) > 1
+
+
+def test_crops_and_flips_differ_between_visits_and_keep_mask_on_image(pairs, stream):
+    visits = [stream[p]["sample"] for p in range(70) if stream.pair_index(p) == 0]
+    assert len({tuple(v.flatten().tolist()) for v in visits}) > 5
+    unscaled = TrainingStream(pairs, train_transform(24, 24), 1000, seed=3)
+    for p in range(20):
+        image, mask = unscaled[p]["sample"].split([3, 1])
+        assert torch.equal(mask > 0, image[:1] > 0)  # a mask pixel is on where the image is above 127
+
+
+def test_workers_give_the_same_items(stream):
+    batches = [list(DataLoader(stream, batch_sampler=PositionSampler(4, 0, 1, 0, 5), num_workers=n)) for n in (0, 1)]
+    assert all(same(a, b) for a, b in zip(*batches, strict=True))
+
+
+def test_processes_share_the_stream_of_one():
+    one = list(PositionSampler(6, 0, 1, start=2, stop=5))
+    shares = [list(PositionSampler(2, rank, 3, start=2, stop=5)) for rank in range(3)]
+    assert (
+        [sum((share[i] for share in shares), []) for i in range(3)]
+        == one
+        == [
+            list(range(12, 18)),
+            list(range(18, 24)),
+            list(range(24, 30)),
+        ]
+    )
+
+
+def test_validation_items_are_fixed_and_spread_over_timesteps(pairs):
+    items = ValidationItems(pairs, eval_transform(16, 24), 1000, seed=0)
+    assert len(items) == 256 and same(items[5], items[5])
+    timesteps = sorted(items[i]["timestep"].item() for i in range(256))
+    assert timesteps == sorted(i * 1000 // 256 for i in range(256))
+    of_first_pair = [items[i]["timestep"].item() for i in range(0, 256, 7)]
+    assert abs(sum(of_first_pair) / len(of_first_pair) - 498) < 50
