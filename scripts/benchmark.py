@@ -1,4 +1,5 @@
-"""Measures the paired models beside diffusers' stock UNet2DModel, and ScaleU beside its definition with an FFT.
+"""Measures the paired models beside diffusers' stock UNet2DModel, ScaleU beside its definition with an FFT, and the
+data loader alone.
 
     python scripts/benchmark.py
     python scripts/benchmark.py --device cuda --mixed_precision bf16 --batch_size 64
@@ -20,12 +21,15 @@ from typing import Literal
 
 import torch
 from diffusers import UNet2DModel
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.cli import run
+from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
 from synthset.models import PairedUNet2DModel
 from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU
+from synthset.training.sampler import PositionSampler, TrainingStream
 
 
 @dataclass
@@ -40,6 +44,9 @@ class Arguments:
         device: Where to measure: cpu, cuda, cuda:1, ...
         mixed_precision: Autocast's data type; "no" measures float32.
         repeats: Rounds of timing after one round of warm-up.
+        dataset: What the data loader reads, as in `train_paired.py`.
+        mask_column: The mask's column or sub-folder in it.
+        dataloader_num_workers: Processes of the data loader; 0 reads in the main process.
     """
 
     resolution: int = 128
@@ -49,6 +56,9 @@ class Arguments:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     repeats: int = 5
+    dataset: str = "demo"
+    mask_column: str | None = None
+    dataloader_num_workers: int = 0
 
 
 def main(args: Arguments) -> None:
@@ -63,6 +73,7 @@ def main(args: Arguments) -> None:
     print(f"{'-'.join(map(str, args.block_out_channels))}, {args.layers_per_block} layers per block\n")
     compare_models(args, device)
     compare_scale_u(args, device)
+    measure_loader(args)
 
 
 def compare_models(args: Arguments, device: torch.device) -> None:
@@ -145,6 +156,22 @@ def compare_scale_u(args: Arguments, device: torch.device) -> None:
     print("\n| one skip of (8, 32, 128, 128) | ms | to ScaleU |\n|---|---|---|")
     for name, value in seconds.items():
         print(f"| {name} | {1000 * value:.2f} | {value / seconds['ScaleU']:.1f} |")
+
+
+def measure_loader(args: Arguments) -> None:
+    """What `train_paired.py` reads, without a model."""
+    pairs = load_pairs(args.dataset, mask_column=args.mask_column)
+    stream = TrainingStream(
+        PairTensors(pairs), train_transform(args.resolution, resolve_crop_size(None, pairs)), 1000, seed=0
+    )
+    batches = PositionSampler(args.batch_size, 0, 1, start=0, stop=max(10, 2000 // args.batch_size))
+    start = time.perf_counter()
+    for _ in DataLoader(stream, batch_sampler=batches, num_workers=args.dataloader_num_workers):
+        pass
+    images = len(batches) * args.batch_size / (time.perf_counter() - start)
+    print(
+        f"\nData loader alone, `{args.dataset}`, {args.dataloader_num_workers} workers: {images:.0f} images per second"
+    )
 
 
 def median_seconds(calls: dict[str, Callable], repeats: int, device: torch.device) -> dict[str, float]:

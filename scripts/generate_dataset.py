@@ -4,7 +4,7 @@
 
 `datasets.load_dataset(DATASET)` opens the result. Killed at any moment, the same command line continues; however many
 processes it runs on, the files hold the same bytes. On a CPU a process computes with one thread: launch as many
-processes as there are cores (`torchrun --nproc_per_node 8 scripts/generate_dataset.py ...`).
+processes as there are cores (`accelerate launch --config_file accelerate_configs/multi_cpu.yaml --num_processes 8`).
 """
 
 import hashlib
@@ -137,9 +137,7 @@ def draw_pairs(pipeline: SynthSetPipeline, args: GenerateArguments, samples: ran
     """Rows for the pairs numbered `samples`, each from its own noise."""
     for start in range(0, len(samples), args.batch_size):
         generators = [keyed_generator(args.seed, i) for i in samples[start : start + args.batch_size]]
-        pairs = pipeline(
-            batch_size=len(generators), generator=generators, num_inference_steps=args.num_inference_steps
-        )
+        pairs = pipeline(batch_size=len(generators), generator=generators, num_inference_steps=args.num_inference_steps)
         for image, mask, generator in zip(pairs.images, pairs.masks, generators, strict=True):
             coverage = np.count_nonzero(mask) / (mask.width * mask.height)
             yield {"image": image, "mask": mask, "seed": generator.initial_seed(), "coverage": coverage}
@@ -171,8 +169,8 @@ def finish(args: GenerateArguments, settings: dict, shards: list[Path]) -> None:
 
 
 def main(args: GenerateArguments) -> None:
-    # A process that is done waits for the others, which may have many shards left. Without `cpu`, several processes on a
-    # machine that has nothing but a CPU would not know of each other.
+    # A process that is done waits for the others, which may have many shards left. Without `cpu`, several processes on
+    # a machine that has nothing but a CPU would not know of each other.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=get_device() == "cpu", kwargs_handlers=[patience])
     pipeline, model_sha256 = load_pipeline(args)

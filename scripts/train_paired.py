@@ -13,12 +13,10 @@ from typing import Literal
 
 import torch
 import yaml
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import ProjectConfiguration, set_seed
 from datasets import Dataset
 from diffusers import DDPMScheduler
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -29,7 +27,8 @@ from synthset.errors import InputError
 from synthset.hub import write_model_card
 from synthset.training import dry_run, objectives
 from synthset.training.arguments import TrainingArguments
-from synthset.training.checkpointing import Checkpointer, ema_weights, save_pipeline
+from synthset.training.checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
+from synthset.training.optimization import build_ema, build_lr_scheduler, build_optimizer
 from synthset.training.sampler import PositionSampler, TrainingStream, ValidationItems
 from synthset.training.validation import MetricsLog, preview, validation_loss
 
@@ -67,9 +66,7 @@ def build_model(args: PairedArguments) -> PairedUNet2DModel:
     return model
 
 
-def build_streams(
-    args: PairedArguments, train: Dataset, validation: Dataset
-) -> tuple[TrainingStream, ValidationItems]:
+def build_streams(args: PairedArguments, train: Dataset, validation: Dataset) -> tuple[TrainingStream, ValidationItems]:
     still = eval_transform(args.resolution, args.crop_size)
     moving = still if args.overfit else train_transform(args.resolution, args.crop_size)
     stream = TrainingStream(PairTensors(train), moving, args.num_train_timesteps, args.seed)
@@ -97,7 +94,6 @@ def main(args: PairedArguments) -> None:
     if args.overfit:
         train = validation = train.select(range(min(args.overfit, len(train))))
     args.crop_size = resolve_crop_size(args.crop_size, train, validation)
-    stream, validation_items = build_streams(args, train, validation)
     pairs_per_step = args.train_batch_size * args.gradient_accumulation_steps * accelerator.num_processes
     if args.max_train_steps is None:
         args.max_train_steps = max(1, args.num_train_epochs * len(train) // pairs_per_step)
@@ -109,34 +105,17 @@ def main(args: PairedArguments) -> None:
         costs = dry_run.estimate_costs(model, args.train_batch_size, args.use_ema, args.gradient_checkpointing)
         accelerator.print(dry_run.report(asdict(args), costs))
         return
+    stream, validation_items = build_streams(args, train, validation)
     scheduler = DDPMScheduler(
         args.num_train_timesteps, beta_schedule=args.beta_schedule, prediction_type=args.prediction_type
     )
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=args.learning_rate,
-        betas=(args.adam_beta1, args.adam_beta2),
-        weight_decay=args.adam_weight_decay,
-        eps=args.adam_epsilon,
-    )
-    lr_scheduler = get_scheduler(
-        {"constant": "constant_with_warmup", "multistep": "piecewise_constant"}.get(
-            args.lr_scheduler, args.lr_scheduler
-        ),
-        optimizer,
-        step_rules=",".join([f"{0.1**i}:{step}" for i, step in enumerate(args.lr_milestones)])
-        + f",{0.1 ** len(args.lr_milestones)}",
-        num_warmup_steps=args.lr_warmup_steps,
-        num_training_steps=args.max_train_steps,
-    )
+    optimizer = build_optimizer(args, model.parameters())
+    lr_scheduler = build_lr_scheduler(args, optimizer)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
     unwrapped = accelerator.unwrap_model(model)
-    ema = None
-    if args.use_ema:
-        ema = EMAModel(
-            unwrapped.parameters(), args.ema_max_decay, use_ema_warmup=True, power=args.ema_power, foreach=True
-        )
-        ema.to(accelerator.device)
+    if args.use_ema and accelerator.distributed_type == DistributedType.FSDP:
+        raise InputError("--use_ema is true, but there is no moving average of sharded weights; give --use_ema false")
+    ema = build_ema(args, unwrapped.parameters(), accelerator.device)
 
     # 3. where the last run stopped
     checkpointer = Checkpointer(
@@ -162,9 +141,9 @@ def main(args: PairedArguments) -> None:
     )
     parameters = sum(p.numel() for p in unwrapped.parameters())
     logger.info(
-        f"{args.variant}, {parameters / 1e6:.1f} M parameters, on {len(train)} pairs ({len(validation)} for validation), "
-        f"steps {global_step} to {args.max_train_steps} of {pairs_per_step} pairs, {accelerator.num_processes} x "
-        f"{accelerator.device.type}, mixed precision {accelerator.mixed_precision}"
+        f"{args.variant}, {parameters / 1e6:.1f} M parameters, on {len(train)} pairs ({len(validation)} for "
+        f"validation), steps {global_step} to {args.max_train_steps} of {pairs_per_step} pairs, "
+        f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}"
     )
 
     # 4. training
@@ -172,12 +151,13 @@ def main(args: PairedArguments) -> None:
         with ema_weights(ema, unwrapped):
             unwrapped.eval()
             loss = validation_loss(unwrapped, scheduler, validation_items, args.train_batch_size, accelerator)
+            whole = whole_model(accelerator, model)
             if loss < metrics.best("validation_loss"):
-                save_pipeline(SynthSetPipeline(unwrapped, scheduler), output_dir / "best-loss", accelerator)
+                save_pipeline(SynthSetPipeline(whole, scheduler), output_dir / "best-loss", accelerator)
             metrics.write({"validation_loss": loss}, step)
             if accelerator.is_main_process:
                 steps = args.validation_num_inference_steps
-                grid = preview(unwrapped, scheduler, args.num_validation_images, steps, args.seed)
+                grid = preview(whole, scheduler, args.num_validation_images, steps, args.seed)
                 (output_dir / "previews").mkdir(exist_ok=True)
                 grid.save(output_dir / "previews" / f"step-{step:06d}.png")
             unwrapped.train()
@@ -194,8 +174,8 @@ def main(args: PairedArguments) -> None:
             if not loss.isfinite():
                 raise InputError(
                     f"the loss is {loss.item()} at step {global_step + 1} on the pairs "
-                    f"{[stream.pair_index(p) for p in batch['position'].tolist()]}; the checkpoints are unharmed: lower "
-                    f"--learning_rate (now {args.learning_rate:g}) or set --max_grad_norm 1 in a new --output_dir"
+                    f"{[stream.pair_index(p) for p in batch['position'].tolist()]}; the checkpoints are unharmed: "
+                    f"lower --learning_rate (now {args.learning_rate:g}) or set --max_grad_norm 1 in a new --output_dir"
                 )
             accelerator.backward(loss)
             if accelerator.sync_gradients and args.max_grad_norm is not None:
@@ -232,7 +212,7 @@ def main(args: PairedArguments) -> None:
     # 5. the pipeline that users open
     progress.close()
     with ema_weights(ema, unwrapped):
-        save_pipeline(SynthSetPipeline(unwrapped, scheduler), output_dir, accelerator)
+        save_pipeline(SynthSetPipeline(whole_model(accelerator, model), scheduler), output_dir, accelerator)
     if accelerator.is_main_process:
         write_model_card(MODEL_CARD, output_dir, asdict(args), parameters, metrics.read())
     accelerator.end_training()

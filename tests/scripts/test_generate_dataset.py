@@ -22,8 +22,8 @@ from synthset import PairedUNet2DModel, SynthSetPipeline, make_scheduler
 from synthset.data import load_pairs
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "generate_dataset.py"
-# accelerate's launcher starts several processes on a CPU only with this flag; `--cpu --num_processes 2` starts one
-LAUNCH = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0".split()
+CONFIG = SCRIPT.parents[1] / "accelerate_configs" / "multi_cpu.yaml"  # two processes
+LAUNCH = ("-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file", str(CONFIG))
 SETTINGS = {
     "num_samples": 11,
     "scheduler": "ddpm",

@@ -150,7 +150,7 @@ def test_two_runs_of_n_steps_are_one_of_2n_and_old_checkpoints_go(data, finished
 
 @pytest.mark.slow
 def test_two_processes_and_accumulated_gradients_train_as_one_process(data, tmp_path):
-    # Adam divides a gradient by its own size: with this epsilon, rounding in a gradient that should be zero stays rounding
+    # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
     steps = {"max_train_steps": 2, "checkpointing_steps": 2, "adam_epsilon": 1e-3}
     runs = {
         "one": train(data, tmp_path / "one", launch=LAUNCH + "cpu.yaml", **steps),
@@ -211,7 +211,7 @@ def test_crop_larger_than_the_images_is_refused(data, tmp_path):
 
 
 def test_dry_run_touches_nothing(data, tmp_path):
-    result = train(data, tmp_path / "run", launch="", dry_run="true")
+    result = train(data, tmp_path / "run", dry_run="true")
     assert result.returncode == 0, result.stderr
     model = PairedUNet2DModel(
         sample_size=16, block_out_channels=(8, 16), layers_per_block=1, attention_head_dim=8, norm_num_groups=8

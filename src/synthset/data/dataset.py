@@ -141,9 +141,7 @@ def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Datas
         return load(source)
     except Exception as error:  # unknown, private or gated, no network, several configurations, damaged files, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(
-            f"{source}: {problem} ({reason}); give a folder, a dataset id on the Hub or 'demo'"
-        ) from error
+        raise InputError(f"{source}: {problem} ({reason}); give a folder, a dataset id on the Hub or 'demo'") from error
 
 
 def load_parquet(folder: str) -> datasets.DatasetDict:

@@ -73,9 +73,7 @@ class SynthSetPipeline(DiffusionPipeline):
         """
         # 1. arguments
         if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(
-                f"generator is a list of {len(generator)}, but batch_size is {batch_size}; pass one each."
-            )
+            raise ValueError(f"generator is a list of {len(generator)}, but batch_size is {batch_size}; pass one each.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(

@@ -165,8 +165,8 @@ class TrainingArguments:
             )
         if (self.lr_scheduler == "multistep") != bool(self.lr_milestones):
             raise InputError(
-                f"--lr_scheduler is {self.lr_scheduler} and --lr_milestones is {self.lr_milestones}; milestones go with "
-                "multistep, and multistep needs them, such as '[1000,2000]'"
+                f"--lr_scheduler is {self.lr_scheduler} and --lr_milestones is {self.lr_milestones}; milestones go "
+                "with multistep, and multistep needs them, such as '[1000,2000]'"
             )
         if self.lr_scheduler == "multistep" and self.lr_warmup_steps:
             raise InputError(f"--lr_warmup_steps is {self.lr_warmup_steps}; multistep has no warm-up, give 0")

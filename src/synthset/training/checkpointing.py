@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
@@ -167,6 +167,19 @@ def ema_weights(ema: EMAModel | None, model: ModelMixin) -> Iterator[None]:
         yield
     finally:
         ema.restore(model.parameters())
+
+
+def whole_model(accelerator: Accelerator, model: ModelMixin) -> ModelMixin:
+    """The network behind what accelerate prepared, for saving and sampling: the module itself, or under FSDP a copy
+    that on the main process has all weights. Every process calls it."""
+    unwrapped = accelerator.unwrap_model(model)
+    if accelerator.distributed_type != DistributedType.FSDP:
+        return unwrapped
+    weights = accelerator.get_state_dict(model)
+    copy = type(unwrapped).from_config(unwrapped.config)
+    if accelerator.is_main_process:
+        copy.load_state_dict(weights)
+    return copy.to(accelerator.device)
 
 
 def save_pipeline(pipeline: DiffusionPipeline, output_dir: Path, accelerator: Accelerator) -> None:

@@ -6,47 +6,59 @@ from diffusers import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def estimate_costs(model: ModelMixin, batch_size: int, use_ema: bool, gradient_checkpointing: bool) -> dict[str, str]:
-    """Parameters, FLOPs and memory of training `model` at its `sample_size`, computed on the meta device.
+def estimate_costs(
+    model: ModelMixin, batch_size: int, use_ema: bool = True, gradient_checkpointing: bool = False
+) -> dict[str, float]:
+    """Parameters, FLOPs and memory of one training step of a model at its `sample_size`, from a run on the meta device.
 
-    Memory counts float32 weights, gradients, Adam's two moments, the moving average and the activations that autograd
-    saves; a lower bound, since buffers of convolution algorithms come on top and mixed precision takes some away.
+    Memory counts float32 weights, gradients, Adam's two moments and the moving average, and the activations that
+    autograd keeps: a lower bound for float32 training, since convolution workspaces come on top.
+
+    Args:
+        model: with the config entries `sample_size` (int), `image_channels` and `mask_channels`.
+        batch_size: pairs in a forward pass.
+        use_ema: count the moving average.
+        gradient_checkpointing: keep the blocks' inputs only.
+
+    Returns:
+        `parameters`; `forward_flops` per pair; `step_flops` per forward and backward pass of the batch;
+        `state_bytes` and `activation_bytes`.
     """
     config = model.config
-    meta = type(model).from_config(config)
-    meta.to("meta")
-    meta.train()
+    meta = type(model).from_config(config).to("meta")
     if gradient_checkpointing:
         meta.enable_gradient_checkpointing()
-    shape = (batch_size, config.image_channels + config.mask_channels, config.sample_size, config.sample_size)
-    saved = {}
+    channels = config.image_channels + config.mask_channels
+    sample = torch.empty(batch_size, channels, config.sample_size, config.sample_size, device="meta")
+    timesteps = torch.zeros(batch_size, dtype=torch.long, device="meta")
+    weights = {p.untyped_storage()._cdata for p in meta.parameters()}
+    kept = {}
 
-    def pack(tensor):
-        saved[id(tensor.untyped_storage())] = tensor.numel() * tensor.element_size()
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    parameters = sum(p.numel() for p in meta.parameters())
-    sample, timesteps = torch.empty(shape, device="meta"), torch.zeros(batch_size, device="meta", dtype=torch.long)
-    with (
-        FlopCounterMode(display=False) as counter,
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-    ):
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         output = meta(sample, timesteps).sample
-        forward = counter.get_total_flops()
+        forward_flops, activation_bytes = counter.get_total_flops(), sum(kept.values())
         output.sum().backward()
-    weights = sum({p.data_ptr() or id(p): p.numel() * 4 for p in meta.parameters()}.values())
-    activations = sum(saved.values()) - weights
-    copies = 4 + use_ema
+    parameters = sum(p.numel() for p in meta.parameters())
     return {
-        "parameters": f"{parameters:,}",
-        "forward pass": f"{forward / batch_size / 1e9:.2f} GFLOPs per pair",
-        "training step": f"{counter.get_total_flops() / 1e9:.1f} GFLOPs for {batch_size} pairs",
-        "memory, weights": f"{copies * weights / 2**20:.0f} MiB (weights, gradients, Adam{', EMA' if use_ema else ''})",
-        "memory, activations": f"{activations / 2**20:.0f} MiB for {batch_size} pairs",
+        "parameters": parameters,
+        "forward_flops": forward_flops / batch_size,
+        "step_flops": counter.get_total_flops(),
+        "state_bytes": parameters * 4 * (5 if use_ema else 4),
+        "activation_bytes": activation_bytes,
     }
 
 
-def report(arguments: dict, costs: dict[str, str]) -> str:
-    """The text of `--dry_run`: the resolved flags as YAML, ready to be saved as a recipe, then the costs."""
-    lines = [f"# {name}: {value}" for name, value in costs.items()]
-    return yaml.safe_dump(arguments, sort_keys=False) + "\n".join(lines)
+def report(arguments: dict, costs: dict[str, float]) -> str:
+    """The text of `--dry_run`: the resolved flags as YAML, ready to be saved as a recipe, and the costs as comments."""
+    return f"""{yaml.safe_dump(arguments, sort_keys=False)}
+# parameters: {costs["parameters"]:,}
+# forward pass: {costs["forward_flops"] / 1e9:.2f} GFLOPs per pair
+# forward and backward pass: {costs["step_flops"] / 1e9:.1f} GFLOPs for {arguments["train_batch_size"]} pairs
+# memory: {costs["state_bytes"] / 2**20:.0f} MiB of weights, gradients, Adam's moments and moving average
+# memory: {costs["activation_bytes"] / 2**20:.0f} MiB of activations, in float32"""

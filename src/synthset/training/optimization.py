@@ -1,0 +1,44 @@
+"""The optimizer, its learning rate, and the moving average of the weights, as the flags ask for them."""
+
+from collections.abc import Iterable
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch.nn import Parameter
+from torch.optim.lr_scheduler import LambdaLR
+
+from .arguments import TrainingArguments
+
+
+def build_optimizer(args: TrainingArguments, parameters: Iterable[Parameter]) -> torch.optim.AdamW:
+    """AdamW, which without weight decay is the paper's Adam."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        weight_decay=args.adam_weight_decay,
+        eps=args.adam_epsilon,
+    )
+
+
+def build_lr_scheduler(args: TrainingArguments, optimizer: torch.optim.Optimizer) -> LambdaLR:
+    """The learning rate as a function of the optimizer step, by diffusers' `get_scheduler`."""
+    if args.lr_scheduler == "multistep":
+        rules = [f"{0.1**i}:{step}" for i, step in enumerate(args.lr_milestones)]
+        step_rules = ",".join([*rules, str(0.1 ** len(args.lr_milestones))])
+        return get_scheduler("piecewise_constant", optimizer, step_rules=step_rules)
+    name = {"constant": "constant_with_warmup"}.get(args.lr_scheduler, args.lr_scheduler)
+    return get_scheduler(
+        name, optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=args.max_train_steps
+    )
+
+
+def build_ema(args: TrainingArguments, parameters: Iterable[Parameter], device: torch.device) -> EMAModel | None:
+    """The float32 moving average of `parameters`, or None with `--use_ema false`. Its decay grows as
+    1 - (1 + step) ** -ema_power up to `ema_max_decay`, so that a short run forgets its start."""
+    if not args.use_ema:
+        return None
+    ema = EMAModel(parameters, args.ema_max_decay, use_ema_warmup=True, power=args.ema_power, foreach=True)
+    ema.to(device)
+    return ema

@@ -1,0 +1,33 @@
+"""The estimates of `--dry_run` against the real thing."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from synthset import PairedUNet2DModel
+from synthset.training.dry_run import estimate_costs
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PairedUNet2DModel(sample_size=32, block_out_channels=(16, 32), layers_per_block=1, attention_head_dim=8)
+
+
+def test_flops_and_parameters_are_those_of_a_real_pass(model):
+    costs = estimate_costs(model, batch_size=3)
+    with FlopCounterMode(display=False) as counter:
+        output = model(torch.randn(3, 4, 32, 32), 0).sample
+        forward = counter.get_total_flops()
+        output.sum().backward()
+    assert costs["parameters"] == sum(p.numel() for p in model.parameters())
+    assert costs["forward_flops"] == pytest.approx(forward / 3, rel=0.05)
+    assert costs["step_flops"] == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert costs["state_bytes"] == costs["parameters"] * 4 * 5
+
+
+def test_activations_grow_with_the_batch_and_checkpointing_keeps_few_of_them(model):
+    one, four = (estimate_costs(model, batch_size)["activation_bytes"] for batch_size in (1, 4))
+    assert one * 3.5 < four < one * 4.1
+    # a level's output alone is 16 channels x 32 x 32 pixels x 4 bytes, and each block keeps several such tensors
+    assert one > 20 * 16 * 32 * 32 * 4
+    assert estimate_costs(model, 1, gradient_checkpointing=True)["activation_bytes"] < 0.7 * one
