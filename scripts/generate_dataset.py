@@ -23,7 +23,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from diffusers.utils import is_xformers_available
-from diffusers.utils.torch_utils import get_device
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -172,7 +171,7 @@ def main(args: GenerateArguments) -> None:
     # A process that is done waits for the others, which may have many shards left. Without `cpu`, several processes on
     # a machine that has nothing but a CPU would not know of each other.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
-    accelerator = Accelerator(cpu=get_device() == "cpu", kwargs_handlers=[patience])
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
     pipeline, model_sha256 = load_pipeline(args)
     pipeline.to(accelerator.device)
     if accelerator.device.type == "cpu":

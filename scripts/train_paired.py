@@ -112,7 +112,7 @@ def main(args: PairedArguments) -> None:
     optimizer = build_optimizer(args, model.parameters())
     lr_scheduler = build_lr_scheduler(args, optimizer)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
-    unwrapped = accelerator.unwrap_model(model)
+    unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
     if args.use_ema and accelerator.distributed_type == DistributedType.FSDP:
         raise InputError("--use_ema is true, but there is no moving average of sharded weights; give --use_ema false")
     ema = build_ema(args, unwrapped.parameters(), accelerator.device)
@@ -214,7 +214,7 @@ def main(args: PairedArguments) -> None:
     with ema_weights(ema, unwrapped):
         save_pipeline(SynthSetPipeline(whole_model(accelerator, model), scheduler), output_dir, accelerator)
     if accelerator.is_main_process:
-        write_model_card(MODEL_CARD, output_dir, asdict(args), parameters, metrics.read())
+        write_model_card(MODEL_CARD, output_dir, asdict(args), parameters, metrics.entries)
     accelerator.end_training()
     logger.info(f"the pipeline is in {output_dir}, the best by validation loss in {output_dir / 'best-loss'}")
 

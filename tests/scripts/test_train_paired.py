@@ -239,3 +239,20 @@ def test_overfit_learns_two_pairs(data, tmp_path):
     losses = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     validation = [entry["validation_loss"] for entry in losses if "validation_loss" in entry]
     assert validation[1] < validation[0] < 0.9
+
+
+@pytest.mark.slow
+def test_a_compiled_run_continues_uncompiled(data, finished, tmp_path):
+    compiled = train(
+        data,
+        tmp_path / "run",
+        launch=f"{LAUNCH}cpu.yaml --dynamo_backend eager",
+        max_train_steps=6,
+        validation_steps=6,
+    )
+    assert compiled.returncode == 0, compiled.stderr
+    for folder in ("unet", "checkpoint-6/unet", "checkpoint-6/unet_ema"):
+        assert not any("_orig_mod" in name for name in weights(tmp_path / "run", folder))
+    result = train(data, tmp_path / "run", validation_steps=6)
+    assert result.returncode == 0, result.stderr
+    assert same(weights(tmp_path / "run"), weights(finished))

@@ -93,8 +93,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     A link is a skip fusion of a branch's features with the other branch's, and sits where the features are used next:
     after a down block's downsampling, at the input of the next down block or of the bottleneck; after an up block's
-    upsampling, at the input of the next up block, together with the U-Net skip (the down block's output before its
-    downsampling); and before the output convolution. In the bottleneck, self-attention is followed by cross-attention:
+    upsampling, at the input of the next up block, together with the U-Net skips of both branches (the down blocks'
+    outputs before their downsampling: "the skip connections across separate encoders and decoders are the primary
+    source of communication", section 3); and before the output convolution. In the bottleneck, self-attention is followed by cross-attention:
     image features query mask features and, from the values before that update, the other way round. `concat` has
     self-attention only.
 
@@ -224,7 +225,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         # up, deepest level first; an upsampler leaves the next level's width, so that all that is fused there has it
         self.up_blocks, self.upsamplers = nn.ModuleList(), nn.ModuleList()
         for level, channels in reversed(list(enumerate(block_out_channels))):
-            self.up_blocks.append(nn.ModuleList(block(channels, channels, 1 + decoder_links) for _ in decoders))
+            self.up_blocks.append(nn.ModuleList(block(channels, channels, 1 + 2 * decoder_links) for _ in decoders))
             if level > 0:
                 self.upsamplers.append(
                     nn.ModuleList(
@@ -323,7 +324,8 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         if stacked:
             hiddens, skips = hiddens[0].chunk(2), [skip[0].chunk(2) for skip in skips]
         for depth, blocks in enumerate(self.up_blocks):
-            links = [(skip, *other) for skip, other in zip(skips.pop(), _others(hiddens), strict=True)]
+            own = skips.pop()
+            links = [(s, *others, *o) for s, others, o in zip(own, _others(own), _others(hiddens), strict=True)]
             hiddens = self._apply_blocks(blocks, hiddens, links, temb, conditions.pop())
             if depth < len(self.upsamplers):
                 hiddens = [upsample(h) for upsample, h in zip(self.upsamplers[depth], hiddens, strict=True)]

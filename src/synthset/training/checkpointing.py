@@ -82,7 +82,7 @@ class Checkpointer:
         for model in models[: len(weights)]:
             weights.pop()
             if self.accelerator.is_main_process:
-                model = self.accelerator.unwrap_model(model)
+                model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
                 model.save_pretrained(Path(folder) / "unet")
                 if self.ema is not None:
                     with ema_weights(self.ema, model):
@@ -90,7 +90,7 @@ class Checkpointer:
 
     def _load_models(self, models, folder):
         while models:
-            model = self.accelerator.unwrap_model(models.pop())
+            model = self.accelerator.unwrap_model(models.pop(), keep_torch_compile=False)
             restored = type(model).from_pretrained(folder, subfolder="unet")
             model.load_state_dict(restored.state_dict())
             if self.ema is not None:
@@ -172,7 +172,7 @@ def ema_weights(ema: EMAModel | None, model: ModelMixin) -> Iterator[None]:
 def whole_model(accelerator: Accelerator, model: ModelMixin) -> ModelMixin:
     """The network behind what accelerate prepared, for saving and sampling: the module itself, or under FSDP a copy
     that on the main process has all weights. Every process calls it."""
-    unwrapped = accelerator.unwrap_model(model)
+    unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
     if accelerator.distributed_type != DistributedType.FSDP:
         return unwrapped
     weights = accelerator.get_state_dict(model)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from diffusers import DDPMScheduler, ModelMixin
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
@@ -49,27 +50,30 @@ def preview(
 class MetricsLog:
     """`metrics.jsonl`, one JSON object a line with `step` and what was measured then, beside accelerate's trackers.
 
-    Opening it for a run that resumes at `start` drops the lines of later steps, which the run will write again.
+    A run that resumes at `start` drops the lines of later steps, which it will write again. `entries` holds the same in
+    every process.
     """
 
     def __init__(self, path: Path, start: int, accelerator: Accelerator):
         self.path, self.accelerator = path, accelerator
+        entries = []
         if accelerator.is_main_process:
-            kept = [entry for entry in self.read() if entry["step"] <= start]
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-
-    def read(self) -> list[dict]:
-        """The entries so far; a line that a kill cut short is left out."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+            lines = path.read_text().splitlines() if path.exists() else []
+            # a line that a kill cut short is left out
+            entries = [
+                entry for entry in map(json.loads, (x for x in lines if x.endswith("}"))) if entry["step"] <= start
+            ]
+            path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        self.entries = broadcast_object_list([entries])[0]
 
     def write(self, values: dict[str, float], step: int) -> None:
         """Adds an entry and hands it to the trackers."""
         self.accelerator.log(values, step=step)
+        self.entries.append({"step": step, **values})
         if self.accelerator.is_main_process:
             with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+                file.write(json.dumps(self.entries[-1]) + "\n")
 
     def best(self, name: str) -> float:
         """The smallest value of `name` so far; infinity where there is none."""
-        return min((entry[name] for entry in self.read() if name in entry), default=float("inf"))
+        return min((entry[name] for entry in self.entries if name in entry), default=float("inf"))

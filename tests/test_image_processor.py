@@ -1,0 +1,51 @@
+"""uint8 pairs and [-1, 1] samples, both ways."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from synthset import PairImageProcessor
+
+
+@pytest.fixture
+def processor():
+    return PairImageProcessor()
+
+
+def test_encode_by_hand(processor):
+    image = torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(3, 1, 1)
+    mask = torch.tensor([[[1]]], dtype=torch.uint8)
+    torch.testing.assert_close(processor.encode(image, mask).flatten(), torch.tensor([-1.0, 1.0, -0.6, 1.0]))
+
+
+def test_decode_clips_thresholds_and_does_not_stretch(processor):
+    sample = torch.tensor([-3.0, 0.2, 0.5, 0.01]).reshape(1, 4, 1, 1)
+    image, mask = processor.decode(sample)
+    torch.testing.assert_close(image.flatten(), torch.tensor([0.0, 0.6, 0.75]))
+    assert mask.item() == 1.0 and processor.decode(sample - 0.02)[1].item() == 0.0
+
+
+def test_pil_round_trip_is_exact(processor):
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)) for _ in range(2)]
+    masks = [Image.fromarray(rng.integers(0, 2, (6, 5), dtype=np.uint8) * 255) for _ in range(2)]
+    sample = processor.preprocess(images, masks)
+    assert sample.shape == (2, 4, 6, 5) and sample.min() == -1 and sample.max() == 1
+    again = processor.postprocess(sample, "pil")
+    assert all(np.array_equal(a, b) for a, b in zip([*again[0], *again[1]], [*images, *masks], strict=True))
+    assert torch.equal(processor.preprocess(images, [m.point(lambda v: v // 255) for m in masks]), sample)
+
+
+@pytest.mark.parametrize("output_type, shape", [("np", (2, 6, 5, 3)), ("pt", (2, 3, 6, 5))])
+def test_arrays_and_tensors(processor, output_type, shape):
+    images, masks = processor.postprocess(torch.randn(2, 4, 6, 5, dtype=torch.bfloat16), output_type)
+    assert tuple(images.shape) == shape and 0 <= images.min() and images.max() <= 1
+    assert set(np.unique(np.asarray(masks))) == {0.0, 1.0}
+
+
+def test_unknown_output_type_and_mask_channels(processor):
+    with pytest.raises(ValueError, match="'jpeg'.*'pil'"):
+        processor.postprocess(torch.zeros(1, 4, 2, 2), "jpeg")
+    with pytest.raises(ValueError, match="mask_channels is 2"):
+        PairImageProcessor(mask_channels=2)
