@@ -14,7 +14,6 @@ from synthset.data import (
     load_train_validation,
     resolve_crop_size,
     smallest_side,
-    train_transform,
 )
 from synthset.errors import InputError
 
@@ -296,7 +295,7 @@ def test_pair_tensors(tmp_path, cache_bytes):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_pair_tensors_in_a_data_loader(tmp_path, num_workers):
     pairs = load_pairs(str(write_raw_folder(tmp_path, random_pairs(5, size=(40, 32)))))
-    tensors = PairTensors(pairs, train_transform(16, crop_size=24))
+    tensors = PairTensors(pairs)
     loader = torch.utils.data.DataLoader(tensors, batch_size=2, num_workers=num_workers)
     shapes = [(tuple(image.shape), tuple(mask.shape)) for image, mask in loader]
-    assert shapes == [((n, 3, 16, 16), (n, 1, 16, 16)) for n in (2, 2, 1)]
+    assert shapes == [((n, 3, 32, 40), (n, 1, 32, 40)) for n in (2, 2, 1)]

@@ -221,23 +221,21 @@ def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
 
 
 class PairTensors(torch.utils.data.Dataset):
-    """The pairs as uint8 tv_tensors, with an optional joint transform, for a `DataLoader`.
+    """The pairs as uint8 tv_tensors, for a `DataLoader`.
 
     Decoding a photo takes longer than cropping and resizing it, so all pairs are decoded once, here, when they fit
     into `cache_bytes`; otherwise at each access. `DataLoader` workers share that memory.
 
     Args:
         pairs: what `load_pairs` returned.
-        transform: called as `transform(image, mask)`, for example [`train_transform`]'s result.
         cache_bytes: limit in bytes for the decoded pairs.
 
     Returns:
         For an index, the tuple of `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
     """
 
-    def __init__(self, pairs: datasets.Dataset, transform=None, cache_bytes: int = 2**30):
+    def __init__(self, pairs: datasets.Dataset, cache_bytes: int = 2**30):
         self.pairs = pairs
-        self.transform = transform
         self.cache = None
         if sum(width * height * 4 for width, height in image_sizes(pairs)) <= cache_bytes:
             with ThreadPoolExecutor() as pool:
@@ -247,9 +245,8 @@ class PairTensors(torch.utils.data.Dataset):
         return len(self.pairs)
 
     def decode(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """Pair number `index`, decoded and not transformed."""
+        """Pair number `index`, read from the dataset."""
         return to_tv_tensors(self.pairs[index])
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        pair = self.decode(index) if self.cache is None else self.cache[index]
-        return pair if self.transform is None else self.transform(*pair)
+        return self.decode(index) if self.cache is None else self.cache[index]

@@ -95,9 +95,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
     after a down block's downsampling, at the input of the next down block or of the bottleneck; after an up block's
     upsampling, at the input of the next up block, together with the U-Net skips of both branches (the down blocks'
     outputs before their downsampling: "the skip connections across separate encoders and decoders are the primary
-    source of communication", section 3); and before the output convolution. In the bottleneck, self-attention is followed by cross-attention:
-    image features query mask features and, from the values before that update, the other way round. `concat` has
-    self-attention only.
+    source of communication", section 3); and before the output convolution. In the bottleneck, self-attention is
+    followed by cross-attention: image features query mask features and, from the values before that update, the other
+    way round. `concat` has self-attention only.
 
     Parameters:
         sample_size: Height and width of a sample in pixels; only read by pipelines.
