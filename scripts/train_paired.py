@@ -126,7 +126,8 @@ def main(args: PairedArguments) -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         (output_dir / "arguments.yaml").write_text(yaml.safe_dump(asdict(args), sort_keys=False))
     metrics = MetricsLog(output_dir / "metrics.jsonl", global_step, accelerator)
-    accelerator.init_trackers(args.run_name)
+    scalars = {k: v if isinstance(v, int | float | str) else str(v) for k, v in asdict(args).items()}
+    accelerator.init_trackers(args.run_name, config=scalars)
     loader = DataLoader(
         stream,
         batch_sampler=PositionSampler(

@@ -24,6 +24,7 @@ RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
         ("--beta_schedule cosine", ["--beta_schedule", "squaredcos_cap_v2", "cosine"]),
         ("--max_train_step 10", ["--max_train_step"]),
         ("--config missing.yaml", ["missing.yaml"]),
+        ("--report_to no_such_tracker", ["--report_to", "no_such_tracker"]),
         ("--seed -1", ["--seed", "-1"]),
     ],
 )

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -170,6 +171,9 @@ class TrainingArguments:
             )
         if self.lr_scheduler == "multistep" and self.lr_warmup_steps:
             raise InputError(f"--lr_warmup_steps is {self.lr_warmup_steps}; multistep has no warm-up, give 0")
+        if self.report_to != "none" and find_spec(self.report_to) is None:
+            # accelerate would train without a word in any log
+            raise InputError(f"--report_to is {self.report_to}, which is not installed; pip install it or give none")
         if self.mixed_precision == "auto":
             self.mixed_precision = "bf16" if has_bf16() else "no"
 
