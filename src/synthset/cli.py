@@ -42,8 +42,7 @@ def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Argu
         message = str(error)
     except Exception as error:  # jsonargparse raises several kinds; the text names the flag
         message = " ".join(re.sub(r'Parser key "(\w+)":', r"--\1:", str(error)).split())
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
+    parser.exit(2, f"error: {message}\n")
 
 
 def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
@@ -62,5 +61,4 @@ def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
         )
     else:
         return
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(f"error: {message}")

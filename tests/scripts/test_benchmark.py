@@ -1,0 +1,21 @@
+"""`benchmark.py` prints its three tables; how fast anything is, is not a test's business."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from testing_utils.pairs import random_pairs, write_raw_folder
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+
+
+@pytest.mark.slow
+def test_benchmark_prints_its_tables(tmp_path):
+    folder = write_raw_folder(tmp_path, random_pairs(3))
+    flags = f"--resolution 16 --batch_size 2 --block_out_channels [8,16] --repeats 1 --device cpu --dataset {folder}"
+    result = subprocess.run([sys.executable, str(SCRIPT), *flags.split()], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for row in ("| two_encoder |", "| shared_encoder |", "| concat |", "| UNet2DModel |", "| ScaleU |"):
+        assert row in result.stdout
+    assert "images per second" in result.stdout
