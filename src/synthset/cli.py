@@ -61,4 +61,5 @@ def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
         )
     else:
         return
-    sys.exit(f"error: {message}")
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(1)
