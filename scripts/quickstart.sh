@@ -3,6 +3,7 @@
 # the installation. Everything goes into quickstart/; run it again to continue where it was stopped.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"  # accelerate's default is one thread, and a page of advice
 
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     train=accelerate_configs/single_gpu.yaml generate=accelerate_configs/single_gpu.yaml
