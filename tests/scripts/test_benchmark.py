@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 @pytest.mark.slow
 def test_benchmark_prints_its_tables(tmp_path):
     folder = write_raw_folder(tmp_path, random_pairs(3))
-    flags = f"--resolution 16 --batch_size 2 --block_out_channels [8,16] --repeats 1 --device cpu --dataset {folder}"
+    flags = f"--resolution 16 --batch_size 2 --block_out_channels [32,64] --repeats 1 --device cpu --dataset {folder}"
     result = subprocess.run([sys.executable, str(SCRIPT), *flags.split()], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     for row in ("| two_encoder |", "| shared_encoder |", "| concat |", "| UNet2DModel |", "| ScaleU |"):
