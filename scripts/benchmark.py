@@ -9,7 +9,6 @@ is busy for a while slows all of them.
 """
 
 import ctypes
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.cli import run
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
+from synthset.devices import describe_device
 from synthset.models import PairedUNet2DModel
 from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU
@@ -63,12 +63,7 @@ class Arguments:
 
 def main(args: Arguments) -> None:
     device = torch.device(args.device)
-    if device.type == "cuda":
-        machine = torch.cuda.get_device_name(device)
-    else:
-        model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-        machine = f"{model[1] if model else 'CPU'}, {torch.get_num_threads()} threads"
-    print(f"## {machine}, torch {torch.__version__}\n")
+    print(f"## {describe_device(device)}, torch {torch.__version__}\n")
     print(f"{args.resolution} px, batch {args.batch_size}, precision {args.mixed_precision}, widths", end=" ")
     print(f"{'-'.join(map(str, args.block_out_channels))}, {args.layers_per_block} layers per block\n")
     compare_models(args, device)

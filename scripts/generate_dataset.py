@@ -2,48 +2,49 @@
 
     accelerate launch scripts/generate_dataset.py --model RUN --output_dir DATASET --num_samples 5000
 
+With `--sr_model SR_RUN` a second model enlarges the pairs (SynthSet, section 3, "Super-resolution").
 `datasets.load_dataset(DATASET)` opens the result. Killed at any moment, the same command line continues; however many
 processes it runs on, the files hold the same bytes. On a CPU a process computes with one thread: launch as many
 processes as there are cores (`accelerate launch --config_file accelerate_configs/multi_cpu.yaml --num_processes 8`).
 """
 
-import hashlib
 import io
-import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from datasets import Features
 from diffusers.utils import is_xformers_available
 from PIL import Image
 from tqdm.auto import tqdm
 
-from synthset import SynthSetPipeline, make_scheduler
+from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
-from synthset.data.writer import (
-    atomic_path,
-    export_imagefolder,
-    pair_features,
-    write_dataset_card,
-    write_pairs_shard,
-)
+from synthset.data.writer import atomic_path, export_imagefolder, pair_features, write_dataset_card, write_pairs_shard
 from synthset.errors import InputError
+from synthset.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
+from synthset.pipelines.loading import load_pipeline
+from synthset.pipelines.pair_pipeline import PairPipeline
 from synthset.previews import pair_grid
-from synthset.random import keyed_generator
+from synthset.settings import claim_output_dir
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
-FEATURES = pair_features(seed="int64", coverage="float32")
-COLUMNS = {
-    "seed": "seed of the pair's noise: `torch.Generator().manual_seed(seed)`",
-    "coverage": "share of the mask's pixels that are the object, 0 to 1",
+SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
+NEEDS = {  # flag: the flag without which it means nothing
+    "sr_scheduler": "sr_model",
+    "sr_num_inference_steps": "sr_model",
+    "sr_noise_level": "sr_model",
+    "keep_low_res": "sr_model",
+    "consistency": "sr_model",
+    "min_consistency_psnr": "consistency",
+    "min_consistency_dice": "consistency",
 }
 
 
@@ -63,12 +64,20 @@ class GenerateArguments:
         format: `parquet`, or `imagefolder` for PNG files and metadata.jsonl.
         dtype: what the network computes in; half precision is faster on a GPU.
         enable_xformers_memory_efficient_attention: use xformers in the network's attention.
+        sr_model: a folder that train_sr.py ended with, or the id of such a model on the Hub; enlarges the pairs.
+        sr_scheduler: as `scheduler`, for enlarging.
+        sr_num_inference_steps: denoising steps per enlarged pair.
+        sr_noise_level: noise to hide the faults of the small pairs in, 0 to what the model was trained with.
+        keep_low_res: store the pairs before they were enlarged as well.
+        consistency: make every enlarged pair small again, compare it with the one before, and flag it if it drifted.
+        min_consistency_psnr: PSNR in dB of the images below which a pair has drifted.
+        min_consistency_dice: Dice of the masks below which a pair has drifted, 0 to 1.
     """
 
     model: str
     output_dir: str
     num_samples: int = 5000
-    scheduler: Literal["ddpm", "ddim", "dpmsolver++", "unipc"] = "ddpm"
+    scheduler: SCHEDULER = "ddpm"
     num_inference_steps: int = 1000
     batch_size: int = 50
     seed: int = 0
@@ -76,13 +85,27 @@ class GenerateArguments:
     format: Literal["parquet", "imagefolder"] = "parquet"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     enable_xformers_memory_efficient_attention: bool = False
+    sr_model: str | None = None
+    sr_scheduler: SCHEDULER = "ddim"
+    sr_num_inference_steps: int = 100
+    sr_noise_level: int = 0
+    keep_low_res: bool = False
+    consistency: bool = False
+    min_consistency_psnr: float = 20.0
+    min_consistency_dice: float = 0.8
 
     def __post_init__(self):
-        for name in ("num_samples", "num_inference_steps", "batch_size", "samples_per_shard"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
-        if self.seed < 0:
-            raise InputError(f"--seed is {self.seed}; give 0 or more")
+        for field in fields(self):
+            needed = NEEDS.get(field.name)
+            if needed and not getattr(self, needed) and getattr(self, field.name) != field.default:
+                raise InputError(f"--{field.name} needs --{needed}; add that, or leave --{field.name} out")
+        smallest = dict.fromkeys(("num_samples", "num_inference_steps", "batch_size", "samples_per_shard"), 1)
+        smallest |= {"seed": 0, "sr_num_inference_steps": 1, "sr_noise_level": 0}
+        for name, bound in smallest.items():
+            if getattr(self, name) < bound:
+                raise InputError(f"--{name} is {getattr(self, name)}; give {bound} or more")
+        if not 0 <= self.min_consistency_dice <= 1:
+            raise InputError(f"--min_consistency_dice is {self.min_consistency_dice}; give 0 to 1")
         if self.enable_xformers_memory_efficient_attention and not is_xformers_available():
             raise InputError(
                 "--enable_xformers_memory_efficient_attention is true, but xformers is not installed; "
@@ -90,77 +113,70 @@ class GenerateArguments:
             )
 
 
-def load_pipeline(args: GenerateArguments) -> tuple[SynthSetPipeline, str]:
-    """The pipeline, and the SHA-256 of the files that decide what it draws."""
+def load_stage(
+    args: GenerateArguments, cls: type[PairPipeline], prefix: str, device: torch.device
+) -> tuple[PairPipeline, str]:
+    """The pipeline that the flags with this prefix ask for, and the SHA-256 of its files."""
+    model, scheduler, steps = (getattr(args, prefix + name) for name in ("model", "scheduler", "num_inference_steps"))
+    pipeline, sha256 = load_pipeline(cls, model, f"--{prefix}model")
     try:
-        folder = Path(args.model)
-        if not folder.is_dir():
-            folder = Path(SynthSetPipeline.download(args.model))
-        pipeline = SynthSetPipeline.from_pretrained(folder)
-    except Exception as error:  # no such repository, no network, no pipeline in the folder, damaged weights, ...
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(
-            f"--model is {args.model}, which can't be loaded ({reason}); give a folder that train_paired.py ended "
-            "with, or a model id on the Hub"
-        ) from error
-    pipeline.scheduler = make_scheduler(args.scheduler, pipeline.scheduler.config, args.num_inference_steps)
+        pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config, steps)
+    except InputError as error:
+        raise InputError(f"--{prefix}{error}") from None
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.type(getattr(torch, args.dtype))
     if args.enable_xformers_memory_efficient_attention:
         pipeline.unet.enable_xformers_memory_efficient_attention()
-    digest = hashlib.sha256()
-    for file in (folder / "scheduler" / "scheduler_config.json", *sorted((folder / "unet").iterdir())):
-        digest.update(file.name.encode() + file.read_bytes())
-    return pipeline, digest.hexdigest()
+    return pipeline.to(device), sha256
 
 
-def claim_output_dir(output_dir: Path, settings: dict) -> None:
-    """Writes the settings that decide the bytes into `generation.json`; if it is there, they must be the same."""
-    path = output_dir / "generation.json"
-    if path.exists():
-        old = json.loads(path.read_text())
-        differing = [f"{k} {old.get(k)} -> {v}" for k, v in settings.items() if k != "model" and old.get(k) != v]
-        if differing:
-            raise InputError(
-                f"--output_dir {output_dir} holds pairs made with other settings: {', '.join(differing)}; "
-                "give the old values to continue, or choose another folder"
-            )
-        return
-    if output_dir.exists() and any(not file.name.startswith(".") for file in output_dir.iterdir()):
-        raise InputError(f"--output_dir {output_dir} is not empty and has no generation.json; choose another folder")
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
-
-
-def draw_pairs(pipeline: SynthSetPipeline, args: GenerateArguments, samples: range, progress: tqdm) -> Iterator[dict]:
+def draw_pairs(
+    pipeline: SynthSetPipeline,
+    sr_pipeline: SynthSetSRPipeline | None,
+    args: GenerateArguments,
+    samples: range,
+    progress: tqdm,
+) -> Iterator[dict]:
     """Rows for the pairs numbered `samples`, each from its own noise."""
     for start in range(0, len(samples), args.batch_size):
-        generators = [keyed_generator(args.seed, i) for i in samples[start : start + args.batch_size]]
-        pairs = pipeline(batch_size=len(generators), generator=generators, num_inference_steps=args.num_inference_steps)
-        for image, mask, generator in zip(pairs.images, pairs.masks, generators, strict=True):
-            coverage = np.count_nonzero(mask) / (mask.width * mask.height)
-            yield {"image": image, "mask": mask, "seed": generator.initial_seed(), "coverage": coverage}
-        progress.update(len(generators))
+        numbers = samples[start : start + args.batch_size]
+        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps)
+        if sr_pipeline:
+            steps, noise_level = args.sr_num_inference_steps, args.sr_noise_level
+            rows = enlarge_rows(sr_pipeline, rows, args.seed, numbers, steps, noise_level)
+        for row in rows:
+            if args.consistency:
+                row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
+            yield row
+        progress.update(len(numbers))
 
 
-def finish(args: GenerateArguments, settings: dict, shards: list[Path]) -> None:
-    """Writes the preview, the dataset card and, if wanted, PNG files in place of the shards."""
+def finish(args: GenerateArguments, settings: dict, features: Features, shards: list[Path]) -> None:
+    """Writes the preview, the dataset card and, if wanted, PNG files in place of the shards; reports drift."""
     output_dir = Path(args.output_dir)
     shown = min(32, args.num_samples)
-    rows = pq.read_table(shards[: -(-shown // args.samples_per_shard)]).slice(0, shown).to_pylist()
-    images, masks = ([Image.open(io.BytesIO(row[column]["bytes"])) for row in rows] for column in ("image", "mask"))
+    rows = pq.read_table(shards[: -(-shown // args.samples_per_shard)], columns=["image", "mask"]).slice(0, shown)
+    images, masks = ([Image.open(io.BytesIO(v["bytes"])) for v in rows[c].to_pylist()] for c in ("image", "mask"))
     with atomic_path(output_dir / "preview.png") as temporary:
         pair_grid(images, masks).save(temporary, "PNG")
+    stages = f"drawn together by the diffusion model `{args.model}`"
+    if args.sr_model:
+        stages += f" and enlarged by the super-resolution model `{args.sr_model}`"
+    description = f"{args.num_samples} synthetic pairs of image and segmentation mask, {stages}."
+    if args.consistency:
+        drifted = pq.read_table(shards, columns=["consistent"])["consistent"].to_pylist().count(False)
+        report = f"{drifted} of {args.num_samples} pairs drifted: made small again, they differ from what was enlarged"
+        description += f" {report}."
+        print(f"{report} (column consistent)")
     write_dataset_card(
         output_dir,
         CARD,
-        FEATURES,
+        features,
         splits={"train": args.num_samples},
         tags=["synthetic"],
         title=output_dir.resolve().name,
-        description=f"{args.num_samples} synthetic pairs of image and segmentation mask, drawn together by the "
-        f"diffusion model `{args.model}`.\n\n![pairs](preview.png)",
-        columns=COLUMNS,
+        description=f"{description}\n\n![pairs](preview.png)",
+        columns={name: meaning for name, (_, _, meaning) in COLUMNS.items()},
         details=settings,
     )
     if args.format == "imagefolder":
@@ -172,16 +188,21 @@ def main(args: GenerateArguments) -> None:
     # a machine that has nothing but a CPU would not know of each other.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
-    pipeline, model_sha256 = load_pipeline(args)
-    pipeline.to(accelerator.device)
+    digests, sr_pipeline = {}, None
+    pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator.device)
+    if args.sr_model is not None:
+        sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator.device)
+        check_stages(pipeline, sr_pipeline, args.sr_noise_level)
     if accelerator.device.type == "cpu":
         # oneDNN sums the channels of a 1x1 convolution in an order that depends on the number of threads, and the last
         # bits of a pair on that order. Several processes use the processor better than several threads, anyway.
         torch.set_num_threads(1)
-    settings = {**asdict(args), "model_sha256": model_sha256}
+    features = pair_features(**{name: dtype for name, (flag, dtype, _) in COLUMNS.items() if getattr(args, flag)})
+    in_force = {k: v for k, v in asdict(args).items() if v is not None and getattr(args, NEEDS.get(k, "model"))}
+    settings = {**in_force, **digests}
     output_dir = Path(settings.pop("output_dir"))
     with accelerator.main_process_first():
-        claim_output_dir(output_dir, settings)
+        claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model"))
 
     samples = range(args.num_samples)
     parts = [samples[i : i + args.samples_per_shard] for i in samples[:: args.samples_per_shard]]
@@ -195,14 +216,14 @@ def main(args: GenerateArguments) -> None:
     with tqdm(total=total, desc="pairs", unit="pair", disable=not accelerator.is_main_process) as progress:
         for shard, part in missing:
             try:
-                write_pairs_shard(shard, draw_pairs(pipeline, args, part, progress), FEATURES)
+                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, part, progress), features)
             except OSError as error:  # pyarrow does not say which file
                 raise OSError(error.errno, error.strerror, str(shard)) from error
 
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         if not exported:
-            finish(args, settings, shards)
+            finish(args, settings, features, shards)
         if args.format == "imagefolder":
             shutil.rmtree(folder, ignore_errors=True)
         accelerator.print(f"{args.num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")

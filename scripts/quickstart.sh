@@ -11,16 +11,21 @@ else
     train=accelerate_configs/cpu.yaml generate=accelerate_configs/multi_cpu.yaml
 fi
 
-echo "1/3 Training a small paired diffusion model on the built-in wheat canopy ..."
+echo "1/4 Training a small paired diffusion model on the built-in wheat canopy ..."
 accelerate launch --quiet --config_file "$train" scripts/train_paired.py \
     --config scripts/recipes/demo.yaml --dataset demo --output_dir quickstart/model
 
-echo "2/3 Generating a dataset with it ..."
-accelerate launch --quiet --main_process_port 0 --config_file "$generate" scripts/generate_dataset.py \
-    --model quickstart/model --output_dir quickstart/dataset --num_samples 64 --scheduler dpmsolver++ \
-    --num_inference_steps 50 --batch_size 16 --samples_per_shard 32
+echo "2/4 Training a model that enlarges its pairs ..."
+accelerate launch --quiet --config_file "$train" scripts/train_sr.py \
+    --config scripts/recipes/demo_sr.yaml --dataset demo --output_dir quickstart/sr
 
-echo "3/3 Opening it with datasets.load_dataset ..."
+echo "3/4 Generating a dataset with both ..."
+accelerate launch --quiet --main_process_port 0 --config_file "$generate" scripts/generate_dataset.py \
+    --model quickstart/model --sr_model quickstart/sr --output_dir quickstart/dataset --num_samples 64 \
+    --scheduler dpmsolver++ --num_inference_steps 50 --sr_scheduler dpmsolver++ --sr_num_inference_steps 20 \
+    --keep_low_res --batch_size 16 --samples_per_shard 32
+
+echo "4/4 Opening it with datasets.load_dataset ..."
 python - <<'PYTHON'
 from datasets import load_dataset
 
@@ -35,6 +40,7 @@ cat <<'END'
 Done. What you have:
   quickstart/pairs.png    generated pairs, in rows of image, mask and overlay
   quickstart/dataset      the generated dataset: datasets.load_dataset("quickstart/dataset")
-  quickstart/model        the trained pipeline: SynthSetPipeline.from_pretrained("quickstart/model")
-  quickstart/model/previews, quickstart/model/logs    how training went (tensorboard --logdir quickstart/model/logs)
+  quickstart/model        the model that draws pairs: SynthSetPipeline.from_pretrained("quickstart/model")
+  quickstart/sr           the model that enlarges them: SynthSetSRPipeline.from_pretrained("quickstart/sr")
+  quickstart/*/previews, quickstart/*/logs    how training went (tensorboard --logdir quickstart)
 END

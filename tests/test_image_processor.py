@@ -44,6 +44,55 @@ def test_arrays_and_tensors(processor, output_type, shape):
     assert set(np.unique(np.asarray(masks))) == {0.0, 1.0}
 
 
+@pytest.fixture
+def arrays():
+    """Two pairs of 5 x 6 pixels, uint8, (2, 6, 5, 3) and (2, 6, 5, 1) of 0 and 255."""
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 2, (2, 6, 5, 1), dtype=np.uint8) * 255
+    return rng.integers(0, 256, (2, 6, 5, 3), dtype=np.uint8), masks
+
+
+def test_what_postprocess_returns_goes_in_again(processor, arrays):
+    """Whatever the kind, to the bit, also for values between those of 8 bits."""
+    sample = processor.preprocess(*arrays)
+    kinds = {kind: processor.postprocess(sample, kind) for kind in ("pil", "np", "pt")}
+    for pair in kinds.values():
+        assert torch.equal(processor.preprocess(*pair), sample)
+    between = torch.rand(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    first, *others = (processor.preprocess(*processor.postprocess(between, kind)) for kind in ("pil", "np", "pt"))
+    assert all(torch.equal(first, other) for other in others)
+    assert (first - between)[:, :3].abs().max() < 1 / 255 + 1e-6
+
+
+def test_masks_of_any_kind(processor, arrays):
+    images, masks = arrays
+    sample = processor.preprocess(images, masks)
+    palette = [Image.fromarray(m[..., 0] // 255).convert("P") for m in masks]
+    for mask in palette:
+        mask.putpalette([0, 0, 0, 128, 0, 0])
+    binary = [Image.fromarray(m[..., 0]).convert("1") for m in masks]
+    for mask in (
+        masks // 255,
+        masks > 0,
+        (masks / 255).astype(np.float64),
+        torch.from_numpy(masks > 0),
+        binary,
+        palette,
+    ):
+        mask = mask.movedim(-1, 1) if isinstance(mask, torch.Tensor) else mask
+        assert torch.equal(processor.preprocess(images, mask), sample)
+
+
+@pytest.mark.filterwarnings("error")
+def test_flipped_and_read_only_arrays(processor, arrays):
+    """Views that torch can't share: numpy's flips have negative strides, and `datasets` hands out read-only arrays."""
+    sample = processor.preprocess(*arrays)
+    assert torch.equal(processor.preprocess(*(x[:, :, ::-1] for x in arrays)), sample.flip(-1))
+    for x in arrays:
+        x.flags.writeable = False
+    assert torch.equal(processor.preprocess(*arrays), sample)
+
+
 def test_unknown_output_type_and_mask_channels(processor):
     with pytest.raises(ValueError, match="'jpeg'.*'pil'"):
         processor.postprocess(torch.zeros(1, 4, 2, 2), "jpeg")

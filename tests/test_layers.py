@@ -12,6 +12,7 @@ FORBIDDEN = {
     "models": {"data", "training", "pipelines", "image_processor", "hub", "cli"},
     "data": {"models", "pipelines", "training", "hub"},
     "pipelines": {"data", "training", "hub"},
+    "evaluation": {"models", "data", "pipelines", "training", "hub", "cli"},
     "image_processor.py": {"models", "data", "pipelines", "training"},
 }
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 
-from synthset import PairedUNet2DModel, SynthSetPipeline
+from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline
 
 LOAD = """
 import sys, torch, diffusers, synthset
@@ -18,6 +18,16 @@ assert type(pipeline) is synthset.SynthSetPipeline, type(pipeline)
 assert type(pipeline.unet) is synthset.PairedUNet2DModel, type(pipeline.unet)
 pair = pipeline(num_inference_steps=1, generator=torch.Generator().manual_seed(0), output_type="pt")
 print(pipeline.unet.dtype, pipeline.scheduler.config.prediction_type, pair.images.sum().item())
+"""
+
+LOAD_SR = """
+import sys, torch, diffusers, synthset
+pipeline = diffusers.DiffusionPipeline.from_pretrained(sys.argv[1])
+assert type(pipeline) is synthset.SynthSetSRPipeline, type(pipeline)
+assert type(pipeline.unet) is synthset.PairedUNet2DModel, type(pipeline.unet)
+pair = torch.full((1, 3, 4, 4), 0.5), torch.ones(1, 1, 4, 4)
+pair = pipeline(*pair, num_inference_steps=1, noise_level=7, generator=torch.Generator().manual_seed(0))
+print(*pair.images.shape, pair.images.sum().item())
 """
 
 
@@ -61,3 +71,33 @@ def test_replaced_unet_keeps_its_library(saved):
     pipeline, _ = saved
     pipeline.unet = pipeline.unet
     assert pipeline.config.unet == ("synthset", "PairedUNet2DModel")
+
+
+def test_super_resolution(tmp_path):
+    """Its settings are in `model_index.json` too, and come back."""
+    torch.manual_seed(0)
+    unet = PairedUNet2DModel(
+        variant="concat",
+        block_out_channels=[8, 16],
+        layers_per_block=1,
+        norm_num_groups=4,
+        condition_channels=4,
+        condition_noise=True,
+    )
+    pipeline = SynthSetSRPipeline(unet, DDIMScheduler(timestep_spacing="trailing"), scale_factor=4, max_noise_level=7)
+    pipeline.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert {key: value for key, value in index.items() if key != "_diffusers_version"} == {
+        "_class_name": "SynthSetSRPipeline",
+        "unet": ["synthset", "PairedUNet2DModel"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scale_factor": 4,
+        "max_noise_level": 7,
+    }
+    result = subprocess.run([sys.executable, "-c", LOAD_SR, str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    *shape, total = result.stdout.split()
+    assert shape == ["1", "3", "16", "16"]
+    pair = torch.full((1, 3, 4, 4), 0.5), torch.ones(1, 1, 4, 4)
+    here = pipeline(*pair, num_inference_steps=1, noise_level=7, generator=torch.Generator().manual_seed(0))
+    assert float(total) == pytest.approx(here.images.sum().item(), rel=1e-4)

@@ -6,7 +6,7 @@ from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, L
 from .errors import InputError
 from .image_processor import PairImageProcessor
 from .models import PairedUNet2DModel
-from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, make_scheduler
+from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 
 __version__ = "0.1.0.dev0"
 
@@ -16,6 +16,7 @@ __all__ = [
     "PairedUNet2DModel",
     "SynthSetPipeline",
     "SynthSetPipelineOutput",
+    "SynthSetSRPipeline",
     "make_scheduler",
 ]
 
@@ -23,4 +24,4 @@ __all__ = [
 # module path, which `from_pretrained` refuses for Hub repositories. Pipeline classes it looks up in its own namespace.
 LOADABLE_CLASSES["synthset"] = {"PairedUNet2DModel": ["save_pretrained", "from_pretrained"]}
 ALL_IMPORTABLE_CLASSES.update(LOADABLE_CLASSES["synthset"])
-diffusers.SynthSetPipeline = SynthSetPipeline
+diffusers.SynthSetPipeline, diffusers.SynthSetSRPipeline = SynthSetPipeline, SynthSetSRPipeline

@@ -19,7 +19,7 @@ def write_model_card(template: Path, output_dir: Path, arguments: dict, paramete
     data = ModelCardData(
         library_name="synthset",
         license="other",
-        pipeline_tag="unconditional-image-generation",
+        pipeline_tag="image-to-image" if "scale_factor" in arguments else "unconditional-image-generation",
         tags=["synthset", "diffusers", "image-segmentation", "synthetic-data", "agriculture"],
     )
     card = ModelCard.from_template(

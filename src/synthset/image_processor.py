@@ -39,12 +39,26 @@ class PairImageProcessor(ConfigMixin):
         image, mask = sample.float().split([self.config.image_channels, self.config.mask_channels], dim=1)
         return (image / 2 + 0.5).clamp(0, 1), (mask > 0).float()
 
-    def preprocess(self, images: list[Image.Image], masks: list[Image.Image]) -> torch.Tensor:
-        """PIL RGB images and "L" masks (0 and 255, or 0 and 1; any value above 0 is the object), all of one size ->
-        float32 (B, C + 1, H, W) in [-1, 1]."""
-        image = torch.from_numpy(np.stack([np.asarray(i.convert("RGB")) for i in images])).movedim(-1, -3)
-        mask = torch.from_numpy(np.stack([np.asarray(m.convert("L")) > 0 for m in masks])).unsqueeze(1)
-        return self.encode(image, mask)
+    def preprocess(self, images, masks) -> torch.Tensor:
+        """Pairs of any kind that `postprocess` returns -> float32 (B, C + 1, H, W) in [-1, 1].
+
+        All three kinds of a pair give the same tensor: values are rounded to 8 bits, as images in files are.
+
+        Args:
+            images: PIL RGB images (a list, or one), or an array (B, H, W, C) or tensor (B, C, H, W), float in [0, 1] or
+                uint8.
+            masks: "L" images, or an array (B, H, W, 1) or tensor (B, 1, H, W); any value above 0 is the object.
+
+        Raises:
+            ValueError: number, sizes or channels of images and masks differ from each other or from the model's, or
+                values are out of range.
+        """
+        image = _to_uint8(images, self.config.image_channels, "images")
+        mask = _to_uint8(masks, self.config.mask_channels, "masks")
+        if image.shape[-2:] != mask.shape[-2:] or len(image) != len(mask):
+            (b, _, h, w), (n, _, y, x) = image.shape, mask.shape
+            raise ValueError(f"images are {b} of {w} x {h} pixels, but masks are {n} of {x} x {y}; make them alike.")
+        return self.encode(image, mask > 0)
 
     def postprocess(self, sample: torch.Tensor, output_type: str = "pil"):
         """Decodes `sample` (B, C + 1, H, W).
@@ -69,3 +83,32 @@ class PairImageProcessor(ConfigMixin):
         images = [Image.fromarray(i) for i in (image * 255).round().astype(np.uint8)]
         masks = [Image.fromarray(m[..., 0]) for m in (mask * 255).astype(np.uint8)]
         return images, masks
+
+
+def _to_uint8(pictures, channels: int, name: str) -> torch.Tensor:
+    """PIL images, an array (B, H, W, C) or a tensor (B, C, H, W) -> uint8 tensor (B, C, H, W)."""
+    if isinstance(pictures, Image.Image):
+        pictures = [pictures]
+    if isinstance(pictures, (list, tuple)) and all(isinstance(picture, Image.Image) for picture in pictures):
+        sizes = {picture.size for picture in pictures}
+        if len(sizes) != 1:
+            raise ValueError(f"{name} are of {sorted(sizes)} pixels; give at least one, all of one size.")
+        arrays = [np.asarray(p.convert("L") if p.mode in ("1", "P") else p) for p in pictures]
+        pictures = np.stack([a[..., None] if a.ndim == 2 else a for a in arrays])
+    if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
+        # a copy, because torch can't share a flipped view and warns about read-only memory
+        pictures = torch.from_numpy(pictures.copy()).movedim(-1, 1)
+    if not isinstance(pictures, torch.Tensor) or pictures.ndim != 4:
+        raise ValueError(f"{name} is {_describe(pictures)}; give PIL images, an array (B, H, W, C) or a tensor.")
+    if pictures.shape[1] != channels:
+        raise ValueError(f"{name} have {pictures.shape[1]} channels; the model was trained on {channels}.")
+    if pictures.dtype == torch.uint8:
+        return pictures
+    low, high = pictures.min().item(), pictures.max().item()
+    if not (0 <= low and high <= 1):
+        raise ValueError(f"{name} hold values from {low:g} to {high:g}; give [0, 1].")
+    return (pictures.float() * 255).round().to(torch.uint8)
+
+
+def _describe(value) -> str:
+    return f"{type(value).__name__} {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__

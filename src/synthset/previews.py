@@ -1,7 +1,7 @@
 """Pictures of pairs for people: image, mask and overlay in three rows."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 
 def overlay(image: Image.Image, mask: Image.Image, color=(255, 0, 80), opacity: float = 0.45) -> Image.Image:
@@ -13,7 +13,11 @@ def overlay(image: Image.Image, mask: Image.Image, color=(255, 0, 80), opacity: 
 
 
 def pair_grid(
-    images: list[Image.Image], masks: list[Image.Image], columns: int = 8, tile: int | None = None
+    images: list[Image.Image],
+    masks: list[Image.Image],
+    columns: int = 8,
+    tile: int | None = None,
+    captions: list[str] | None = None,
 ) -> Image.Image:
     """Lays pairs out in bands of three rows: images, masks, overlays.
 
@@ -23,6 +27,7 @@ def pair_grid(
         columns: pairs in a band.
         tile: side of a tile in pixels, by nearest-neighbour scaling; the first image's longer side, enlarged to at
             least 96 pixels, when not given.
+        captions: a short text above each pair.
 
     Returns:
         One RGB picture.
@@ -31,12 +36,17 @@ def pair_grid(
         side = max(images[0].size)
         tile = side * max(1, -(-96 // side))
     gap, columns = 2, min(columns, len(images))
-    bands = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (tile + gap) + gap, bands * (3 * (tile + gap) + gap) + gap), "white")
+    bands, strip = -(-len(images) // columns), tile // 8 if captions else 0
+    band_height = strip + 3 * (tile + gap) + gap
+    sheet = Image.new("RGB", (columns * (tile + gap) + gap, bands * band_height + gap), "white")
+    draw = ImageDraw.Draw(sheet)
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         white = Image.fromarray(((np.asarray(mask) > 0) * 255).astype(np.uint8))
         left = gap + (i % columns) * (tile + gap)
-        top = gap + (i // columns) * (3 * (tile + gap) + gap)
+        top = gap + (i // columns) * band_height + strip
+        if captions:
+            font = ImageFont.load_default(0.75 * strip)
+            draw.text((left + tile / 2, top - strip / 2), captions[i], "black", font, anchor="mm")
         for row, picture in enumerate((image, white, overlay(image, mask))):
             resampling = Image.Resampling.NEAREST if max(picture.size) <= tile else Image.Resampling.BOX
             sheet.paste(picture.convert("RGB").resize((tile, tile), resampling), (left, top + row * (tile + gap)))

@@ -161,3 +161,23 @@ def test_imagefolder_opens_with_load_pairs_and_load_dataset(tmp_path):
     assert set(loaded.column_names) == {"image", "mask", "seed", "coverage"}
     assert loaded["seed"][:] == pairs["seed"][:] == [0, 1, 2, 3, 4]
     assert np.array_equal(loaded[4]["mask"], np.asarray(rows[4]["mask"]) * 255)
+
+
+def test_a_further_column_of_pictures(tmp_path):
+    features = pair_features(low_res_image="image", low_res_mask="image", consistent="bool")
+    rows = random_pairs(3)
+    for row, small in zip(rows, random_pairs(3, size=(5, 4), seed=1), strict=True):
+        white = small["mask"].point(lambda value: value * 255)
+        row |= {"low_res_image": small["image"], "low_res_mask": white, "consistent": True}
+    shard = tmp_path / "shards" / "train-00000-of-00001.parquet"
+    write_pairs_shard(shard, rows, features)
+    assert export_imagefolder([shard], tmp_path / "folder") == 3
+    stored = datasets.load_dataset(str(shard.parent), split="train")
+    unpacked = datasets.load_dataset(str(tmp_path / "folder"), split="train")
+    assert stored.features == features
+    for column in ("low_res_image", "low_res_mask"):
+        for i, row in enumerate(rows):
+            for found in (stored[i][column], unpacked[i][column]):
+                assert found.format == "PNG" and np.array_equal(found, row[column])
+            assert (tmp_path / "folder" / f"{column}s" / f"{i:06d}.png").is_file()
+    assert same_pairs(load_pairs(str(tmp_path / "folder")), rows)

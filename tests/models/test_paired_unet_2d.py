@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from PIL import Image
 from testing_utils.models import (
     assert_checkpointing_keeps_gradients,
     assert_compiles,
@@ -200,9 +202,55 @@ def test_image_and_mask_of_the_condition_reach_both_outputs(variant):
         assert change[:, 3:].max() > 1e-3
 
 
+@every_variant
+def test_every_parameter_has_a_gradient_with_noise_levels(variant):
+    model = build(variant, condition_channels=4, condition_noise=True)
+    assert_every_parameter_has_a_gradient(model, (*inputs(condition_channels=4), torch.tensor([0, 100])))
+
+
+def test_noise_level_is_one_for_the_batch_or_each_pairs_own():
+    model = build("concat", condition_channels=4, condition_noise=True)
+    sample, timestep, condition = inputs(condition_channels=4)
+    levels = model(sample, timestep, condition, torch.tensor([0, 100])).sample
+    for pair, noise_level in enumerate((0, 100)):
+        for level in (noise_level, torch.tensor(noise_level), torch.tensor([noise_level])):
+            output = model(sample, timestep, condition, level).sample
+            torch.testing.assert_close(output[pair], levels[pair], rtol=1e-4, atol=1e-5)
+            assert (output[1 - pair] - levels[1 - pair]).abs().max() > 1e-3
+    # An embedding of its own: exchanged with the timestep, it says something else.
+    exchanged = model(sample, 100, condition, 900).sample
+    assert (model(sample, 900, condition, 100).sample - exchanged).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("scale_factor", [2, 4])
+def test_every_level_sees_the_condition_at_its_size(scale_factor):
+    """Image bilinear with antialiasing, as Pillow does it; the mask's nearest pixels, by hand; both as they are where
+    sizes agree; going down and going up, for any number of channels."""
+    model = build("concat", image_channels=2, block_out_channels=(8, 8, 8), condition_channels=3)
+    seen = []
+    for blocks in (*model.down_blocks, *model.up_blocks):
+        blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[3][0].numpy()))
+    height, width = 16, 24
+    condition = torch.rand(1, 3, height // scale_factor, width // scale_factor)
+    model(torch.zeros(1, 3, height, width), 0, condition)
+    *image, mask = condition[0].numpy()
+    masks = {
+        2: [mask.repeat(2, 0).repeat(2, 1), mask, mask[1::2, 1::2]],
+        4: [mask.repeat(4, 0).repeat(4, 1), mask.repeat(2, 0).repeat(2, 1), mask],
+    }[scale_factor]
+    for found, again, level in zip(seen[:3], seen[:2:-1], range(3), strict=True):
+        size = (width >> level, height >> level)
+        for channel, expected in zip(found[:2], image, strict=True):
+            expected = np.asarray(Image.fromarray(expected).resize(size, Image.Resampling.BILINEAR))
+            np.testing.assert_allclose(channel, expected, atol=1e-5)
+        np.testing.assert_array_equal(found[2], masks[level])
+        np.testing.assert_array_equal(again, found)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        ({"condition_noise": True}, "`condition_noise` is True, but .* `condition_channels` is 0"),
         (
             {"variant": "three_encoder"},
             "`variant` must be one of two_encoder, shared_encoder, concat.*'three_encoder'",
@@ -222,9 +270,23 @@ def test_bad_configuration(config, message):
         ((8, 10), None, 0, "`sample` is 8 x 10 pixels.*stride, 4"),
         ((8, 8), None, 4, "`condition` is missing.*`condition_channels=4`"),
         ((8, 8), torch.zeros(1, 4, 4, 4), 0, "`condition` is given.*`condition_channels=0`"),
+        ((8, 8), torch.zeros(1, 3, 4, 4), 4, "`condition` has 3 channels.*`condition_channels=4`"),
     ],
 )
 def test_bad_input(size, condition, condition_channels, message):
     model = build("concat", block_out_channels=(8, 8, 8), condition_channels=condition_channels)
     with pytest.raises(ValueError, match=message):
         model(torch.zeros(1, 4, *size), 0, condition)
+
+
+@pytest.mark.parametrize(
+    ("condition_noise", "noise_level", "message"),
+    [
+        (False, 0, "`noise_level` is given.*`condition_noise=False`"),
+        (True, None, "`noise_level` is missing.*`condition_noise=True`"),
+    ],
+)
+def test_noise_level_where_there_is_none(condition_noise, noise_level, message):
+    model = build("concat", condition_channels=4, condition_noise=condition_noise)
+    with pytest.raises(ValueError, match=message):
+        model(*inputs(condition_channels=4), noise_level)

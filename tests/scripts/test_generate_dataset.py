@@ -18,7 +18,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from synthset import PairedUNet2DModel, SynthSetPipeline, make_scheduler
+from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from synthset.data import load_pairs
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "generate_dataset.py"
@@ -32,6 +32,15 @@ SETTINGS = {
     "samples_per_shard": 3,
     "seed": 7,
 }
+SR_SETTINGS = {
+    "sr_scheduler": "ddim",
+    "sr_num_inference_steps": 4,
+    "sr_noise_level": 10,
+    "keep_low_res": True,
+    "consistency": True,
+    "min_consistency_psnr": 10.0,  # about what the untrained model reaches, so that both answers occur
+    "min_consistency_dice": 0.45,
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +50,24 @@ def model(tmp_path_factory):
     unet = PairedUNet2DModel(sample_size=16, block_out_channels=[16, 64], layers_per_block=1, attention_head_dim=8)
     directory = tmp_path_factory.mktemp("model")
     SynthSetPipeline(unet, DDPMScheduler(prediction_type="v_prediction")).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def sr_model(tmp_path_factory):
+    torch.manual_seed(1)
+    unet = PairedUNet2DModel(
+        sample_size=32,
+        variant="concat",
+        block_out_channels=[16, 64],
+        layers_per_block=1,
+        attention_head_dim=8,
+        condition_channels=4,
+        condition_noise=True,
+    )
+    directory = tmp_path_factory.mktemp("sr_model")
+    pipeline = SynthSetSRPipeline(unet, DDPMScheduler(prediction_type="v_prediction"), 2, max_noise_level=50)
+    pipeline.save_pretrained(directory)
     return directory
 
 
@@ -137,7 +164,7 @@ def test_killed_and_continued(dataset, model, tmp_path, capsys, monkeypatch):
     times = {name: (output_dir / "data" / name).stat().st_mtime_ns for name in finished}
 
     assert refused(capsys, monkeypatch, model, output_dir, seed=8, batch_size=3) == (
-        f"error: --output_dir {output_dir} holds pairs made with other settings: batch_size 2 -> 3, seed 7 -> 8; "
+        f"error: --output_dir {output_dir} was made with other settings: batch_size 2 -> 3, seed 7 -> 8; "
         "give the old values to continue, or choose another folder"
     )
     assert digests(output_dir) == finished
@@ -233,3 +260,182 @@ def test_folder_with_something_else(capsys, monkeypatch, model, tmp_path):
     line = refused(capsys, monkeypatch, model, tmp_path)
     assert line.startswith(f"error: --output_dir {tmp_path} is not empty")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture(scope="module")
+def enlarged(model, sr_model, tmp_path_factory):
+    """What an uninterrupted single process writes in two stages."""
+    directory = tmp_path_factory.mktemp("generated") / "large"
+    result = generate(model, directory, sr_model=sr_model, **SR_SETTINGS)
+    assert result.returncode == 0, result.stderr
+    drifted = datasets.load_dataset(str(directory), split="train")["consistent"][:].count(False)
+    assert f"{drifted} of 11 pairs drifted" in result.stdout
+    assert f"{drifted} of 11 pairs drifted" in (directory / "README.md").read_text()
+    return directory
+
+
+def test_enlarged_pairs_come_with_what_a_run_of_one_stage_draws(dataset, enlarged, model, sr_model):
+    small, rows = (datasets.load_dataset(str(folder), split="train") for folder in (dataset, enlarged))
+    assert rows.column_names == [
+        *("image", "mask", "seed", "coverage", "sr_seed", "low_res_image", "low_res_mask"),
+        *("consistency_psnr", "consistency_dice", "consistent"),
+    ]
+    assert len({*rows["seed"], *rows["sr_seed"]}) == 22
+    for row, before in zip(rows, small, strict=True):
+        assert (row["image"].mode, row["image"].size, row["image"].format) == ("RGB", (32, 32), "PNG")
+        assert (row["mask"].mode, row["mask"].size, row["mask"].format) == ("L", (32, 32), "PNG")
+        assert set(np.unique(row["mask"])) <= {0, 255}
+        assert row["coverage"] == pytest.approx((np.asarray(row["mask"]) == 255).mean(), abs=1e-6)
+        np.testing.assert_array_equal(row["low_res_image"], before["image"])
+        np.testing.assert_array_equal(row["low_res_mask"], before["mask"])
+        assert row["seed"] == before["seed"]
+    settings = json.loads((enlarged / "generation.json").read_text())
+    assert {name: settings.get(name) for name in SR_SETTINGS} == SR_SETTINGS
+    assert not [name for name in json.loads((dataset / "generation.json").read_text()) if name.startswith("sr_")]
+    card = (enlarged / "README.md").read_text()
+    assert f"`{model}` and enlarged by the super-resolution model `{sr_model}`" in card
+    assert "| `low_res_mask` | the mask before" in card and "| `consistent` | whether" in card
+
+
+def test_stored_columns_enlarge_the_pair_again(enlarged, sr_model):
+    row = datasets.load_dataset(str(enlarged), split="train")[8]  # the last of a shard of 3, a batch of one
+    pipeline = SynthSetSRPipeline.from_pretrained(sr_model)
+    pipeline.scheduler = make_scheduler("ddim", pipeline.scheduler.config, 4)
+    generator = torch.Generator().manual_seed(row["sr_seed"])
+    pair = pipeline(
+        row["low_res_image"], row["low_res_mask"], generator=generator, num_inference_steps=4, noise_level=10
+    )
+    difference = np.asarray(pair.images[0], dtype=int) - np.asarray(row["image"], dtype=int)
+    assert np.abs(difference).max() <= 1
+
+
+def halve(image):
+    """Bilinear with antialiasing, by hand: an output pixel is (1, 3, 3, 1) / 8 of the four around it, per direction;
+    at the edge, where one of the four is missing, the others share its weight."""
+    side = len(image) // 2
+    weights = np.zeros((side, 2 * side))
+    for i in range(side):
+        for offset, weight in ((-1, 1), (0, 3), (1, 3), (2, 1)):
+            if 0 <= 2 * i + offset < 2 * side:
+                weights[i, 2 * i + offset] = weight
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.einsum("ih,jw,hwc->ijc", weights, weights, image)
+
+
+def test_consistency_is_that_of_the_pair_made_small_again(enlarged):
+    rows = datasets.load_dataset(str(enlarged), split="train")
+    for row in rows:
+        error = halve(np.asarray(row["image"], dtype=float)) - np.asarray(row["low_res_image"], dtype=float)
+        assert row["consistency_psnr"] == pytest.approx(20 * np.log10(255 / np.sqrt((error**2).mean())), abs=0.05)
+        # The centre of an output pixel is the corner of four: nearest-exact takes the lower right one.
+        found, expected = np.asarray(row["mask"])[1::2, 1::2] > 0, np.asarray(row["low_res_mask"]) > 0
+        assert row["consistency_dice"] == pytest.approx(2 * (found & expected).sum() / (found.sum() + expected.sum()))
+        assert row["consistent"] == (row["consistency_psnr"] >= 10 and row["consistency_dice"] >= 0.45)
+    assert set(rows["consistent"]) == {True, False}
+
+
+def test_two_stages_killed_and_continued_on_two_processes(enlarged, model, sr_model, tmp_path, capsys, monkeypatch):
+    output_dir = tmp_path / "out"
+    changes = {"sr_model": sr_model, **SR_SETTINGS}
+    process = subprocess.Popen(
+        command(model, output_dir, **changes), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None and not digests(output_dir):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = digests(output_dir)
+    assert 1 <= len(finished) < 4
+    assert finished.items() <= digests(enlarged).items()
+
+    line = refused(capsys, monkeypatch, model, output_dir, **{**changes, "sr_noise_level": 0})
+    assert "was made with other settings: sr_noise_level 10 -> 0; " in line
+    assert "keep_low_res True -> None" in refused(capsys, monkeypatch, model, output_dir)  # and so on: only one stage
+    assert digests(output_dir) == finished
+
+    result = generate(model, output_dir, launch=LAUNCH, **changes)
+    assert result.returncode == 0, result.stderr
+    assert digests(output_dir) == digests(enlarged)
+    assert not list(output_dir.rglob(".*"))
+
+
+def test_two_stages_as_imagefolder(enlarged, model, sr_model, tmp_path):
+    output_dir = tmp_path / "out"
+    result = generate(model, output_dir, sr_model=sr_model, format="imagefolder", **SR_SETTINGS)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in output_dir.iterdir() if path.is_dir()} == {
+        *("images", "masks", "low_res_images", "low_res_masks")
+    }
+    rows = datasets.load_dataset(str(output_dir), split="train", cache_dir=str(tmp_path / "cache"))
+    for found, expected in zip(rows, datasets.load_dataset(str(enlarged), split="train"), strict=True):
+        for column in ("image", "mask", "low_res_image", "low_res_mask"):
+            np.testing.assert_array_equal(found.pop(column), expected.pop(column))
+        assert found == pytest.approx(expected)
+    assert len(load_pairs(str(output_dir))) == 11
+    assert load_pairs(str(output_dir), "train", "low_res_image", "low_res_mask")[0]["mask"].size == (16, 16)
+
+
+def test_enlarged_pairs_alone(model, sr_model, tmp_path):
+    """Without --keep_low_res and --consistency there is only a seed more; by another sampler, too."""
+    result = generate(
+        model, tmp_path / "out", num_samples=1, sr_model=sr_model, sr_scheduler="ddpm", sr_num_inference_steps=3
+    )
+    assert result.returncode == 0, result.stderr
+    row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))[0]
+    assert list(row) == ["image", "mask", "seed", "coverage", "sr_seed"]
+    assert row["image"].size == (32, 32)
+    settings = json.loads((tmp_path / "out" / "generation.json").read_text())
+    assert settings["sr_scheduler"] == "ddpm" and "min_consistency_psnr" not in settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep_low_res": True}, "--keep_low_res needs --sr_model; add that, or leave --keep_low_res out"),
+        ({"consistency": True}, "--consistency needs --sr_model"),
+        ({"sr_noise_level": 5}, "--sr_noise_level needs --sr_model"),
+        ({"sr_scheduler": "ddpm"}, "--sr_scheduler needs --sr_model"),
+        ({"sr_model": "x", "min_consistency_dice": 0.5}, "--min_consistency_dice needs --consistency"),
+        (
+            {"sr_model": "x", "consistency": True, "min_consistency_dice": 80},
+            "--min_consistency_dice is 80.0; give 0 to 1",
+        ),
+        ({"sr_model": "x", "sr_noise_level": -1}, "--sr_noise_level is -1; give 0 or more"),
+        ({"sr_model": "x", "sr_num_inference_steps": 0}, "--sr_num_inference_steps is 0; give 1 or more"),
+        ({"sr_model": True, "sr_num_inference_steps": 1001}, "--sr_num_inference_steps is 1001; use 1 to 1000"),
+        (
+            {"sr_model": True, "sr_noise_level": 51},
+            "--sr_noise_level is 51, but --sr_model was trained with 0 to 50; give one of those",
+        ),
+    ],
+)
+def test_bad_arguments_of_the_second_stage(capsys, monkeypatch, model, sr_model, tmp_path, changes, message):
+    if changes.get("sr_model") is True:
+        changes = {**changes, "sr_model": sr_model}
+    assert message in refused(capsys, monkeypatch, model, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_that_are_not_two_stages(capsys, monkeypatch, model, sr_model, tmp_path):
+    output_dir, missing, small = tmp_path / "out", tmp_path / "missing", tmp_path / "small"
+    pipeline = SynthSetPipeline.from_pretrained(model)
+    pipeline.unet.register_to_config(sample_size=8)
+    pipeline.save_pretrained(small)
+    sr_remedy = "give a folder that train_sr.py ended with, or a model id on the Hub"
+    for models, message in (
+        ((model, model), f"error: --sr_model is {model}, which holds a SynthSetPipeline; {sr_remedy}"),
+        ((model, missing), f"error: --sr_model is {missing}, which can't be loaded ("),
+        (
+            (sr_model, sr_model),
+            f"error: --model is {sr_model}, which holds a SynthSetSRPipeline; "
+            "give a folder that train_paired.py ended with, or a model id on the Hub",
+        ),
+        (
+            (small, sr_model),
+            "error: --model draws 8 x 8 pixels, but --sr_model enlarges 16 x 16 to 32 x 32; give a --model trained "
+            "with --resolution 16, or an --sr_model trained with --resolution 16",
+        ),
+    ):
+        line = refused(capsys, monkeypatch, models[0], output_dir, sr_model=models[1])
+        assert line == message or (message.endswith("(") and line.startswith(message) and line.endswith(sr_remedy))
+    assert not output_dir.exists()

@@ -5,69 +5,25 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from testing_utils import runs
 from testing_utils.pairs import random_pairs, write_raw_folder
+from testing_utils.runs import LAUNCH, refused, same, weights
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train_paired.py"
-CONFIGS = Path(__file__).parents[2] / "accelerate_configs"
-LAUNCH = f"-m accelerate.commands.launch --main_process_port 0 --config_file {CONFIGS}/"
-TINY = {
-    "resolution": 16,
-    "crop_size": 24,
-    "block_out_channels": [8, 16],
-    "layers_per_block": 1,
-    "attention_head_dim": 8,
-    "train_batch_size": 4,
-    "max_train_steps": 12,
-    "checkpointing_steps": 3,
-    "validation_steps": 0,
-    "num_validation_images": 2,
-    "validation_num_inference_steps": 2,
-    "learning_rate": 1e-3,
-    "mixed_precision": "no",
-    "report_to": "none",
-}
+command, train = partial(runs.command, "train_paired.py"), partial(runs.train, "train_paired.py")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Seven pairs: five to train on, two held out."""
     return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
-
-
-def command(data, output_dir, launch="", **changes):
-    flags = {"dataset": data, "output_dir": output_dir, **TINY, **changes}
-    return [sys.executable, *launch.split(), str(SCRIPT), *(f"--{name}={value}" for name, value in flags.items())]
-
-
-def train(data, output_dir, launch="", preexec_fn=None, **changes):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command(data, output_dir, launch, **changes),
-        capture_output=True,
-        text=True,
-        env=environment,
-        preexec_fn=preexec_fn,
-    )
-
-
-def weights(output_dir, part="unet"):
-    return load_file(output_dir / part / "diffusion_pytorch_model.safetensors")
-
-
-def same(a, b, **tolerance):
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], **(tolerance or {"rtol": 0, "atol": 0}), msg=name)
-    return a.keys() == b.keys()
 
 
 @pytest.fixture(scope="module")
@@ -166,14 +122,6 @@ def test_two_processes_and_accumulated_gradients_train_as_one_process(data, tmp_
         one = weights(tmp_path / "one", part)
         assert same(one, weights(tmp_path / "two", part), rtol=0, atol=1e-6)
         assert same(one, weights(tmp_path / "accumulated", part), rtol=0, atol=1e-6)
-
-
-def refused(result, *words):
-    assert result.returncode not in (0, None) and result.returncode > 0, result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Traceback" not in result.stderr, result.stderr
-    assert all(word in lines[0] for word in words), lines[0]
-    return True
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(data, finished):

@@ -34,10 +34,46 @@ class GaussianDenoiser(ModelMixin, ConfigMixin):
         return model
 
     def forward(self, sample: torch.Tensor, timestep: torch.Tensor) -> UNet2DOutput:
+        return self.answer(sample, timestep, self.mean)
+
+    def answer(self, sample: torch.Tensor, timestep: torch.Tensor, mean: torch.Tensor) -> UNet2DOutput:
         a = self.alphas_cumprod[timestep.long()]
-        x_t, mean = sample.double(), self.mean.double()
+        x_t, mean = sample.double(), mean.double()
         x_0 = mean + self.std**2 * a**0.5 / (a * self.std**2 + 1 - a) * (x_t - a**0.5 * mean)
         epsilon = (x_t - a**0.5 * x_0) / (1 - a) ** 0.5
         velocity = a**0.5 * epsilon - (1 - a) ** 0.5 * x_0
         answer = {"sample": x_0, "epsilon": epsilon, "v_prediction": velocity}[self.prediction_type]
         return UNet2DOutput(sample=answer.to(sample.dtype))
+
+
+class RecallingDenoiser(GaussianDenoiser):
+    """The perfect super-resolution network for data that is a few large pairs: it looks up which one the condition is.
+
+    Args:
+        scheduler: the training scheduler.
+        small: (N, C + 1, h, w), what the large pairs look like small.
+        large: (N, C + 1, H, W).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        image_channels: int = 3,
+        mask_channels: int = 1,
+        condition_channels: int = 4,
+        condition_noise: bool = False,
+        block_out_channels: tuple[int, ...] = (8, 8),
+    ):
+        torch.nn.Module.__init__(self)
+
+    @classmethod
+    def build(cls, scheduler: SchedulerMixin, small: torch.Tensor, large: torch.Tensor) -> "RecallingDenoiser":
+        model = cls()
+        model.small, model.large = small, torch.nn.Parameter(large)
+        model.std, model.alphas_cumprod = 0.0, scheduler.alphas_cumprod.double()
+        model.prediction_type = scheduler.config.prediction_type
+        return model
+
+    def forward(self, sample: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor) -> UNet2DOutput:
+        nearest = torch.cdist(condition.flatten(1), self.small.flatten(1)).argmin(dim=1)
+        return self.answer(sample, timestep, self.large[nearest])

@@ -25,6 +25,15 @@ def test_flops_and_parameters_are_those_of_a_real_pass(model):
     assert costs["state_bytes"] == costs["parameters"] * 4 * 5
 
 
+def test_the_condition_is_part_of_the_pass():
+    """A pair of a lower resolution adds 4 input channels, 3 x 3 x 16 weights each, to the first block at 32 x 32."""
+    config = {"sample_size": 32, "variant": "concat", "block_out_channels": (16,), "layers_per_block": 1}
+    plain, sr = (PairedUNet2DModel(**config, **extra) for extra in ({}, {"condition_channels": 4}))
+    difference = estimate_costs(sr, 2)["forward_flops"] - estimate_costs(plain, 2)["forward_flops"]
+    # twice, in the down and in the up block, and in each in the shortcut as well; the down block gains its shortcut
+    assert difference == pytest.approx(2 * 32**2 * 16 * (2 * 4 * 9 + 4 + 20))
+
+
 def test_activations_grow_with_the_batch_and_checkpointing_keeps_few_of_them(model):
     one, four = (estimate_costs(model, batch_size)["activation_bytes"] for batch_size in (1, 4))
     assert one * 3.5 < four < one * 4.1

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.models.unets.unet_2d import UNet2DOutput
 
-from synthset.training.objectives import diffusion_loss, min_snr_weight, training_target
+from synthset.training.objectives import diffusion_loss, min_snr_weight, predict, training_target
 
 # betas 0.5 and 0.5 give alphas_cumprod 0.5 and 0.25: SNR 1 at t = 0 and 1/3 at t = 1
 BETAS = [0.5, 0.5]
@@ -43,9 +44,10 @@ def test_min_snr_weight(prediction_type, gamma, expected):
 def test_loss_is_the_mean_over_image_and_mask_channels():
     prediction = NOISE.clone()
     prediction[:, 3] += 2.0  # only the mask channel is wrong, by 2: 4 / 4 channels
-    loss = diffusion_loss(prediction, scheduler(), SAMPLE, NOISE, torch.tensor([0]))
+    batch = {"sample": SAMPLE, "noise": NOISE, "timestep": torch.tensor([0])}
+    loss = diffusion_loss(prediction, scheduler(), batch)
     torch.testing.assert_close(loss, torch.tensor([1.0]))
-    weighted = diffusion_loss(prediction, scheduler(), SAMPLE, NOISE, torch.tensor([0]), snr_gamma=0.25)
+    weighted = diffusion_loss(prediction, scheduler(), batch, snr_gamma=0.25)
     torch.testing.assert_close(weighted, torch.tensor([0.25]))
 
 
@@ -54,3 +56,14 @@ def test_a_perfect_prediction_of_v_recovers_the_sample():
     noisy = noise_scheduler.add_noise(SAMPLE, NOISE, t)
     v = training_target(noise_scheduler, SAMPLE, NOISE, t)
     torch.testing.assert_close(0.25**0.5 * noisy - 0.75**0.5 * v, SAMPLE)
+
+
+@pytest.mark.parametrize("told", [{}, {"condition": torch.ones(1)}, {"condition": torch.ones(1), "noise_level": 3}])
+def test_the_network_sees_the_noisy_pair_its_timestep_and_what_it_is_told(told):
+    def network(sample, timestep, **condition):
+        assert condition == told
+        return UNet2DOutput(sample=sample + timestep)
+
+    batch = {"sample": SAMPLE, "noise": NOISE, "timestep": torch.tensor([1]), "position": torch.tensor([7]), **told}
+    noisy = 0.25**0.5 * 0.5 + 0.75**0.5 * 2.0
+    torch.testing.assert_close(predict(network, scheduler(), batch), torch.full_like(SAMPLE, noisy + 1))

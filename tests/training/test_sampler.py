@@ -5,8 +5,8 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
-from synthset.data import eval_transform, train_transform
-from synthset.training.sampler import PositionSampler, TrainingStream, ValidationItems
+from synthset.data import ResizePair, eval_transform, train_transform
+from synthset.training.sampler import LowResCondition, PositionSampler, TrainingStream, ValidationItems
 
 
 @pytest.fixture
@@ -88,3 +88,30 @@ def test_validation_items_are_fixed_and_spread_over_timesteps(pairs):
     assert timesteps == sorted(i * 1000 // 256 for i in range(256))
     of_first_pair = [items[i]["timestep"].item() for i in range(0, 256, 7)]
     assert abs(sum(of_first_pair) / len(of_first_pair) - 498) < 50
+
+
+@pytest.mark.parametrize("scale_factor", [2, 4])
+def test_the_condition_is_the_target_made_smaller(pairs, stream, scale_factor):
+    resolution = 16 // scale_factor
+    told = TrainingStream(pairs, stream.transform, 1000, 3, LowResCondition(resolution, 0, torch.ones(1000)))
+    for p in range(10):
+        item = told[p]
+        assert same(stream[p], item) and item.keys() - stream[p].keys() == {"condition"}
+        image, mask = ((item["sample"][:3] + 1) * 127.5).round().byte(), (item["sample"][3:] > 0).byte()
+        image, mask = ResizePair(resolution)(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        torch.testing.assert_close(item["condition"], stream.processor.encode(image, mask).as_subclass(torch.Tensor))
+
+
+def test_noise_of_the_condition_has_its_level(pairs, stream):
+    """Levels 0 to 2 leave 1, 0.5 and 0.25 of the variance."""
+    condition = LowResCondition(8, 2, torch.tensor([0.5, 0.25, 0.1]))
+    clean = TrainingStream(pairs, stream.transform, 1000, 3, LowResCondition(8, 0, torch.ones(1000)))
+    noisy = TrainingStream(pairs, stream.transform, 1000, 3, condition)
+    residuals = {0: [], 1: [], 2: []}
+    for p in range(150):
+        item, level = noisy[p], noisy[p]["noise_level"].item()
+        residuals[level].append(item["condition"] - (1, 0.5, 0.25)[level] ** 0.5 * clean[p]["condition"])
+    assert min(len(part) for part in residuals.values()) > 30
+    for level, variance in enumerate((0, 0.5, 0.75)):
+        part = torch.stack(residuals[level])
+        assert abs(part.mean()) < 0.02 and part.var().item() == pytest.approx(variance, abs=0.03)

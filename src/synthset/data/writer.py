@@ -41,9 +41,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def pair_features(**columns: str) -> Features:
-    """The features of a dataset of pairs; `columns` adds scalars, as in `pair_features(seed="int64")`."""
-    scalars = {name: Value(dtype) for name, dtype in columns.items()}
-    return Features({"image": ImageFeature(), "mask": ImageFeature(), **scalars})
+    """The features of a dataset of pairs; `columns` adds others by dtype: a scalar's, as in
+    `pair_features(seed="int64")`, or "image"."""
+    others = {name: ImageFeature() if dtype == "image" else Value(dtype) for name, dtype in columns.items()}
+    return Features({"image": ImageFeature(), "mask": ImageFeature(), **others})
 
 
 def png_bytes(picture: Image.Image) -> bytes:
@@ -59,8 +60,8 @@ def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: F
     Args:
         path: `FOLDER/data/train-00000-of-00004.parquet` and so on, where `load_dataset(FOLDER)` finds split and order.
         rows: dicts with PIL images under `image` (RGB) and `mask` ("L", 0 and 1 or 0 and 255), and a value for every
-            other column of `features`. Masks are stored as 0 and 255, so that every viewer shows them. Read as they
-            are written, a row group at a time.
+            other column of `features`. Masks are stored as 0 and 255, so that every viewer shows them; the pictures of
+            other columns as they are. Read as they are written, a row group at a time.
         features: [`pair_features`]'s result, or any that has `image` and `mask`.
 
     Returns:
@@ -120,7 +121,8 @@ def write_dataset_card(
 
 def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.PathLike) -> int:
     """Unpacks parquet shards into `images/000000.png`, `masks/000000.png` and so on, and a `metadata.jsonl` with
-    `file_name`, `mask_file_name` and the other columns. `load_pairs` and `datasets.load_dataset` open the result.
+    `file_name`, `mask_file_name` and the other columns; a further column of pictures, `depth`, becomes
+    `depths/000000.png` and `depth_file_name`. `load_pairs` and `datasets.load_dataset` open the result.
 
     Args:
         shards: files of [`write_pairs_shard`], in order.
@@ -132,10 +134,14 @@ def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.Pat
     folder = Path(folder)
     lines = []
     for shard in shards:
-        for batch in pq.ParquetFile(shard).iter_batches(ROWS_PER_GROUP):
+        file = pq.ParquetFile(shard)
+        features = Features.from_arrow_schema(file.schema_arrow)
+        pictures = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
+        for batch in file.iter_batches(ROWS_PER_GROUP):
             for row in batch.to_pylist():
                 names = {}
-                for column, field in (("image", "file_name"), ("mask", "mask_file_name")):
+                for column in pictures:
+                    field = "file_name" if column == "image" else f"{column}_file_name"
                     names[field] = f"{column}s/{len(lines):06d}.png"
                     with atomic_path(folder / names[field]) as temporary:
                         temporary.write_bytes(row.pop(column)["bytes"])

@@ -115,9 +115,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         dropout: Dropout probability in the ResNet blocks.
         condition_channels: Channels of `condition`, image channels first; 0 for a model without one. It is resized to
             each level and concatenated to the input of every down and up block (section 3, "Super-resolution").
+        condition_noise: Whether the model is told how noisy `condition` is, by an embedding of its own.
 
     Raises:
-        ValueError: An unknown `variant` or `skip_fusion`, or `norm_num_groups` that does not divide a width.
+        ValueError: An unknown `variant` or `skip_fusion`, `norm_num_groups` that does not divide a width, or
+            `condition_noise` without `condition_channels`.
     """
 
     _supports_gradient_checkpointing = True
@@ -140,8 +142,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         act_fn: str = "silu",
         dropout: float = 0.0,
         condition_channels: int = 0,
+        condition_noise: bool = False,
     ):
         super().__init__()
+        if condition_noise and not condition_channels:
+            raise ValueError("`condition_noise` is True, but there is no condition: `condition_channels` is 0")
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}")
         if skip_fusion not in SKIP_FUSIONS:
@@ -194,6 +199,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         # time, shared by the branches
         self.time_proj = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(first, time_embed_dim, act_fn=act_fn)
+        self.noise_level_embedding = (
+            TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if condition_noise else None
+        )
 
         # input; this list and those below hold one module per branch, those with levels one such list per level
         self.conv_in = nn.ModuleList(nn.Conv2d(c, first, kernel_size=3, padding=1) for c in self.stream_channels)
@@ -254,6 +262,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         sample: torch.Tensor,
         timestep: torch.Tensor | float | int,
         condition: torch.Tensor | None = None,
+        noise_level: torch.Tensor | float | int | None = None,
         return_dict: bool = True,
     ) -> PairedUNet2DOutput | tuple[torch.Tensor]:
         r"""Predicts for a noisy pair what the scheduler asks for: noise, velocity or the clean pair.
@@ -264,11 +273,14 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             timestep: One for the batch (a number or a tensor without dimensions) or one for each pair, (B,).
             condition: Low-resolution pair (B, condition_channels, h, w) of any size, image channels first. Image
                 channels are resized bilinearly, the others to the nearest pixel.
+            noise_level: With `condition_noise`, the timesteps' worth of noise in `condition`, 0 for none; one for the
+                batch or (B,).
             return_dict: Whether to return a [`PairedUNet2DOutput`] or a plain tuple.
 
         Raises:
             ValueError: H or W not divisible by the stride; a condition given to a model without `condition_channels`,
-                or missing in one with them.
+                missing in one with them, or of another number of channels; a noise level given to a model without
+                `condition_noise`, or missing in one with it.
         """
         stride = 2 ** len(self.downsamplers)
         batch_size, _, height, width = sample.shape
@@ -277,15 +289,25 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`sample` is {height} x {width} pixels, but height and width must be divisible by the model's total "
                 f"stride, {stride}"
             )
-        if (condition is not None) != (self.config.condition_channels > 0):
+        for name, value, option in (
+            ("condition", condition, "condition_channels"),
+            ("noise_level", noise_level, "condition_noise"),
+        ):
+            if (value is not None) != bool(self.config[option]):
+                raise ValueError(
+                    f"`{name}` is {'missing' if value is None else 'given'}, but the model has "
+                    f"`{option}={self.config[option]}`"
+                )
+        if condition is not None and condition.shape[1] != self.config.condition_channels:
             raise ValueError(
-                f"`condition` is {'missing' if condition is None else 'given'}, but the model has "
+                f"`condition` has {condition.shape[1]} channels, but the model has "
                 f"`condition_channels={self.config.condition_channels}`"
             )
 
-        # 1. time
-        timesteps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(batch_size)
-        temb = self.time_embedding(self.time_proj(timesteps).to(sample.dtype))
+        # 1. time, and how noisy the condition is
+        temb = self._embed(self.time_embedding, timestep, sample)
+        if noise_level is not None:
+            temb = temb + self._embed(self.noise_level_embedding, noise_level, sample)
 
         # 2. pre-process: the branches, and the condition (or None) at each level's size
         hiddens = [conv(x) for conv, x in zip(self.conv_in, sample.split(self.stream_channels, dim=1), strict=True)]
@@ -337,6 +359,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         if not return_dict:
             return (sample,)
         return PairedUNet2DOutput(sample=sample)
+
+    def _embed(self, embedding: TimestepEmbedding, timestep, sample: torch.Tensor) -> torch.Tensor:
+        """(B, 4 * block_out_channels[0]) features of one timestep for the batch or of one for each pair."""
+        timesteps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
+        return embedding(self.time_proj(timesteps).to(sample.dtype))
 
     def _apply_blocks(self, blocks, hiddens, links, temb, condition):
         """One block per branch, each on its branch's features and on the skips in `links`."""

@@ -2,6 +2,7 @@
 
 from .pipeline_output import SynthSetPipelineOutput
 from .pipeline_synthset import SynthSetPipeline
+from .pipeline_synthset_sr import SynthSetSRPipeline
 from .schedulers import SCHEDULERS, make_scheduler
 
-__all__ = ["SCHEDULERS", "SynthSetPipeline", "SynthSetPipelineOutput", "make_scheduler"]
+__all__ = ["SCHEDULERS", "SynthSetPipeline", "SynthSetPipelineOutput", "SynthSetSRPipeline", "make_scheduler"]

@@ -49,6 +49,7 @@ class TrainingArguments:
         overfit: train on the first N pairs without augmentation, validate on the same; a smoke test (0 = off).
         block_out_channels: channels of each resolution level.
         layers_per_block: residual layers in a level.
+        skip_fusion: how features from elsewhere enter a block: `scale_u` (the paper's choice), `zero_conv`, `concat`.
         attention_head_dim: channels of an attention head in the bottleneck.
         num_train_timesteps: T, steps of the noising process.
         beta_schedule: `linear` (the paper) or `squaredcos_cap_v2` (cosine), as diffusers names them.
@@ -100,6 +101,7 @@ class TrainingArguments:
     overfit: int = 0
     block_out_channels: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
     layers_per_block: int = 2
+    skip_fusion: Literal["scale_u", "zero_conv", "concat"] = "scale_u"
     attention_head_dim: int = 32
     num_train_timesteps: int = 1000
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
@@ -182,10 +184,14 @@ class TrainingArguments:
         """Groups of the normalisation layers: 8, or the largest number that divides it and every width."""
         return math.gcd(8, *self.block_out_channels)
 
+    def pairs_per_step(self, num_processes: int) -> int:
+        """Pairs that an optimizer step sees."""
+        return self.train_batch_size * self.gradient_accumulation_steps * num_processes
+
     def identity(self, num_processes: int) -> dict:
         """The flags that decide what is learned, by which a checkpoint is compared with the run that resumes it."""
         chosen = {name: value for name, value in asdict(self).items() if name not in OPERATIONAL}
-        total_batch = self.train_batch_size * self.gradient_accumulation_steps * num_processes
+        total_batch = self.pairs_per_step(num_processes)
         return chosen | {"train_batch_size x gradient_accumulation_steps x processes": total_batch}
 
 

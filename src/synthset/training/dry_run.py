@@ -1,9 +1,13 @@
 """What a run would cost, without running it."""
 
+from dataclasses import asdict
+
 import torch
 import yaml
 from diffusers import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
+
+from .arguments import TrainingArguments
 
 
 def estimate_costs(
@@ -25,6 +29,11 @@ def estimate_costs(
         `state_bytes` and `activation_bytes`.
     """
     config = model.config
+    condition = {}
+    if config.condition_channels:  # of any size: it is resized to each level
+        condition["condition"] = torch.empty(batch_size, config.condition_channels, 2, 2, device="meta")
+    if config.condition_noise:
+        condition["noise_level"] = torch.zeros(batch_size, dtype=torch.long, device="meta")
     meta = type(model).from_config(config).to("meta")
     if gradient_checkpointing:
         meta.enable_gradient_checkpointing()
@@ -41,7 +50,7 @@ def estimate_costs(
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        output = meta(sample, timesteps).sample
+        output = meta(sample, timesteps, **condition).sample
         forward_flops, activation_bytes = counter.get_total_flops(), sum(kept.values())
         output.sum().backward()
     parameters = sum(p.numel() for p in meta.parameters())
@@ -54,11 +63,12 @@ def estimate_costs(
     }
 
 
-def report(arguments: dict, costs: dict[str, float]) -> str:
+def report(args: TrainingArguments, model: ModelMixin) -> str:
     """The text of `--dry_run`: the resolved flags as YAML, ready to be saved as a recipe, and the costs as comments."""
-    return f"""{yaml.safe_dump(arguments, sort_keys=False)}
+    costs = estimate_costs(model, args.train_batch_size, args.use_ema, args.gradient_checkpointing)
+    return f"""{yaml.safe_dump(asdict(args), sort_keys=False)}
 # parameters: {costs["parameters"]:,}
 # forward pass: {costs["forward_flops"] / 1e9:.2f} GFLOPs per pair
-# forward and backward pass: {costs["step_flops"] / 1e9:.1f} GFLOPs for {arguments["train_batch_size"]} pairs
+# forward and backward pass: {costs["step_flops"] / 1e9:.1f} GFLOPs for {args.train_batch_size} pairs
 # memory: {costs["state_bytes"] / 2**20:.0f} MiB of weights, gradients, Adam's moments and moving average
 # memory: {costs["activation_bytes"] / 2**20:.0f} MiB of activations, in float32"""

@@ -2,8 +2,24 @@
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, ModelMixin
 from diffusers.training_utils import compute_snr
+
+
+def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The network's answer to a noisy batch: x_t = sqrt(a) x_0 + sqrt(1 - a) noise (paper, section 2).
+
+    Args:
+        model: called with x_t, the timesteps, and `condition` and `noise_level` where the batch has them.
+        scheduler: its `alphas_cumprod` are a.
+        batch: `sample` x_0 and `noise`, (B, C + M, H, W); `timestep`, (B,) int64.
+
+    Returns:
+        (B, C + M, H, W).
+    """
+    noisy = scheduler.add_noise(batch["sample"], batch["noise"], batch["timestep"])
+    condition = {name: batch[name] for name in ("condition", "noise_level") if name in batch}
+    return model(noisy, batch["timestep"], **condition).sample
 
 
 def training_target(
@@ -41,23 +57,21 @@ def min_snr_weight(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: flo
 def diffusion_loss(
     prediction: torch.Tensor,
     scheduler: DDPMScheduler,
-    sample: torch.Tensor,
-    noise: torch.Tensor,
-    timesteps: torch.Tensor,
+    batch: dict[str, torch.Tensor],
     snr_gamma: float | None = None,
 ) -> torch.Tensor:
     """Mean squared error over image and mask channels alike (paper, section 3), one value per pair, in float32.
 
     Args:
         prediction: the network's output, (B, C + M, H, W).
-        scheduler, sample, noise, timesteps: as in `training_target`.
+        scheduler, batch: as in `predict`.
         snr_gamma: weight the pairs by `min_snr_weight` with this gamma.
 
     Returns:
         (B,) losses.
     """
-    target = training_target(scheduler, sample, noise, timesteps)
+    target = training_target(scheduler, batch["sample"], batch["noise"], batch["timestep"])
     loss = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
     if snr_gamma is not None:
-        loss = loss * min_snr_weight(scheduler, timesteps, snr_gamma)
+        loss = loss * min_snr_weight(scheduler, batch["timestep"], snr_gamma)
     return loss

@@ -11,7 +11,9 @@ from functools import lru_cache
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ..data import ResizePair
 from ..image_processor import PairImageProcessor
+from ..pipelines.pipeline_synthset_sr import add_condition_noise
 from ..random import keyed_generator
 
 _ORDER, _AUGMENTATION, _NOISE, _VALIDATION = range(4)
@@ -23,6 +25,38 @@ def permutation(seed: int, epoch: int, size: int) -> list[int]:
     return torch.randperm(size, generator=keyed_generator(seed, _ORDER, epoch)).tolist()
 
 
+class LowResCondition:
+    """What a super-resolution network is told about its target: the pair made smaller, as every smaller pair is made.
+
+    Args:
+        resolution: side of the low-resolution pair in pixels.
+        max_noise_level: largest noise level of the condition, in training timesteps; 0 leaves it as it is.
+        alphas_cumprod: (T,), the training scheduler's.
+
+    Called with an image and a mask (uint8 tv_tensors) and a generator; returns `condition`, float32
+    (C + M, resolution, resolution) in [-1, 1] before noise, and, if there can be noise, `noise_level`, int64 in
+    0..max_noise_level.
+    """
+
+    def __init__(self, resolution: int, max_noise_level: int, alphas_cumprod: torch.Tensor):
+        self.resize, self.processor = ResizePair(resolution), PairImageProcessor()
+        self.max_noise_level, self.alphas_cumprod = max_noise_level, alphas_cumprod
+
+    @property
+    def channels(self) -> int:
+        """C + M."""
+        return self.processor.config.image_channels + self.processor.config.mask_channels
+
+    def __call__(self, image, mask, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        condition = self.processor.encode(*self.resize(image, mask)).as_subclass(torch.Tensor)
+        if not self.max_noise_level:
+            return {"condition": condition}
+        level = torch.randint(self.max_noise_level + 1, (1,), generator=generator)
+        noise = torch.randn(condition.shape, generator=generator)
+        noisy = add_condition_noise(condition[None], noise[None], level, self.alphas_cumprod)
+        return {"condition": noisy[0], "noise_level": level[0]}
+
+
 class TrainingStream(Dataset):
     """Maps a position of the endless stream to what one training sample needs.
 
@@ -32,13 +66,22 @@ class TrainingStream(Dataset):
             becomes a function of (seed, position).
         num_train_timesteps: T.
         seed: non-negative.
+        condition: makes what the network is told about a pair, if anything.
 
     Items are dicts: `sample` float32 (C + M, H, W) in [-1, 1], `noise` of that shape, `timestep` int64 in 0..T-1,
-    `position` int64.
+    `position` int64, and what `condition` returns.
     """
 
-    def __init__(self, pairs, transform: Callable, num_train_timesteps: int, seed: int):
+    def __init__(
+        self,
+        pairs,
+        transform: Callable,
+        num_train_timesteps: int,
+        seed: int,
+        condition: LowResCondition | None = None,
+    ):
         self.pairs, self.transform, self.num_train_timesteps, self.seed = pairs, transform, num_train_timesteps, seed
+        self.condition = condition
         self.processor = PairImageProcessor()
 
     def pair_index(self, position: int) -> int:
@@ -52,23 +95,21 @@ class TrainingStream(Dataset):
             torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
             image, mask = self.transform(image, mask)
         generator = keyed_generator(self.seed, _NOISE, position)
-        return self._item(
-            image, mask, generator, torch.randint(self.num_train_timesteps, (), generator=generator), position
-        )
+        timestep = torch.randint(self.num_train_timesteps, (), generator=generator)
+        return self._item(image, mask, generator, timestep, position)
 
     def _item(self, image, mask, generator, timestep, position):
         sample = self.processor.encode(image, mask).as_subclass(torch.Tensor)
         noise = torch.randn(sample.shape, generator=generator)
-        return {"sample": sample, "noise": noise, "timestep": timestep, "position": torch.tensor(position)}
+        condition = self.condition(image, mask, generator) if self.condition else {}
+        return {"sample": sample, "noise": noise, "timestep": timestep, "position": torch.tensor(position), **condition}
 
 
 class ValidationItems(TrainingStream):
-    """A fixed set of `size` items: pairs in turn, timesteps evenly spread over 0..T-1, noise keyed by the item, so that
+    """A fixed set of 256 items: pairs in turn, timesteps evenly spread over 0..T-1, noise keyed by the item, so that
     validation losses of different steps, runs and recipes with one noise schedule can be compared."""
 
-    def __init__(self, pairs, transform: Callable, num_train_timesteps: int, seed: int, size: int = 256):
-        super().__init__(pairs, transform, num_train_timesteps, seed)
-        self.size = size
+    size = 256
 
     def __len__(self) -> int:
         return self.size

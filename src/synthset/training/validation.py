@@ -1,6 +1,7 @@
 """How a run is judged while it goes: validation loss, previews, and a log that a resumed run continues."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -10,10 +11,12 @@ from diffusers import DDPMScheduler, ModelMixin
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
-from ..pipelines import SynthSetPipeline, make_scheduler
+from ..pipelines import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
+from ..pipelines.pair_pipeline import PairPipeline
 from ..previews import pair_grid
 from ..random import keyed_generator
-from .objectives import diffusion_loss
+from .arguments import TrainingArguments
+from .objectives import diffusion_loss, predict
 from .sampler import ValidationItems
 
 
@@ -29,22 +32,44 @@ def validation_loss(
     mine = Subset(items, range(accelerator.process_index, len(items), accelerator.num_processes))
     total = torch.zeros((), device=accelerator.device)
     for batch in DataLoader(mine, batch_size):
-        sample, noise, timesteps = (batch[k].to(accelerator.device) for k in ("sample", "noise", "timestep"))
+        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         with accelerator.autocast():
-            prediction = model(scheduler.add_noise(sample, noise, timesteps), timesteps).sample
-        total += diffusion_loss(prediction, scheduler, sample, noise, timesteps).sum()
+            prediction = predict(model, scheduler, batch)
+        total += diffusion_loss(prediction, scheduler, batch).sum()
     return accelerator.reduce(total).item() / len(items)
 
 
-def preview(
-    model: ModelMixin, scheduler: DDPMScheduler, num_images: int, num_inference_steps: int, seed: int
-) -> Image.Image:
-    """A grid of `num_images` generated pairs, always from the same noise, by DPM-Solver++."""
-    pipeline = SynthSetPipeline(model, make_scheduler("dpmsolver++", scheduler.config, num_inference_steps))
-    pipeline.set_progress_bar_config(disable=True)
-    generators = [keyed_generator(seed, i) for i in range(num_images)]
-    pairs = pipeline(num_images, generators, num_inference_steps)
+def preview(pipeline: SynthSetPipeline, args: TrainingArguments) -> Image.Image:
+    """A grid of generated pairs, always from the same noise, by DPM-Solver++."""
+    generators = [keyed_generator(args.seed, i) for i in range(args.num_validation_images)]
+    pairs = _quick(pipeline, args)(len(generators), generators, args.validation_num_inference_steps)
     return pair_grid(pairs.images, pairs.masks)
+
+
+def sr_preview(pipeline: SynthSetSRPipeline, args: TrainingArguments, items: ValidationItems) -> Image.Image:
+    """A grid of validation pairs in threes: enlarged by interpolation (bilinear, and nearest for the mask), by the
+    network with DPM-Solver++, always from the same noise, and the original."""
+    count = min(args.num_validation_images, len(items.pairs))
+    targets = [items.transform(*items.pairs[i]) for i in range(count)]
+    processor = pipeline.image_processor
+    real, small = (
+        processor.postprocess(torch.stack([processor.encode(*pair) for pair in pairs]))
+        for pairs in (targets, [items.condition.resize(*pair) for pair in targets])
+    )
+    generators = [keyed_generator(args.seed, i) for i in range(count)]
+    drawn = _quick(pipeline, args)(*small, generators, args.validation_num_inference_steps)
+    size = drawn.images[0].size
+    images = zip([i.resize(size, Image.Resampling.BILINEAR) for i in small[0]], drawn.images, real[0], strict=True)
+    masks = zip([m.resize(size, Image.Resampling.NEAREST) for m in small[1]], drawn.masks, real[1], strict=True)
+    return pair_grid(list(chain(*images)), list(chain(*masks)), columns=6)
+
+
+def _quick(pipeline: PairPipeline, args: TrainingArguments) -> PairPipeline:
+    """`pipeline` with the sampler of previews."""
+    steps = args.validation_num_inference_steps
+    pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, steps)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 class MetricsLog:

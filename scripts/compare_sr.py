@@ -1,0 +1,275 @@
+"""Compares super-resolution with interpolation and with real pictures, sampler by sampler.
+
+    python scripts/compare_sr.py --model RUN --dataset FOLDER --output_dir COMPARISON
+
+Real pairs are made smaller, as in training, and enlarged again. COMPARISON gets
+
+- `table.md`, `table.json`: speed, and how close each sampler's results are to the real pairs;
+- `figure5.png`: interpolation, the model's result (`ddim-100` if it is among the samplers, else the first) and the
+  real pair side by side (SynthSet, figure 5);
+- `figure6.png`: the same pair by different numbers of steps, scheduler by scheduler (SynthSet, figure 6);
+- `samples/`: what every method made, so that the same command line continues after a kill.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torchvision.transforms.v2.functional import to_pil_image
+from tqdm.auto import tqdm
+
+from synthset import SynthSetSRPipeline, make_scheduler
+from synthset.cli import run
+from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
+from synthset.data.writer import atomic_path
+from synthset.devices import describe_device
+from synthset.errors import InputError
+from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
+from synthset.pipelines import SCHEDULERS
+from synthset.pipelines.loading import load_pipeline
+from synthset.previews import pair_grid
+from synthset.random import keyed_generator
+from synthset.settings import claim_output_dir
+
+BASELINES = {"bilinear + nearest": "bilinear", "bicubic + nearest": "bicubic"}  # method -> mode of F.interpolate
+SAMPLERS = (
+    "ddpm-1000 ddpm-500 ddpm-250 ddpm-100 ddim-500 ddim-250 ddim-100 ddim-50 ddim-20 "
+    "dpmsolver++-50 dpmsolver++-20 dpmsolver++-10"
+).split()
+HEADERS = {
+    "method": "method",
+    "steps": "steps",
+    "seconds": "s per pair",
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "sharpness_ratio": "sharpness ratio",
+    "dice": "Dice",
+    "boundary_f1_0px": "boundary F1, 0 px",
+    "boundary_f1_1px": "boundary F1, 1 px",
+    "input_psnr": "input PSNR, dB",
+    "input_dice": "input Dice",
+}
+LEGEND = """\
+PSNR, SSIM, Dice and boundary F1 (edges that agree up to 0 or 1 pixel) are against the real pair; sharpness is the
+variance of the Laplacian, divided by the real images' (1 is as sharp); input PSNR and Dice are those of the result,
+made smaller again, against what was enlarged. Means over the pairs; for masks, over those with an object."""
+Pairs = tuple[torch.Tensor, torch.Tensor]  # uint8 images (N, 3, H, W) in 0..255, uint8 masks (N, 1, H, W) in {0, 1}
+
+
+@dataclass
+class CompareArguments:
+    """Compares a super-resolution model with interpolation and real pictures.
+
+    Args:
+        model: a folder that train_sr.py ended with, or the id of such a model on the Hub.
+        output_dir: where tables, figures and samples go.
+        dataset: real pairs the model was not trained on, as in train_sr.py.
+        split: the dataset's split; a raw folder is `train`.
+        image_column: image column of a dataset, or image sub-folder of a raw folder.
+        mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
+        crop_size: side in pixels of the central crop that is resized to the model's output; 512, shrunk to the
+            smallest image side with a warning, when not given.
+        num_pairs: pairs to compare on, the dataset's first.
+        samplers: what to compare, each a scheduler and its steps.
+        batch_size: pairs enlarged at once.
+        seed: with its number, decides a pair's noise.
+        dtype: what the network computes in.
+    """
+
+    model: str
+    output_dir: str
+    dataset: str = "demo"
+    split: str = "test"
+    image_column: str | None = None
+    mask_column: str | None = None
+    crop_size: int | None = None
+    num_pairs: int = 16
+    samplers: list[str] = field(default_factory=lambda: list(SAMPLERS))
+    batch_size: int = 8
+    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self):
+        for name in ("num_pairs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
+        if self.seed < 0:
+            raise InputError(f"--seed is {self.seed}; give 0 or more")
+        for sampler in self.samplers or [""]:  # none at all is refused as an empty name is
+            parse_sampler(sampler)
+
+
+def parse_sampler(sampler: str) -> tuple[str, int]:
+    """`"ddim-100"` -> `("ddim", 100)`: a scheduler and its steps."""
+    name, _, steps = sampler.rpartition("-")
+    if name not in SCHEDULERS or not re.fullmatch("[1-9][0-9]*", steps):
+        raise InputError(
+            f"--samplers holds {sampler!r}; give schedulers ({', '.join(SCHEDULERS)}) with their steps, such as "
+            "'[ddim-100,dpmsolver++-20]'"
+        )
+    return name, int(steps)
+
+
+def load_targets(args: CompareArguments, resolution: int) -> Pairs:
+    """Real pairs of the model's output size; sets `args.crop_size` and `args.num_pairs` to what is there."""
+    pairs = load_pairs(args.dataset, args.split, args.image_column, args.mask_column)
+    args.num_pairs = min(args.num_pairs, len(pairs))
+    pairs = pairs.select(range(args.num_pairs))
+    args.crop_size = resolve_crop_size(args.crop_size, pairs)
+    if args.crop_size < resolution:
+        raise InputError(
+            f"--crop_size is {args.crop_size}, but the model draws {resolution} pixels, and only larger crops have "
+            f"detail of that size; give {resolution} or more, or larger images"
+        )
+    transform = eval_transform(resolution, args.crop_size)
+    images, masks = zip(*(transform(image, mask) for image, mask in PairTensors(pairs)), strict=True)
+    return torch.stack(images), torch.stack(masks)
+
+
+def interpolate(small: Pairs, mode: str, scale_factor: int) -> Pairs:
+    """`small` enlarged without a model: images by `mode`, masks by nearest."""
+    images = F.interpolate(small[0] / 255, scale_factor=scale_factor, mode=mode).clamp(0, 1)
+    masks = F.interpolate(small[1], scale_factor=scale_factor, mode="nearest-exact")
+    return (images * 255).round().to(torch.uint8), masks
+
+
+def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: CompareArguments) -> dict[str, torch.Tensor]:
+    """`small` enlarged by the model: `images` and `masks` as in `Pairs`, and the `seconds` it took per pair."""
+    name, steps = parse_sampler(sampler)
+
+    def draw(start: int, steps: int) -> Pairs:
+        pipeline.scheduler = make_scheduler(name, pipeline.scheduler.config, steps)
+        images, masks = (x[start : start + args.batch_size] for x in small)
+        generators = [keyed_generator(args.seed, start + i) for i in range(len(images))]
+        pairs = pipeline(images, masks, generators, steps, output_type="pt")
+        # `cpu` waits for the device, so that the clock below sees the work and not only its queueing
+        return (pairs.images.cpu() * 255).round().to(torch.uint8), pairs.masks.cpu().to(torch.uint8)
+
+    draw(0, 1)  # loads kernels and takes memory, which no measured pair should pay for
+    since = time.perf_counter()
+    batches = [draw(i, steps) for i in tqdm(range(0, args.num_pairs, args.batch_size), desc=sampler, unit="batch")]
+    seconds = (time.perf_counter() - since) / args.num_pairs
+    images, masks = map(torch.cat, zip(*batches, strict=True))
+    return {"images": images, "masks": masks, "seconds": torch.tensor(seconds)}
+
+
+def measure(made: Pairs, targets: Pairs, small: Pairs) -> dict[str, float]:
+    """Columns of the table: `made` beside the real pairs, and made smaller again beside what was enlarged. Masks are
+    measured where the real one has an object: two empty ones agree whoever made them."""
+
+    def mean(metric: Callable, *pictures: torch.Tensor) -> float:
+        return float(np.mean([metric(*items) for items in zip(*(x.numpy() for x in pictures), strict=True)]))
+
+    again = ResizePair(small[0].shape[-1])(*made)
+    image, real_image, again_image, small_image = (x[0].movedim(1, -1) for x in (made, targets, again, small))
+    objects = (targets[1] > 0).flatten(1).any(dim=1)
+    mask, real_mask, again_mask, small_mask = (x[1][objects, 0] for x in (made, targets, again, small))
+    return {
+        "psnr": mean(psnr, image, real_image),
+        "ssim": mean(ssim, image, real_image),
+        "sharpness_ratio": mean(sharpness, image) / mean(sharpness, real_image),
+        "dice": mean(dice, mask, real_mask),
+        "boundary_f1_0px": mean(partial(boundary_f1, tolerance=0), mask, real_mask),
+        "boundary_f1_1px": mean(partial(boundary_f1, tolerance=1), mask, real_mask),
+        "input_psnr": mean(psnr, again_image, small_image),
+        "input_dice": mean(dice, again_mask, small_mask),
+    }
+
+
+def write_tables(output_dir: Path, title: str, rows: list[dict]) -> None:
+    with atomic_path(output_dir / "table.json") as temporary:
+        temporary.write_text(json.dumps(rows, indent=2) + "\n")
+    lines = [title, "", f"| {' | '.join(HEADERS.values())} |", "|---" * len(HEADERS) + "|"]
+    for row in rows:
+        cells = [row.get(key, "") for key in HEADERS]
+        lines.append(f"| {' | '.join(f'{cell:.3f}' if isinstance(cell, float) else str(cell) for cell in cells)} |")
+    with atomic_path(output_dir / "table.md") as temporary:
+        temporary.write_text("\n".join([*lines, "", LEGEND, ""]))
+
+
+def draw_figures(output_dir: Path, samplers: list[str], results: dict[str, Pairs]) -> None:
+    """Figures 5 and 6, of the first pairs that have an object in their mask."""
+    order = sorted(range(len(results["real"][1])), key=lambda i: not results["real"][1][i].any())
+
+    def grid(pairs: list[int], methods: list[str], columns: int) -> Image.Image:
+        tensors = [[x[i] for x in results[method]] for i in pairs for method in methods]
+        images, masks = zip(*([to_pil_image(x) for x in pair] for pair in tensors), strict=True)
+        return pair_grid(images, masks, columns, captions=methods * len(pairs))
+
+    model = "ddim-100" if "ddim-100" in samplers else samplers[0]
+    figure5 = grid(order[:4], ["bilinear + nearest", model, "real"], columns=6)
+    bands = []
+    for scheduler in dict.fromkeys(parse_sampler(sampler)[0] for sampler in samplers):
+        methods = ["bicubic + nearest", *(s for s in samplers if parse_sampler(s)[0] == scheduler), "real"]
+        bands.append(grid(order[:2], methods, columns=len(methods)))
+    figure6 = Image.new("RGB", (max(band.width for band in bands), sum(band.height for band in bands)), "white")
+    for i, band in enumerate(bands):
+        figure6.paste(band, (0, sum(above.height for above in bands[:i])))
+    for name, figure in (("figure5.png", figure5), ("figure6.png", figure6)):
+        with atomic_path(output_dir / name) as temporary:
+            figure.save(temporary, "PNG")
+
+
+def main(args: CompareArguments) -> None:
+    # 1. model, pairs
+    pipeline, weights = load_pipeline(SynthSetSRPipeline, args.model)
+    num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
+    too_long = [sampler for sampler in args.samplers if parse_sampler(sampler)[1] > num_train_timesteps]
+    if too_long:
+        raise InputError(
+            f"--samplers holds {too_long[0]!r}, but the model was trained with {num_train_timesteps} steps"
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    scale_factor, resolution = pipeline.config.scale_factor, pipeline.unet.config.sample_size
+    targets = load_targets(args, resolution)
+    objects = int((targets[1] > 0).flatten(1).any(dim=1).sum())
+    if not objects:
+        raise InputError(
+            f"--num_pairs is {args.num_pairs}, and none of them has an object in its mask; give more pairs"
+        )
+    small = ResizePair(resolution // scale_factor)(*targets)
+    pipeline.unet.type(getattr(torch, args.dtype))
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    pipeline.to(device)
+
+    # 2. what an earlier run left
+    settings = {**asdict(args), "model_sha256": weights, "device": describe_device(device)}
+    output_dir, samplers = Path(settings.pop("output_dir")), settings.pop("samplers")
+    claim_output_dir(output_dir, "settings.json", settings, uncounted=("model",))
+    title = (
+        f"{args.num_pairs} pairs of {args.dataset} ({args.split}), {objects} of them with an object, "
+        f"{resolution // scale_factor} to {resolution} px, on {settings['device']}, {args.dtype}, {args.batch_size} at "
+        f"once, by {args.model}"
+    )
+
+    # 3. comparison
+    results = {method: interpolate(small, mode, scale_factor) for method, mode in BASELINES.items()}
+    rows = [{"method": method, **measure(made, targets, small)} for method, made in results.items()]
+    write_tables(output_dir, title, rows)
+    for sampler in samplers:
+        file = output_dir / "samples" / f"{sampler}.safetensors"
+        if not file.exists():
+            with atomic_path(file) as temporary:
+                save_file(sample(pipeline, small, sampler, args), temporary)
+        made = load_file(file)
+        results[sampler] = made["images"], made["masks"]
+        cost = {"steps": parse_sampler(sampler)[1], "seconds": made["seconds"].item()}
+        rows.append({"method": sampler, **cost, **measure(results[sampler], targets, small)})
+        write_tables(output_dir, title, rows)
+    results["real"] = targets
+    draw_figures(output_dir, samplers, results)
+    print((output_dir / "table.md").read_text())
+
+
+if __name__ == "__main__":
+    run(main, CompareArguments)

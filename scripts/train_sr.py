@@ -1,0 +1,115 @@
+"""Trains the super-resolution model of image-mask pairs (SynthSet, section 3, "Super-resolution").
+
+    accelerate launch scripts/train_sr.py --config scripts/recipes/sr_fast.yaml --dataset FOLDER --output_dir RUN
+
+The low-resolution pairs are made from the targets on the fly. Killed at any moment, the same command line continues.
+`SynthSetSRPipeline.from_pretrained(RUN)` opens what it ends with.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from diffusers import DDIMScheduler
+
+from synthset import PairedUNet2DModel, SynthSetSRPipeline
+from synthset.cli import run
+from synthset.errors import InputError
+from synthset.training import dry_run, objectives
+from synthset.training.arguments import TrainingArguments
+from synthset.training.optimization import build_lr_scheduler, build_optimizer
+from synthset.training.run import TrainingRun
+from synthset.training.sampler import LowResCondition
+from synthset.training.setup import (
+    build_model,
+    build_noise_schedule,
+    build_streams,
+    load_training_pairs,
+    start_accelerator,
+)
+from synthset.training.validation import sr_preview
+
+MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "sr.md"
+
+
+@dataclass
+class SRArguments(TrainingArguments):
+    """Trains PairedUNet2DModel to enlarge image-mask pairs.
+
+    Args:
+        resolution: side in pixels of the enlarged pairs.
+        scale_factor: how many times larger the enlarged pairs are.
+        max_noise_level: noise augmentation of the low-resolution pairs, with levels up to this many training timesteps
+            (Ho et al. 2021, arXiv 2106.15282), so that the model also enlarges what is not quite real; 0 = off, as in
+            the paper.
+        variant: `concat` (the paper's), `two_encoder` or `shared_encoder`.
+    """
+
+    output_dir: str = "outputs/sr"
+    resolution: int = 256
+    scale_factor: int = 2
+    max_noise_level: int = 0
+    variant: Literal["two_encoder", "shared_encoder", "concat"] = "concat"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scale_factor < 2 or self.resolution % self.scale_factor:
+            raise InputError(
+                f"--scale_factor is {self.scale_factor} and --resolution {self.resolution}; give a factor of 2 or more "
+                "that divides the resolution"
+            )
+        if not 0 <= self.max_noise_level <= self.num_train_timesteps:
+            raise InputError(f"--max_noise_level is {self.max_noise_level}; give 0 to {self.num_train_timesteps}")
+
+
+def main(args: SRArguments) -> None:
+    # 1. data, noise, model
+    accelerator = start_accelerator(args)
+    train, validation = load_training_pairs(args, accelerator.num_processes)
+    scheduler = build_noise_schedule(args)
+    condition = LowResCondition(args.resolution // args.scale_factor, args.max_noise_level, scheduler.alphas_cumprod)
+    model = build_model(args, condition_channels=condition.channels, condition_noise=args.max_noise_level > 0)
+    if args.dry_run:
+        accelerator.print(dry_run.report(args, model))
+        return
+    stream, validation_items = build_streams(args, train, validation, condition)
+
+    # 2. optimizer, and where the last run stopped
+    optimizer = build_optimizer(args, model.parameters())
+    lr_scheduler = build_lr_scheduler(args, optimizer)
+    model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
+    training = TrainingRun(args, accelerator, model)
+    ddim = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+
+    def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
+        return SynthSetSRPipeline(unet, ddim, args.scale_factor, args.max_noise_level)
+
+    # 3. training
+    for batch in training.batches(stream):
+        with accelerator.accumulate(model):
+            prediction = objectives.predict(model, scheduler, batch)
+            loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
+            training.require_finite(loss, batch, stream)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients and args.max_grad_norm is not None:
+                accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+        training.record(loss=loss)
+        if not accelerator.sync_gradients:
+            continue
+        lr_scheduler.step()
+        training.finish_step(learning_rate=lr_scheduler.get_last_lr()[0])
+        if training.due(args.validation_steps):
+            draw = partial(sr_preview, args=args, items=validation_items)
+            training.validate(scheduler, validation_items, build_pipeline, draw)
+        if training.due(args.checkpointing_steps):
+            training.save()
+
+    # 4. the pipeline that users open
+    training.finish(build_pipeline, MODEL_CARD)
+
+
+if __name__ == "__main__":
+    run(main, SRArguments)

@@ -1,0 +1,17 @@
+"""What a measurement ran on."""
+
+import re
+from pathlib import Path
+
+import torch
+
+
+def describe_device(device: torch.device) -> str:
+    """The device's name and, of a processor, the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    cpuinfo = Path("/proc/cpuinfo")  # Linux has it
+    model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return f"{model[1] if model else 'CPU'}, threads: {torch.get_num_threads()}"

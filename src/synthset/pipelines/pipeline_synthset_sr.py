@@ -1,0 +1,135 @@
+"""Super-resolution of image-mask pairs (SynthSet, section 3, "Super-resolution")."""
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+
+from ..models import PairedUNet2DModel
+from .pair_pipeline import Callback, PairPipeline
+from .pipeline_output import SynthSetPipelineOutput
+
+
+def add_condition_noise(
+    condition: torch.Tensor, noise: torch.Tensor, noise_level: torch.Tensor, alphas_cumprod: torch.Tensor
+) -> torch.Tensor:
+    """Noise augmentation of a low-resolution pair (Ho et al. 2021, "Cascaded Diffusion Models", arXiv 2106.15282,
+    section 4.2): what `noise_level` training timesteps make of it.
+
+    Args:
+        condition: (B, C + M, h, w) in [-1, 1].
+        noise: standard normal noise of that shape.
+        noise_level: (B,) int64 in 0..T; level 0 leaves the pair as it is, level s is timestep s - 1.
+        alphas_cumprod: (T,), the scheduler's.
+    """
+    alphas = torch.cat([torch.ones(1), alphas_cumprod.float().cpu()]).to(condition.device)
+    a = alphas[noise_level].view(-1, 1, 1, 1)
+    return a**0.5 * condition + (1 - a) ** 0.5 * noise
+
+
+class SynthSetSRPipeline(PairPipeline):
+    """Enlarges images together with their masks: the detail is drawn from noise, the layout is the given pair's.
+
+    Args:
+        unet: the denoiser of the joint sample, with `condition_channels` of a pair.
+        scheduler: any diffusers scheduler with the betas and the prediction type of training; `train_sr.py` saves a
+            DDIM one for 100 steps, the paper's choice.
+        scale_factor: how many times larger the output is.
+        max_noise_level: the largest noise level of the condition that the network was trained with; 0 for none.
+
+    Example:
+
+        >>> small = SynthSetPipeline.from_pretrained("outputs/wheat")(batch_size=4)
+        >>> large = SynthSetSRPipeline.from_pretrained("outputs/wheat-sr")(small)
+        >>> large.images[0], large.masks[0]
+    """
+
+    def __init__(
+        self, unet: PairedUNet2DModel, scheduler: SchedulerMixin, scale_factor: int = 2, max_noise_level: int = 0
+    ):
+        super().__init__()
+        self._register(unet, scheduler)
+        self.register_to_config(scale_factor=scale_factor, max_noise_level=max_noise_level)
+        channels = unet.config.image_channels + unet.config.mask_channels
+        if unet.config.condition_channels != channels:
+            raise ValueError(
+                f"unet has condition_channels={unet.config.condition_channels}, but a pair to enlarge has {channels} "
+                "channels; was it trained with train_sr.py?"
+            )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        images,
+        masks=None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        num_inference_steps: int = 100,
+        noise_level: int = 0,
+        eta: float = 0.0,
+        output_type: str | None = None,
+        return_dict: bool = True,
+        callback_on_step_end: Callback | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["sample"],  # noqa: B006
+    ) -> SynthSetPipelineOutput | tuple:
+        """Enlarges pairs `scale_factor` times.
+
+        Args:
+            images: B RGB PIL images (a list, or one), an array (B, H, W, C), a tensor (B, C, H, W), floats in [0, 1] or
+                uint8; or a `SynthSetPipelineOutput`.
+            masks: their masks of the same kind and size; left out for a `SynthSetPipelineOutput`.
+            generator: one generator for the whole batch, or a list of B, one per pair.
+            num_inference_steps: number of denoising steps.
+            noise_level: noise to add to the given pairs before they are enlarged, 0 to `max_noise_level` timesteps'
+                worth. It hides the faults of generated pairs from a network that was trained on real ones.
+            eta: weight of the noise in a DDIM step, in [0, 1]; other schedulers don't use it.
+            output_type: `"pil"`, `"np"` or `"pt"` (see `SynthSetPipelineOutput`); the kind of `images` by default.
+            return_dict: return a `SynthSetPipelineOutput`, not the tuple (images, masks).
+            callback_on_step_end, callback_on_step_end_tensor_inputs: as in `SynthSetPipeline`.
+
+        Raises:
+            ValueError: if images and masks don't fit each other or the network, the noise level is out of range, or
+                what `SynthSetPipeline` raises for.
+        """
+        # 1. arguments
+        if isinstance(images, SynthSetPipelineOutput):
+            images, masks = images.images, images.masks
+        condition = self.image_processor.preprocess(images, masks)
+        if output_type is None:
+            output_type = {np.ndarray: "np", torch.Tensor: "pt"}.get(type(images), "pil")
+        self._check_inputs(len(condition), generator, output_type, callback_on_step_end_tensor_inputs)
+        if not 0 <= noise_level <= self.config.max_noise_level:
+            raise ValueError(
+                f"noise_level is {noise_level}, but the network was trained with 0 to {self.config.max_noise_level}."
+            )
+        batch_size, channels, low_height, low_width = condition.shape
+        height, width = (side * self.config.scale_factor for side in (low_height, low_width))
+        stride = 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if height % stride or width % stride:
+            raise ValueError(
+                f"images are {low_width} x {low_height} pixels, {width} x {height} enlarged, but the network needs "
+                f"multiples of {stride}; crop or pad them."
+            )
+
+        # 2. condition
+        condition = condition.to(self._execution_device)
+        model_kwargs = {}
+        if noise_level:
+            noise = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=torch.float32)
+            level = torch.tensor([noise_level], device=condition.device)
+            condition = add_condition_noise(condition, noise, level, self.scheduler.alphas_cumprod)
+        if self.unet.config.condition_noise:
+            model_kwargs["noise_level"] = noise_level
+
+        # 3. pairs
+        return self._generate(
+            (batch_size, channels, height, width),
+            generator,
+            num_inference_steps,
+            eta,
+            output_type,
+            return_dict,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+            condition=condition.to(self.unet.dtype),
+            **model_kwargs,
+        )

@@ -1,0 +1,183 @@
+"""A run's folder and place in time: what a training script does around its loop."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+from accelerate import Accelerator, DistributedType
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin
+from PIL import Image
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from ..errors import InputError
+from ..hub import write_model_card
+from .arguments import TrainingArguments
+from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
+from .optimization import build_ema
+from .sampler import PositionSampler, TrainingStream, ValidationItems
+from .validation import MetricsLog, validation_loss
+
+logger = logging.getLogger("synthset")
+
+
+class TrainingRun:
+    """A run's folder and place in time; the loop itself is the script's.
+
+    Restores the last checkpoint, if there is one, and writes `arguments.yaml`.
+
+    Args:
+        args: the resolved flags.
+        accelerator: has prepared everything that a checkpoint holds.
+        model: the network, as prepared.
+
+    Attributes:
+        global_step: optimizer steps taken.
+        unwrapped: the network behind what accelerate prepared.
+        ema: its moving average, or None.
+        metrics: the log.
+    """
+
+    def __init__(self, args: TrainingArguments, accelerator: Accelerator, model: ModelMixin):
+        self.args, self.accelerator, self.model = args, accelerator, model
+        self.output_dir = Path(args.output_dir)
+        self.unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
+        if args.use_ema and accelerator.distributed_type == DistributedType.FSDP:
+            raise InputError("--use_ema is true, but there is no moving average of sharded weights; give false")
+        self.ema = build_ema(args, self.unwrapped.parameters(), accelerator.device)
+        self.checkpointer = Checkpointer(
+            accelerator,
+            self.output_dir,
+            self.ema,
+            args.identity(accelerator.num_processes),
+            args.checkpoints_total_limit,
+        )
+        self.global_step = self.checkpointer.resume(args.resume_from_checkpoint)
+        if accelerator.is_main_process:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            (self.output_dir / "arguments.yaml").write_text(yaml.safe_dump(asdict(args), sort_keys=False))
+        self.metrics = MetricsLog(self.output_dir / "metrics.jsonl", self.global_step, accelerator)
+        scalars = {k: v if isinstance(v, int | float | str) else str(v) for k, v in asdict(args).items()}
+        accelerator.init_trackers(args.run_name, config=scalars)
+        self.recorded: dict[str, list[torch.Tensor]] = {}
+        self.logged, self.since = self.global_step, time.perf_counter()
+
+    @property
+    def parameters(self) -> int:
+        """Number of the network's weights."""
+        return sum(p.numel() for p in self.unwrapped.parameters())
+
+    def batches(self, stream: TrainingStream) -> Iterator[dict[str, torch.Tensor]]:
+        """This process's batches from where the run stands to its last step, on its device."""
+        args, accelerator = self.args, self.accelerator
+        positions = PositionSampler(
+            args.train_batch_size,
+            accelerator.process_index,
+            accelerator.num_processes,
+            start=self.global_step * args.gradient_accumulation_steps,
+            stop=args.max_train_steps * args.gradient_accumulation_steps,
+        )
+        loader = DataLoader(
+            stream,
+            batch_sampler=positions,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+        logger.info(
+            f"{args.variant}, {self.parameters / 1e6:.1f} M parameters, on {len(stream.pairs)} pairs, steps "
+            f"{self.global_step} to {args.max_train_steps} of {args.pairs_per_step(accelerator.num_processes)} pairs, "
+            f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}"
+        )
+        self.model.train()
+        self.progress = tqdm(
+            total=args.max_train_steps, initial=self.global_step, disable=not accelerator.is_main_process
+        )
+        self.since = time.perf_counter()
+        with self.progress:
+            for batch in loader:
+                yield {name: value.to(accelerator.device) for name, value in batch.items()}
+
+    def require_finite(self, loss: torch.Tensor, batch: dict[str, torch.Tensor], stream: TrainingStream) -> None:
+        """Stops a run whose loss is not a number, before the optimizer steps.
+
+        Raises:
+            InputError: names the step and the pairs.
+        """
+        if not loss.isfinite():
+            raise InputError(
+                f"the loss is {loss.item()} at step {self.global_step + 1} on the pairs "
+                f"{[stream.pair_index(p) for p in batch['position'].tolist()]}; the checkpoints are unharmed: lower "
+                f"--learning_rate (now {self.args.learning_rate:g}) or set --max_grad_norm 1 in a new --output_dir"
+            )
+
+    def record(self, **values: torch.Tensor) -> None:
+        """Takes in scalars that a forward pass measured; `finish_step` logs their means."""
+        for name, value in values.items():
+            self.recorded.setdefault(name, []).append(value.detach())
+
+    def finish_step(self, **values: float) -> dict[str, float]:
+        """Counts an optimizer step, moves the average along, and logs every `logging_steps`: the means of what was
+        recorded since the last time, and `values` as they are. Returns what it logged."""
+        if self.ema is not None:
+            self.ema.step(self.unwrapped.parameters())
+        self.global_step += 1
+        self.progress.update()
+        if not self.due(self.args.logging_steps):
+            return {}
+        steps, seconds = self.global_step - self.logged, time.perf_counter() - self.since
+        means = {k: self.accelerator.reduce(torch.stack(v).mean(), "mean").item() for k, v in self.recorded.items()}
+        pairs = steps * self.args.pairs_per_step(self.accelerator.num_processes)
+        values = {**means, **values, "images_per_second": pairs / seconds}
+        self.metrics.write(values, self.global_step)
+        self.progress.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
+        self.recorded, self.logged, self.since = {}, self.global_step, time.perf_counter()
+        return values
+
+    def due(self, every: int) -> bool:
+        """Whether something done every `every` steps (0 = only at the end) is to be done now."""
+        last = self.global_step == self.args.max_train_steps
+        return last or (every > 0 and self.global_step % every == 0)
+
+    def validate(
+        self,
+        scheduler: DDPMScheduler,
+        items: ValidationItems,
+        build_pipeline: Callable[[ModelMixin], DiffusionPipeline],
+        preview: Callable[[DiffusionPipeline], Image.Image],
+    ) -> None:
+        """Measures the validation loss of the averaged weights, keeps the best pipeline and draws a preview."""
+        pause = time.perf_counter()
+        with ema_weights(self.ema, self.unwrapped):
+            self.unwrapped.eval()
+            loss = validation_loss(self.unwrapped, scheduler, items, self.args.train_batch_size, self.accelerator)
+            pipeline = build_pipeline(whole_model(self.accelerator, self.model))
+            if loss < self.metrics.best("validation_loss"):
+                save_pipeline(pipeline, self.output_dir / "best-loss", self.accelerator)
+            self.metrics.write({"validation_loss": loss}, self.global_step)
+            if self.accelerator.is_main_process:
+                (self.output_dir / "previews").mkdir(exist_ok=True)
+                preview(pipeline).save(self.output_dir / "previews" / f"step-{self.global_step:06d}.png")
+            self.unwrapped.train()
+        self.accelerator.wait_for_everyone()
+        self.since += time.perf_counter() - pause
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        pause = time.perf_counter()
+        self.checkpointer.save(self.global_step)
+        self.since += time.perf_counter() - pause
+
+    def finish(self, build_pipeline: Callable[[ModelMixin], DiffusionPipeline], model_card: Path) -> None:
+        """Writes the pipeline that users open, with the averaged weights, and its card."""
+        with ema_weights(self.ema, self.unwrapped):
+            pipeline = build_pipeline(whole_model(self.accelerator, self.model))
+            save_pipeline(pipeline, self.output_dir, self.accelerator)
+        if self.accelerator.is_main_process:
+            write_model_card(model_card, self.output_dir, asdict(self.args), self.parameters, self.metrics.entries)
+        self.accelerator.end_training()
+        best = self.output_dir / "best-loss"
+        logger.info(f"the pipeline is in {self.output_dir}, the best by validation loss in {best}")

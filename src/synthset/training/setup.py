@@ -1,0 +1,84 @@
+"""What a training run is made of, as the flags ask for it."""
+
+import logging
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
+from datasets import Dataset
+from diffusers import DDPMScheduler
+
+from ..data import PairTensors, eval_transform, load_train_validation, resolve_crop_size, train_transform
+from ..models import PairedUNet2DModel
+from .arguments import TrainingArguments
+from .sampler import LowResCondition, TrainingStream, ValidationItems
+
+logger = logging.getLogger("synthset")
+
+
+def start_accelerator(args: TrainingArguments) -> Accelerator:
+    """The accelerator that the flags ask for; only its main process logs below errors."""
+    torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # without it, accelerate leaves processes on a CPU unconnected
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        mixed_precision=args.mixed_precision,
+        log_with=None if args.report_to == "none" else args.report_to,
+        project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=Path(args.output_dir) / "logs"),
+        step_scheduler_with_optimizer=False,
+    )
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    return accelerator
+
+
+def load_training_pairs(args: TrainingArguments, num_processes: int) -> tuple[Dataset, Dataset]:
+    """The pairs to train and to validate on. Fills in the flags that depend on them, `crop_size` and
+    `max_train_steps`."""
+    train, validation = load_train_validation(
+        args.dataset, args.image_column, args.mask_column, args.validation_fraction, args.seed
+    )
+    if args.overfit:
+        train = validation = train.select(range(min(args.overfit, len(train))))
+    args.crop_size = resolve_crop_size(args.crop_size, train, validation)
+    if args.max_train_steps is None:
+        args.max_train_steps = max(1, args.num_train_epochs * len(train) // args.pairs_per_step(num_processes))
+    return train, validation
+
+
+def build_noise_schedule(args: TrainingArguments) -> DDPMScheduler:
+    """The noising process of training (SynthSet, section 3)."""
+    return DDPMScheduler(
+        args.num_train_timesteps, beta_schedule=args.beta_schedule, prediction_type=args.prediction_type
+    )
+
+
+def build_model(args: TrainingArguments, **config) -> PairedUNet2DModel:
+    """The network, with weights drawn from `--seed`; `config` adds to its configuration."""
+    set_seed(args.seed)
+    model = PairedUNet2DModel(
+        sample_size=args.resolution,
+        variant=args.variant,
+        skip_fusion=args.skip_fusion,
+        block_out_channels=tuple(args.block_out_channels),
+        layers_per_block=args.layers_per_block,
+        attention_head_dim=args.attention_head_dim,
+        norm_num_groups=args.norm_num_groups,
+        **config,
+    )
+    if args.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    if args.enable_xformers_memory_efficient_attention:
+        model.enable_xformers_memory_efficient_attention()
+    return model
+
+
+def build_streams(
+    args: TrainingArguments, train: Dataset, validation: Dataset, condition: LowResCondition | None = None
+) -> tuple[TrainingStream, ValidationItems]:
+    """What the network is trained and validated on; with `--overfit` the same, unaugmented."""
+    still = eval_transform(args.resolution, args.crop_size)
+    moving = still if args.overfit else train_transform(args.resolution, args.crop_size)
+    rest = args.num_train_timesteps, args.seed, condition
+    return TrainingStream(PairTensors(train), moving, *rest), ValidationItems(PairTensors(validation), still, *rest)
