@@ -69,11 +69,12 @@ def test_masks_of_any_kind(processor, arrays):
     sample = processor.preprocess(images, masks)
     palette = [Image.fromarray(m[..., 0] // 255).convert("P") for m in masks]
     for mask in palette:
-        mask.putpalette([0, 0, 0, 128, 0, 0])
+        mask.putpalette([255, 0, 0, 0, 0, 0])  # a red background: as in a dataset, indices count, not their colours
     binary = [Image.fromarray(m[..., 0]).convert("1") for m in masks]
     for mask in (
         masks // 255,
         masks > 0,
+        (masks // 255).astype(np.uint16),
         (masks / 255).astype(np.float64),
         torch.from_numpy(masks > 0),
         binary,

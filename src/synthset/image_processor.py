@@ -47,7 +47,8 @@ class PairImageProcessor(ConfigMixin):
         Args:
             images: PIL RGB images (a list, or one), or an array (B, H, W, C) or tensor (B, C, H, W), float in [0, 1] or
                 uint8.
-            masks: "L" images, or an array (B, H, W, 1) or tensor (B, 1, H, W); any value above 0 is the object.
+            masks: "L", "1" or palette images (colours don't count), or an array (B, H, W, 1) or tensor (B, 1, H, W);
+                any value above 0 is the object.
 
         Raises:
             ValueError: number, sizes or channels of images and masks differ from each other or from the model's, or
@@ -90,11 +91,11 @@ def _to_uint8(pictures, channels: int, name: str) -> torch.Tensor:
     if isinstance(pictures, Image.Image):
         pictures = [pictures]
     if isinstance(pictures, (list, tuple)) and all(isinstance(picture, Image.Image) for picture in pictures):
-        sizes = {picture.size for picture in pictures}
-        if len(sizes) != 1:
-            raise ValueError(f"{name} are of {sorted(sizes)} pixels; give at least one, all of one size.")
-        arrays = [np.asarray(p.convert("L") if p.mode in ("1", "P") else p) for p in pictures]
-        pictures = np.stack([a[..., None] if a.ndim == 2 else a for a in arrays])
+        arrays = [np.atleast_3d(picture) for picture in pictures]
+        shapes = sorted({array.shape for array in arrays})
+        if len(shapes) != 1:
+            raise ValueError(f"{name} are of {shapes} (height, width, channels); give at least one, all alike.")
+        pictures = np.stack(arrays)
     if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
         # a copy, because torch can't share a flipped view and warns about read-only memory
         pictures = torch.from_numpy(pictures.copy()).movedim(-1, 1)
@@ -104,10 +105,11 @@ def _to_uint8(pictures, channels: int, name: str) -> torch.Tensor:
         raise ValueError(f"{name} have {pictures.shape[1]} channels; the model was trained on {channels}.")
     if pictures.dtype == torch.uint8:
         return pictures
-    low, high = pictures.min().item(), pictures.max().item()
+    values = pictures.float()
+    low, high = values.min().item(), values.max().item()
     if not (0 <= low and high <= 1):
         raise ValueError(f"{name} hold values from {low:g} to {high:g}; give [0, 1].")
-    return (pictures.float() * 255).round().to(torch.uint8)
+    return (values * 255).round().to(torch.uint8)
 
 
 def _describe(value) -> str:

@@ -67,7 +67,8 @@ class PairPipeline(DiffusionPipeline):
                 f"{config.timestep_spacing!r} spacing ends in timestep -1, which is noise; use a divisor of "
                 f"{config.num_train_timesteps}."
             )
-        if isinstance(self.scheduler, DDIMScheduler) and config.num_train_timesteps % num_inference_steps:
+        even = config.num_train_timesteps % num_inference_steps == 0 or config.get("timestep_spacing") == "leading"
+        if isinstance(self.scheduler, DDIMScheduler) and not even:
             raise ValueError(
                 f"num_inference_steps is {num_inference_steps}, but DDIMScheduler's steps are all of one length; use a "
                 f"divisor of {config.num_train_timesteps}, or synthset.make_scheduler('ddim', ...)."

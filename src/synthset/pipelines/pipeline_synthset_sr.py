@@ -56,6 +56,10 @@ class SynthSetSRPipeline(PairPipeline):
                 f"unet has condition_channels={unet.config.condition_channels}, but a pair to enlarge has {channels} "
                 "channels; was it trained with train_sr.py?"
             )
+        if unet.config.condition_noise != (max_noise_level > 0):
+            raise ValueError(
+                f"max_noise_level is {max_noise_level}, but unet has condition_noise={unet.config.condition_noise}."
+            )
 
     @torch.no_grad()
     def __call__(
@@ -92,6 +96,8 @@ class SynthSetSRPipeline(PairPipeline):
         """
         # 1. arguments
         if isinstance(images, SynthSetPipelineOutput):
+            if masks is not None:
+                raise ValueError("masks is given, but images is a SynthSetPipelineOutput, which has its own.")
             images, masks = images.images, images.masks
         condition = self.image_processor.preprocess(images, masks)
         if output_type is None:
@@ -99,7 +105,8 @@ class SynthSetSRPipeline(PairPipeline):
         self._check_inputs(len(condition), generator, output_type, callback_on_step_end_tensor_inputs)
         if not 0 <= noise_level <= self.config.max_noise_level:
             raise ValueError(
-                f"noise_level is {noise_level}, but the network was trained with 0 to {self.config.max_noise_level}."
+                f"noise_level is {noise_level}, but the network was trained with 0 to {self.config.max_noise_level}; "
+                "give one of those, or train with --max_noise_level."
             )
         batch_size, channels, low_height, low_width = condition.shape
         height, width = (side * self.config.scale_factor for side in (low_height, low_width))
