@@ -1,5 +1,5 @@
-"""Measures the paired models beside diffusers' stock UNet2DModel, ScaleU beside its definition with an FFT, and the
-data loader alone.
+"""Measures the paired models beside diffusers' stock UNet2DModel, adversarial training steps beside plain ones, ScaleU
+beside its definition with an FFT, and the data loader alone.
 
     python scripts/benchmark.py
     python scripts/benchmark.py --device cuda --mixed_precision bf16 --batch_size 64
@@ -19,17 +19,21 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from diffusers import UNet2DModel
+from accelerate import Accelerator
+from diffusers import DDPMScheduler, UNet2DModel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.cli import run
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
 from synthset.devices import describe_device
-from synthset.models import PairedUNet2DModel
+from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
 from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU
+from synthset.training import objectives
+from synthset.training.adversarial import Adversary
 from synthset.training.sampler import PositionSampler, TrainingStream
+from synthset.training.timesteps import UniformTimesteps
 
 
 @dataclass
@@ -67,6 +71,7 @@ def main(args: Arguments) -> None:
     print(f"{args.resolution} px, batch {args.batch_size}, precision {args.mixed_precision}, widths", end=" ")
     print(f"{'-'.join(map(str, args.block_out_channels))}, {args.layers_per_block} layers per block\n")
     compare_models(args, device)
+    compare_adversarial_steps(args, device)
     compare_scale_u(args, device)
     measure_loader(args)
 
@@ -134,6 +139,42 @@ def compare_models(args: Arguments, device: torch.device) -> None:
         )
 
 
+def compare_adversarial_steps(args: Arguments, device: torch.device) -> None:
+    """What `train_paired.py` computes for a batch, optimizers included, with and without `--gan_weight`."""
+    accelerator = Accelerator(device_placement=False, cpu=device.type == "cpu", mixed_precision=args.mixed_precision)
+    scheduler, widths = DDPMScheduler(), args.block_out_channels
+    draws = torch.randn(4, args.batch_size, 4, args.resolution, args.resolution, device=device)
+    batch = {"sample": draws[0], "noise": draws[1], "posterior_noise": draws[2:].transpose(0, 1)}
+    batch["timestep"] = torch.randint(len(scheduler), (args.batch_size,), device=device)
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, adversary: Adversary | None = None) -> None:
+        prediction = objectives.predict(model, scheduler, batch)
+        loss = objectives.diffusion_loss(prediction, scheduler, batch).mean()
+        if adversary is not None:
+            real, fake = objectives.posterior_pairs(prediction, scheduler, batch)
+            adversary.step(real, fake, batch["timestep"])
+            loss = loss + 0.25 * adversary.generator_loss(fake, batch["timestep"])
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    print("\n| variant | s per image, plain training step | the same, adversarial | to plain |\n|---|---|---|---|")
+    for variant in VARIANTS:
+        model = PairedUNet2DModel(
+            args.resolution, variant=variant, block_out_channels=widths, layers_per_block=args.layers_per_block
+        )
+        discriminator = PairedDiscriminator2DModel(args.resolution, block_out_channels=widths)
+        networks = [network.to(device) for network in (model, discriminator)]
+        optimizers = [torch.optim.AdamW(network.parameters(), 2.1e-4) for network in networks]
+        lr_scheduler = torch.optim.lr_scheduler.ConstantLR(optimizers[1], factor=1.0)
+        model, discriminator, *prepared = accelerator.prepare(*networks, *optimizers, lr_scheduler)
+        plain = partial(step, model, prepared[0])
+        calls = {"plain": plain, "adversarial": partial(plain, Adversary(accelerator, discriminator, *prepared[1:]))}
+        seconds = median_seconds(calls, args.repeats, device)
+        images = [value / args.batch_size for value in seconds.values()]
+        print(f"| {variant} | {images[0]:.4f} | {images[1]:.4f} | {images[1] / images[0]:.2f} |")
+
+
 def compare_scale_u(args: Arguments, device: torch.device) -> None:
     hidden, skip = torch.randn(2, 8, 32, 128, 128, device=device)
     scale_u = ScaleU(32, 1).to(device)
@@ -156,9 +197,8 @@ def compare_scale_u(args: Arguments, device: torch.device) -> None:
 def measure_loader(args: Arguments) -> None:
     """What `train_paired.py` reads, without a model."""
     pairs = load_pairs(args.dataset, mask_column=args.mask_column)
-    stream = TrainingStream(
-        PairTensors(pairs), train_transform(args.resolution, resolve_crop_size(None, pairs)), 1000, seed=0
-    )
+    transform = train_transform(args.resolution, resolve_crop_size(None, pairs))
+    stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)
     batches = PositionSampler(args.batch_size, 0, 1, start=0, stop=max(10, 2000 // args.batch_size))
     start = time.perf_counter()
     for _ in DataLoader(stream, batch_sampler=batches, num_workers=args.dataloader_num_workers):

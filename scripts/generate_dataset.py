@@ -91,7 +91,7 @@ class GenerateArguments:
     sr_noise_level: int = 0
     keep_low_res: bool = False
     consistency: bool = False
-    min_consistency_psnr: float = 20.0
+    min_consistency_psnr: float = 25.0
     min_consistency_dice: float = 0.8
 
     def __post_init__(self):

@@ -13,6 +13,7 @@ from typing import Literal
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import run
 from synthset.training import dry_run, objectives
+from synthset.training.adversarial import SaturationWatch, build_adversary
 from synthset.training.arguments import TrainingArguments
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
 from synthset.training.run import TrainingRun
@@ -23,7 +24,8 @@ from synthset.training.setup import (
     load_training_pairs,
     start_accelerator,
 )
-from synthset.training.validation import preview
+from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
+from synthset.training.validation import inspect_pairs
 
 MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "paired.md"
 
@@ -34,26 +36,72 @@ class PairedArguments(TrainingArguments):
 
     Args:
         variant: `two_encoder`, `shared_encoder` or `concat` (paper, figure 2).
+        gan_weight: weight of the adversarial loss beside the diffusion loss (the paper: 0.25); 0 = no discriminator.
+        discriminator_layers_per_block: residual layers in a level of the discriminator; its widths are the model's.
+        discriminator_learning_rate: its peak learning rate; `learning_rate` when not given.
+        spectral_norm: divide the discriminator's weights by their largest singular value.
+        r1_gamma: weight of the R1 penalty on the discriminator's gradients; 0 = off.
+        curriculum: begin with the least noisy timesteps and admit more as training goes on, as the paper does with a
+            discriminator: t_max = min(T, sigma * floor(epoch / alpha) + initial), an epoch being a pass over the pairs.
+        curriculum_sigma: timesteps admitted at once.
+        curriculum_alpha: epochs between admissions.
+        curriculum_initial: timesteps in use at the start.
+        priority_epochs: epochs in which noisier timesteps are drawn more often, in proportion to t.
     """
 
     variant: Literal["two_encoder", "shared_encoder", "concat"] = "two_encoder"
+    gan_weight: float = 0.0
+    discriminator_layers_per_block: int = 1
+    discriminator_learning_rate: float | None = None
+    spectral_norm: bool = False
+    r1_gamma: float = 0.0
+    curriculum: bool = False
+    curriculum_sigma: int = 10
+    curriculum_alpha: int = 5
+    curriculum_initial: int = 10
+    priority_epochs: int = 500
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("discriminator_layers_per_block", "discriminator_learning_rate")
+        self.require_positive("curriculum_sigma", "curriculum_alpha", "curriculum_initial")
+        self.require_not_negative("gan_weight", "r1_gamma", "priority_epochs")
+
+
+def build_timesteps(args: PairedArguments) -> UniformTimesteps:
+    if not args.curriculum:
+        return UniformTimesteps(args.num_train_timesteps)
+    return CurriculumTimesteps(
+        args.num_train_timesteps,
+        args.curriculum_sigma,
+        args.curriculum_alpha,
+        args.curriculum_initial,
+        args.priority_epochs,
+    )
 
 
 def main(args: PairedArguments) -> None:
     # 1. data, noise, model
     accelerator = start_accelerator(args)
     train, validation = load_training_pairs(args, accelerator.num_processes)
-    scheduler = build_noise_schedule(args)
+    scheduler, timesteps = build_noise_schedule(args), build_timesteps(args)
     model = build_model(args)
     if args.dry_run:
         accelerator.print(dry_run.report(args, model))
+        if args.curriculum:
+            epochs = args.max_train_steps * args.pairs_per_step(accelerator.num_processes) // len(train)
+            accelerator.print(dry_run.plot_t_max(timesteps, epochs))
         return
-    stream, validation_items = build_streams(args, train, validation)
+    stream, validation_items = build_streams(args, train, validation, timesteps, adversarial=args.gan_weight > 0)
 
-    # 2. optimizer, and where the last run stopped
+    # 2. optimizers, and where the last run stopped
     optimizer = build_optimizer(args, model.parameters())
     lr_scheduler = build_lr_scheduler(args, optimizer)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
+    networks, adversary, watch = [model], None, SaturationWatch()
+    if args.gan_weight:
+        adversary = build_adversary(args, accelerator)
+        networks.append(adversary.discriminator)
     training = TrainingRun(args, accelerator, model)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
@@ -61,22 +109,33 @@ def main(args: PairedArguments) -> None:
 
     # 3. training
     for batch in training.batches(stream):
-        with accelerator.accumulate(model):
+        with accelerator.accumulate(*networks):
             prediction = objectives.predict(model, scheduler, batch)
             loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
+            training.record(loss=loss)
+            if adversary is not None:
+                real, fake = objectives.posterior_pairs(prediction, scheduler, batch)
+                training.record(**adversary.step(real, fake, batch["timestep"]))
+                generator_loss = adversary.generator_loss(fake, batch["timestep"])
+                training.record(generator_loss=generator_loss)
+                loss = loss + args.gan_weight * generator_loss
             training.require_finite(loss, batch, stream)
             accelerator.backward(loss)
-            if accelerator.sync_gradients and args.max_grad_norm is not None:
-                accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
+                training.record(gradient_norm=norm)
             optimizer.step()
             optimizer.zero_grad()
-        training.record(loss=loss)
         if not accelerator.sync_gradients:
             continue
         lr_scheduler.step()
-        training.finish_step(learning_rate=lr_scheduler.get_last_lr()[0])
+        t_max = timesteps.t_max(stream.epoch(batch["position"].max().item()))
+        logged = training.finish_step(learning_rate=lr_scheduler.get_last_lr()[0], t_max=t_max)
+        if adversary is not None and logged:
+            watch.update(training.global_step, logged["accuracy_real"], logged["accuracy_fake"])
         if training.due(args.validation_steps):
-            training.validate(scheduler, validation_items, build_pipeline, partial(preview, args=args))
+            inspect = partial(inspect_pairs, args=args, stream=stream)
+            training.validate(scheduler, validation_items, build_pipeline, inspect)
         if training.due(args.checkpointing_steps):
             training.save()
 

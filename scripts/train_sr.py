@@ -28,7 +28,7 @@ from synthset.training.setup import (
     load_training_pairs,
     start_accelerator,
 )
-from synthset.training.validation import sr_preview
+from synthset.training.validation import inspect_enlarged
 
 MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "sr.md"
 
@@ -73,7 +73,7 @@ def main(args: SRArguments) -> None:
     if args.dry_run:
         accelerator.print(dry_run.report(args, model))
         return
-    stream, validation_items = build_streams(args, train, validation, condition)
+    stream, validation_items = build_streams(args, train, validation, condition=condition)
 
     # 2. optimizer, and where the last run stopped
     optimizer = build_optimizer(args, model.parameters())
@@ -90,20 +90,21 @@ def main(args: SRArguments) -> None:
         with accelerator.accumulate(model):
             prediction = objectives.predict(model, scheduler, batch)
             loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
+            training.record(loss=loss)
             training.require_finite(loss, batch, stream)
             accelerator.backward(loss)
-            if accelerator.sync_gradients and args.max_grad_norm is not None:
-                accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
+                training.record(gradient_norm=norm)
             optimizer.step()
             optimizer.zero_grad()
-        training.record(loss=loss)
         if not accelerator.sync_gradients:
             continue
         lr_scheduler.step()
         training.finish_step(learning_rate=lr_scheduler.get_last_lr()[0])
         if training.due(args.validation_steps):
-            draw = partial(sr_preview, args=args, items=validation_items)
-            training.validate(scheduler, validation_items, build_pipeline, draw)
+            inspect = partial(inspect_enlarged, args=args, items=validation_items)
+            training.validate(scheduler, validation_items, build_pipeline, inspect)
         if training.due(args.checkpointing_steps):
             training.save()
 

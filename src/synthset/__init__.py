@@ -5,7 +5,7 @@ from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, L
 
 from .errors import InputError
 from .image_processor import PairImageProcessor
-from .models import PairedUNet2DModel
+from .models import PairedDiscriminator2DModel, PairedUNet2DModel
 from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 
 __version__ = "0.1.0.dev0"
@@ -13,6 +13,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "InputError",
     "PairImageProcessor",
+    "PairedDiscriminator2DModel",
     "PairedUNet2DModel",
     "SynthSetPipeline",
     "SynthSetPipelineOutput",

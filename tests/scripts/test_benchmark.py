@@ -1,5 +1,6 @@
-"""`benchmark.py` prints its three tables; how fast anything is, is not a test's business."""
+"""`benchmark.py` prints its four tables; how fast anything is, is not a test's business."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,4 +19,8 @@ def test_benchmark_prints_its_tables(tmp_path):
     assert result.returncode == 0, result.stderr
     for row in ("| two_encoder |", "| shared_encoder |", "| concat |", "| UNet2DModel |", "| ScaleU |"):
         assert row in result.stdout
+    for variant in ("two_encoder", "shared_encoder", "concat"):
+        (row,) = re.findall(rf"^\| {variant} \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", result.stdout, re.MULTILINE)
+        plain, adversarial, ratio = map(float, row)
+        assert plain > 0 and ratio == pytest.approx(adversarial / plain, rel=0.05)
     assert "images per second" in result.stdout

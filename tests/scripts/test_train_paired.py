@@ -38,13 +38,14 @@ def finished(data, tmp_path_factory):
 def test_a_run_leaves_what_it_promises(finished):
     assert {path.name for path in finished.iterdir()} == {
         *(f"checkpoint-{step}" for step in (3, 6, 9, 12)),
-        *("model_index.json", "unet", "scheduler", "best-loss", "previews", "logs"),
+        *("model_index.json", "unet", "scheduler", "best-loss", "best-divergence", "previews", "logs"),
         *("README.md", "arguments.yaml", "metrics.jsonl"),
     }
     assert list((finished / "logs").rglob("events.out.tfevents.*"))
     assert Image.open(finished / "previews" / "step-000012.png").size == (2 * 98 + 2, 3 * 98 + 4)
     losses = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in losses if "validation_loss" in entry] == [6, 12]
+    assert all(0 < entry["divergence"] < 1 for entry in losses if "validation_loss" in entry)
     assert [entry["step"] for entry in losses if "images_per_second" in entry] == [10, 12]
     pair = SynthSetPipeline.from_pretrained(finished)(num_inference_steps=2)
     assert (pair.images[0].size, pair.masks[0].mode) == ((16, 16), "L")

@@ -21,6 +21,7 @@ TINY = {
     "checkpointing_steps": 3,
     "validation_steps": 0,
     "num_validation_images": 2,
+    "num_divergence_images": 3,
     "validation_num_inference_steps": 2,
     "learning_rate": 1e-3,
     "mixed_precision": "no",

@@ -5,7 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthset import PairedUNet2DModel
-from synthset.training.dry_run import estimate_costs
+from synthset.training.dry_run import estimate_costs, plot_t_max
+from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +41,21 @@ def test_activations_grow_with_the_batch_and_checkpointing_keeps_few_of_them(mod
     # a level's output alone is 16 channels x 32 x 32 pixels x 4 bytes, and each block keeps several such tensors
     assert one > 20 * 16 * 32 * 32 * 4
     assert estimate_costs(model, 1, gradient_checkpointing=True)["activation_bytes"] < 0.7 * one
+
+
+def test_plot_of_t_max():
+    """Eight epochs in sixteen columns, two of each; 3 more timesteps every other epoch until there are 9."""
+    plot = plot_t_max(CurriculumTimesteps(9, sigma=3, alpha=2, initial=3), epochs=8, width=16, height=3)
+    assert plot.splitlines() == [
+        "# t_max",
+        "#     9 |        ########",
+        "#     6 |    ############",
+        "#     3 |################",
+        "#       +----------------",
+        "#        0              8 epochs",
+    ]
+
+
+def test_plot_of_a_t_max_that_never_changes_and_of_no_epoch():
+    rows = plot_t_max(UniformTimesteps(10), epochs=0, width=4, height=2).splitlines()
+    assert rows[1:3] == ["#    10 |####", "#     5 |####"]

@@ -1,11 +1,24 @@
 """The objectives against numbers computed by hand."""
 
+import math
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
 from diffusers.models.unets.unet_2d import UNet2DOutput
 
-from synthset.training.objectives import diffusion_loss, min_snr_weight, predict, training_target
+from synthset.training.objectives import (
+    diffusion_loss,
+    discriminator_loss,
+    generator_loss,
+    min_snr_weight,
+    posterior_pairs,
+    posterior_sample,
+    predict,
+    predicted_sample,
+    r1_penalty,
+    training_target,
+)
 
 # betas 0.5 and 0.5 give alphas_cumprod 0.5 and 0.25: SNR 1 at t = 0 and 1/3 at t = 1
 BETAS = [0.5, 0.5]
@@ -67,3 +80,116 @@ def test_the_network_sees_the_noisy_pair_its_timestep_and_what_it_is_told(told):
     batch = {"sample": SAMPLE, "noise": NOISE, "timestep": torch.tensor([1]), "position": torch.tensor([7]), **told}
     noisy = 0.25**0.5 * 0.5 + 0.75**0.5 * 2.0
     torch.testing.assert_close(predict(network, scheduler(), batch), torch.full_like(SAMPLE, noisy + 1))
+
+
+SCHEDULES = {
+    "linear": {},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "zero terminal SNR": {"rescale_betas_zero_snr": True},
+    "short": {"num_train_timesteps": 3, "beta_start": 0.1, "beta_end": 0.7},
+}
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_posterior_is_what_the_scheduler_steps_to(schedule, prediction_type):
+    """Each pair at a timestep of its own, against `DDPMScheduler.step` with the same noise: mean and variance."""
+    noise_scheduler = DDPMScheduler(**SCHEDULES[schedule], prediction_type=prediction_type, clip_sample=False)
+    last = len(noise_scheduler) - 1
+    timesteps = torch.tensor([0, 1, last // 2, last])
+    if schedule == "zero terminal SNR" and prediction_type == "epsilon":
+        timesteps = timesteps[:3]  # there is no x_0 to be had from pure noise
+    noisy, prediction = torch.randn(2, len(timesteps), 4, 2, 3, generator=torch.Generator().manual_seed(0))
+    predicted = predicted_sample(prediction, noise_scheduler, noisy, timesteps)
+    noise = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(7))
+    drawn, mean = (
+        posterior_sample(noise_scheduler, noisy, predicted, timesteps, x.expand_as(noisy)) for x in (noise, 0 * noise)
+    )
+    for i, t in enumerate(timesteps.tolist()):
+        pair = slice(i, i + 1)
+        step = noise_scheduler.step(prediction[pair], t, noisy[pair], generator=torch.Generator().manual_seed(7))
+        torch.testing.assert_close(predicted[pair], step.pred_original_sample)
+        torch.testing.assert_close(drawn[pair], step.prev_sample)
+        spread = drawn[pair] - mean[pair]
+        variance = noise_scheduler._get_variance(t) if t else torch.tensor(0.0)
+        scale = step.prev_sample.abs().max().item()
+        torch.testing.assert_close(spread, variance**0.5 * noise, rtol=1e-4, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_posterior_is_bayes_rule(schedule):
+    """What x_0 says of x_{t-1}, N(sqrt(a') x_0, 1 - a'), times what x_t says, N(x_t; sqrt(1 - beta) x_{t-1}, beta): the
+    precisions add up, and the mean is the means weighted by them."""
+    noise_scheduler = DDPMScheduler(**SCHEDULES[schedule])
+    betas = noise_scheduler.betas.double()
+    timesteps = torch.arange(len(betas))
+    sample, noisy, noise = torch.randn(3, len(betas), 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    found = [
+        posterior_sample(noise_scheduler, noisy, sample, timesteps, x).flatten().double()
+        for x in (torch.zeros_like(noise), noise)
+    ]
+    assert torch.equal(found[0][:1], sample.flatten()[:1].double()) and torch.equal(found[0][:1], found[1][:1])
+    a, beta, x_0, x_t = (1 - betas).cumprod(0)[:-1], betas[1:], sample.flatten()[1:], noisy.flatten()[1:]
+    precision = 1 / (1 - a) + (1 - beta) / beta
+    mean = (a**0.5 * x_0 / (1 - a) + (1 - beta) ** 0.5 * x_t / beta) / precision
+    # betas of 1e-4 are known to 1e-3 of themselves from float32's alphas_cumprod
+    torch.testing.assert_close(found[0][1:], mean, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close((found[1] - found[0])[1:], precision**-0.5 * noise.flatten()[1:], rtol=2e-3, atol=1e-4)
+
+
+def test_posterior_pairs_differ_in_x_0_and_noise_only():
+    noise_scheduler, timesteps = DDPMScheduler(), torch.tensor([0, 500, 999])
+    sample, noise, real_noise = torch.randn(3, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    batch = {"sample": sample, "noise": noise, "timestep": timesteps}
+    batch["posterior_noise"] = torch.stack([real_noise, -real_noise], dim=1)
+    prediction = noise.clone().requires_grad_()
+    real, fake = posterior_pairs(prediction, noise_scheduler, batch)
+    # a perfect prediction: the two are as far from their common mean, to either side
+    mean = posterior_sample(
+        noise_scheduler, noise_scheduler.add_noise(sample, noise, timesteps), sample, timesteps, torch.zeros_like(noise)
+    )
+    torch.testing.assert_close((real + fake.detach()) / 2, mean, rtol=0, atol=1e-4)
+    torch.testing.assert_close(real[0], sample[0])
+    assert (real[1:] - mean[1:]).abs().max() > 0.05
+    assert not real.requires_grad
+    fake.sum().backward()
+    assert prediction.grad.isfinite().all() and (prediction.grad != 0).all()
+    half, _ = posterior_pairs(noise.bfloat16(), noise_scheduler, batch)[::-1]
+    assert half.dtype == torch.float32
+
+
+def test_adversarial_losses_are_binary_cross_entropies():
+    """D = 1/2, 3/4 and 1/5: logits are log(D / (1 - D))."""
+    real = torch.tensor([0.0, 3.0, 0.25]).log()
+    real[0] = 0.0
+    fake = torch.tensor([1.0, 0.25, 3.0]).log()
+    expected = torch.tensor([-2 * math.log(0.5), -math.log(0.75) - math.log(0.8), -math.log(0.2) - math.log(0.25)])
+    torch.testing.assert_close(discriminator_loss(real, fake), expected)
+    torch.testing.assert_close(generator_loss(fake), -torch.tensor([0.5, 0.2, 0.75]).log())
+
+
+def test_adversarial_losses_do_not_overflow():
+    """Where D is certain and wrong, the loss is the logit; its gradient, that of a generator found out, is 1."""
+    logits = torch.tensor([-1e4], dtype=torch.float16, requires_grad=True)
+    loss = generator_loss(logits)
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(1e4, rel=1e-3)
+    loss.backward()
+    assert logits.grad.item() == -1
+    assert discriminator_loss(logits, -logits).item() == pytest.approx(2e4, rel=1e-3)
+
+
+def test_r1_penalty_of_a_linear_discriminator():
+    """D(x) = w x + b has the gradient w everywhere: the penalty is |w|^2 / 2, and its gradient w."""
+    w = torch.tensor([1.0, -2.0, 0.5, 3.0], requires_grad=True)
+    real = torch.randn(3, 4, 1, 1, requires_grad=True)
+    penalty = r1_penalty((real.flatten(1) * w).sum(1) + 0.7, real)
+    torch.testing.assert_close(penalty, torch.full((3,), (1 + 4 + 0.25 + 9) / 2))
+    penalty.mean().backward()
+    torch.testing.assert_close(w.grad, w.detach())
+
+
+def test_r1_penalty_of_a_quadratic_discriminator():
+    """D(x) = |x|^2 / 2 has the gradient x, of each pair its own."""
+    real = torch.full((2, 4, 1, 2), 1.0, requires_grad=True)
+    penalty = r1_penalty((real * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)).square().sum((1, 2, 3)) / 2, real)
+    torch.testing.assert_close(penalty, torch.tensor([8 / 2, 8 * 81 / 2]))

@@ -7,6 +7,9 @@ from torchvision import tv_tensors
 
 from synthset.data import ResizePair, eval_transform, train_transform
 from synthset.training.sampler import LowResCondition, PositionSampler, TrainingStream, ValidationItems
+from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
+
+UNIFORM = UniformTimesteps(1000)
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def pairs():
 
 @pytest.fixture
 def stream(pairs):
-    return TrainingStream(pairs, train_transform(16, 24), num_train_timesteps=1000, seed=3)
+    return TrainingStream(pairs, train_transform(16, 24), UNIFORM, seed=3)
 
 
 def same(a, b):
@@ -32,7 +35,7 @@ def test_an_item_depends_on_seed_and_position_only(pairs, stream):
     state = torch.get_rng_state()
     assert all(same(stream[p], backwards[p]) for p in range(20))
     assert torch.equal(torch.get_rng_state(), state), "reading items must not move the global generator"
-    other = TrainingStream(pairs, stream.transform, 1000, seed=4)
+    other = TrainingStream(pairs, stream.transform, UNIFORM, seed=4)
     assert not any(torch.equal(other[p]["noise"], backwards[p]["noise"]) for p in range(20))
 
 
@@ -56,7 +59,7 @@ def test_every_pass_visits_every_pair_once_in_another_order(stream):
 def test_crops_and_flips_differ_between_visits_and_keep_mask_on_image(pairs, stream):
     visits = [stream[p]["sample"] for p in range(70) if stream.pair_index(p) == 0]
     assert len({tuple(v.flatten().tolist()) for v in visits}) > 5
-    unscaled = TrainingStream(pairs, train_transform(24, 24), 1000, seed=3)
+    unscaled = TrainingStream(pairs, train_transform(24, 24), UNIFORM, seed=3)
     for p in range(20):
         image, mask = unscaled[p]["sample"].split([3, 1])
         assert torch.equal(mask > 0, image[:1] > 0)  # a mask pixel is on where the image is above 127
@@ -82,7 +85,7 @@ def test_processes_share_the_stream_of_one():
 
 
 def test_validation_items_are_fixed_and_spread_over_timesteps(pairs):
-    items = ValidationItems(pairs, eval_transform(16, 24), 1000, seed=0)
+    items = ValidationItems(pairs, eval_transform(16, 24), UNIFORM, seed=0)
     assert len(items) == 256 and same(items[5], items[5])
     timesteps = sorted(items[i]["timestep"].item() for i in range(256))
     assert timesteps == sorted(i * 1000 // 256 for i in range(256))
@@ -93,7 +96,7 @@ def test_validation_items_are_fixed_and_spread_over_timesteps(pairs):
 @pytest.mark.parametrize("scale_factor", [2, 4])
 def test_the_condition_is_the_target_made_smaller(pairs, stream, scale_factor):
     resolution = 16 // scale_factor
-    told = TrainingStream(pairs, stream.transform, 1000, 3, LowResCondition(resolution, 0, torch.ones(1000)))
+    told = TrainingStream(pairs, stream.transform, UNIFORM, 3, LowResCondition(resolution, 0, torch.ones(1000)))
     for p in range(10):
         item = told[p]
         assert same(stream[p], item) and item.keys() - stream[p].keys() == {"condition"}
@@ -105,8 +108,8 @@ def test_the_condition_is_the_target_made_smaller(pairs, stream, scale_factor):
 def test_noise_of_the_condition_has_its_level(pairs, stream):
     """Levels 0 to 2 leave 1, 0.5 and 0.25 of the variance."""
     condition = LowResCondition(8, 2, torch.tensor([0.5, 0.25, 0.1]))
-    clean = TrainingStream(pairs, stream.transform, 1000, 3, LowResCondition(8, 0, torch.ones(1000)))
-    noisy = TrainingStream(pairs, stream.transform, 1000, 3, condition)
+    clean = TrainingStream(pairs, stream.transform, UNIFORM, 3, LowResCondition(8, 0, torch.ones(1000)))
+    noisy = TrainingStream(pairs, stream.transform, UNIFORM, 3, condition)
     residuals = {0: [], 1: [], 2: []}
     for p in range(150):
         item, level = noisy[p], noisy[p]["noise_level"].item()
@@ -115,3 +118,46 @@ def test_noise_of_the_condition_has_its_level(pairs, stream):
     for level, variance in enumerate((0, 0.5, 0.75)):
         part = torch.stack(residuals[level])
         assert abs(part.mean()) < 0.02 and part.var().item() == pytest.approx(variance, abs=0.03)
+
+
+@pytest.mark.parametrize("batch_size, num_processes", [(7, 1), (4, 1), (2, 3), (5, 4)])
+def test_an_epoch_is_one_pass_whatever_the_batch_size_and_the_number_of_processes(
+    pairs, stream, batch_size, num_processes
+):
+    """With 7 pairs: t_max = 1 + floor(s / 2) in pass s, at the positions 7 s to 7 s + 6."""
+    stream = TrainingStream(pairs, stream.transform, CurriculumTimesteps(1000, sigma=1, alpha=2, initial=1), seed=3)
+    drawn, steps = {}, 84 // (batch_size * num_processes) + 1
+    for process in range(num_processes):
+        for batch in DataLoader(stream, batch_sampler=PositionSampler(batch_size, process, num_processes, 0, steps)):
+            drawn.update(zip(batch["position"].tolist(), batch["timestep"].tolist(), strict=True))
+    assert sorted(drawn) == list(range(steps * batch_size * num_processes))
+    passes = [[drawn[7 * s + i] for i in range(7)] for s in range(12)]
+    assert [stream.epoch(p) for p in (0, 6, 7, 83)] == [0, 0, 1, 11]
+    assert all(max(timesteps) < 1 + s // 2 for s, timesteps in enumerate(passes))
+    # what was admitted last is drawn soon
+    assert all(s // 2 in passes[s] + passes[s + 1] for s in range(0, 12, 2))
+    assert all(drawn[p] == stream[p]["timestep"] for p in range(84))
+
+
+def test_the_curriculum_leaves_validation_and_the_rest_of_an_item_alone(pairs, stream):
+    curriculum = CurriculumTimesteps(1000)
+    told = TrainingStream(pairs, stream.transform, curriculum, seed=3)
+    for p in (0, 20):
+        assert torch.equal(told[p]["sample"], stream[p]["sample"]) and told[p]["timestep"] < 10
+    validation = [ValidationItems(pairs, eval_transform(16, 24), t, seed=0) for t in (curriculum, UNIFORM)]
+    assert all(same(validation[0][i], validation[1][i]) for i in range(0, 256, 15))
+
+
+def test_noise_of_the_posterior_adds_to_an_item(pairs, stream):
+    """Standard normal, two draws, neither of them the noise of x_t."""
+    adversarial = TrainingStream(pairs, stream.transform, UNIFORM, seed=3, adversarial=True)
+    draws = []
+    for p in range(30):
+        item = adversarial[p]
+        assert same(stream[p], item) and item.keys() - stream[p].keys() == {"posterior_noise"}
+        assert item["posterior_noise"].shape == (2, *item["noise"].shape)
+        draws.append(torch.cat([item["noise"][None], item["posterior_noise"]]).flatten(1))
+    draws = torch.cat(draws, dim=1)
+    assert draws.mean(1).abs().max() < 0.03
+    torch.testing.assert_close(torch.cov(draws), torch.eye(3), rtol=0, atol=0.03)
+    assert torch.equal(adversarial[3]["posterior_noise"], adversarial[3]["posterior_noise"])

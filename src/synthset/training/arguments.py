@@ -19,6 +19,7 @@ OPERATIONAL = {
     "resume_from_checkpoint",
     "validation_steps",
     "num_validation_images",
+    "num_divergence_images",
     "validation_num_inference_steps",
     "dataloader_num_workers",
     "report_to",
@@ -83,6 +84,7 @@ class TrainingArguments:
             checkpoint's path continues from that one, `none` starts anew.
         validation_steps: optimizer steps between validations and previews; 0 = only at the end.
         num_validation_images: pairs in a preview.
+        num_divergence_images: pairs drawn at a validation to compare their colours with the training set's; 0 = none.
         validation_num_inference_steps: DPM-Solver++ steps for a preview.
         report_to: `tensorboard`, `wandb`, `trackio`, any other of accelerate's trackers, or `none`.
         run_name: name of the run in the tracker.
@@ -133,6 +135,7 @@ class TrainingArguments:
     resume_from_checkpoint: str = "latest"
     validation_steps: int = 500
     num_validation_images: int = 16
+    num_divergence_images: int = 64
     validation_num_inference_steps: int = 25
     report_to: str = "tensorboard"
     run_name: str = "train"
@@ -141,18 +144,15 @@ class TrainingArguments:
     dry_run: bool = False
 
     def __post_init__(self):
-        positive = "resolution crop_size layers_per_block attention_head_dim num_train_timesteps train_batch_size "
-        positive += (
-            "gradient_accumulation_steps num_train_epochs max_train_steps learning_rate snr_gamma max_grad_norm "
+        self.require_positive(
+            *"resolution crop_size layers_per_block attention_head_dim num_train_timesteps train_batch_size".split(),
+            *"gradient_accumulation_steps num_train_epochs max_train_steps learning_rate snr_gamma".split(),
+            *"max_grad_norm checkpointing_steps checkpoints_total_limit num_validation_images".split(),
+            *"validation_num_inference_steps logging_steps".split(),
         )
-        positive += "checkpointing_steps checkpoints_total_limit num_validation_images validation_num_inference_steps "
-        for name in (positive + "logging_steps").split():
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"--{name} is {value}; give a number above 0")
-        for name in ("seed", "overfit", "lr_warmup_steps", "validation_steps", "dataloader_num_workers"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 0 or more")
+        self.require_not_negative(
+            *"seed overfit lr_warmup_steps validation_steps num_divergence_images dataloader_num_workers".split()
+        )
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
         if not self.block_out_channels or min(self.block_out_channels) < 1:
@@ -178,6 +178,19 @@ class TrainingArguments:
             raise InputError(f"--report_to is {self.report_to}, which is not installed; pip install it or give none")
         if self.mixed_precision == "auto":
             self.mixed_precision = "bf16" if has_bf16() else "no"
+
+    def require_positive(self, *names: str) -> None:
+        """Raises InputError for a flag of these that is given and not above 0."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name} is {value}; give a number above 0")
+
+    def require_not_negative(self, *names: str) -> None:
+        """Raises InputError for a flag of these that is below 0."""
+        for name in names:
+            if not getattr(self, name) >= 0:
+                raise InputError(f"--{name} is {getattr(self, name)}; give 0 or more")
 
     @property
     def norm_num_groups(self) -> int:

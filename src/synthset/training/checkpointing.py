@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent, and the finished pipeline.
 
-`OUTPUT/checkpoint-STEP/` holds `unet/` and `unet_ema/` (safetensors, each opens with `from_pretrained`), accelerate's
-optimizer, learning rate and random states, and `training_state.json`. It is written under a temporary name and renamed.
+`OUTPUT/checkpoint-STEP/` holds `unet/` and `unet_ema/`, with a discriminator `discriminator/` (safetensors, each opens
+with `from_pretrained`), accelerate's optimizer, learning rate and random states, and `training_state.json`. It is
+written under a temporary name and renamed.
 """
 
 import json
@@ -17,8 +18,10 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
 from ..errors import InputError
+from ..models import PairedDiscriminator2DModel, PairedUNet2DModel
 
 _STATE = "training_state.json"
+_FOLDERS = {PairedUNet2DModel: "unet", PairedDiscriminator2DModel: "discriminator"}
 
 
 @contextmanager
@@ -59,7 +62,7 @@ class Checkpointer:
     Args:
         accelerator: everything it prepared (model, optimizer, learning rate schedule) is saved and restored.
         output_dir: the run's folder.
-        ema: the moving average to save and restore beside it, if there is one.
+        ema: the U-Net's moving average, to save and restore beside it, if there is one.
         identity: the flags that decide what is learned; a checkpoint whose identity differs is refused.
         total_limit: checkpoints to keep.
     """
@@ -83,17 +86,17 @@ class Checkpointer:
             weights.pop()
             if self.accelerator.is_main_process:
                 model = self.accelerator.unwrap_model(model, keep_torch_compile=False)
-                model.save_pretrained(Path(folder) / "unet")
-                if self.ema is not None:
+                model.save_pretrained(Path(folder) / _FOLDERS[type(model)])
+                if self.ema is not None and isinstance(model, PairedUNet2DModel):
                     with ema_weights(self.ema, model):
                         model.save_pretrained(Path(folder) / "unet_ema")
 
     def _load_models(self, models, folder):
         while models:
             model = self.accelerator.unwrap_model(models.pop(), keep_torch_compile=False)
-            restored = type(model).from_pretrained(folder, subfolder="unet")
+            restored = type(model).from_pretrained(folder, subfolder=_FOLDERS[type(model)])
             model.load_state_dict(restored.state_dict())
-            if self.ema is not None:
+            if self.ema is not None and isinstance(model, PairedUNet2DModel):
                 average = type(model).from_pretrained(folder, subfolder="unet_ema")
                 self.ema.shadow_params = [p.detach().to(self.accelerator.device) for p in average.parameters()]
 

@@ -8,6 +8,7 @@ from diffusers import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from .arguments import TrainingArguments
+from .timesteps import UniformTimesteps
 
 
 def estimate_costs(
@@ -72,3 +73,14 @@ def report(args: TrainingArguments, model: ModelMixin) -> str:
 # forward and backward pass: {costs["step_flops"] / 1e9:.1f} GFLOPs for {args.train_batch_size} pairs
 # memory: {costs["state_bytes"] / 2**20:.0f} MiB of weights, gradients, Adam's moments and moving average
 # memory: {costs["activation_bytes"] / 2**20:.0f} MiB of activations, in float32"""
+
+
+def plot_t_max(timesteps: UniformTimesteps, epochs: int, width: int = 60, height: int = 10) -> str:
+    """The number of timesteps in use against epochs, in characters."""
+    top = timesteps.num_train_timesteps
+    bars = [timesteps.t_max(epochs * i // width) / top for i in range(width)]
+    rows = [
+        "# " + (f"{top * level // height:>5} |" + "".join("#" if bar * height >= level else " " for bar in bars))
+        for level in range(height, 0, -1)
+    ]
+    return "\n".join(["# t_max", *rows, f"# {'':>5} +{'-' * width}", f"# {'':>6} 0{epochs:>{width - 1}} epochs"])

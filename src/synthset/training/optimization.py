@@ -11,11 +11,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from .arguments import TrainingArguments
 
 
-def build_optimizer(args: TrainingArguments, parameters: Iterable[Parameter]) -> torch.optim.AdamW:
-    """AdamW, which without weight decay is the paper's Adam."""
+def build_optimizer(
+    args: TrainingArguments, parameters: Iterable[Parameter], learning_rate: float | None = None
+) -> torch.optim.AdamW:
+    """AdamW, which without weight decay is the paper's Adam; at `args.learning_rate` if no other is given."""
     return torch.optim.AdamW(
         parameters,
-        lr=args.learning_rate,
+        lr=learning_rate or args.learning_rate,
         betas=(args.adam_beta1, args.adam_beta2),
         weight_decay=args.adam_weight_decay,
         eps=args.adam_epsilon,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 import yaml
 from accelerate import Accelerator, DistributedType
+from accelerate.utils import broadcast_object_list
 from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -147,22 +148,31 @@ class TrainingRun:
         scheduler: DDPMScheduler,
         items: ValidationItems,
         build_pipeline: Callable[[ModelMixin], DiffusionPipeline],
-        preview: Callable[[DiffusionPipeline], Image.Image],
+        inspect: Callable[[DiffusionPipeline], tuple[Image.Image, dict[str, float]]],
     ) -> None:
-        """Measures the validation loss of the averaged weights, keeps the best pipeline and draws a preview."""
+        """Judges the averaged weights and keeps the pipeline that is best by any measure in a folder of its own.
+
+        Args:
+            scheduler, items: for the validation loss; its folder is `best-loss`.
+            build_pipeline: makes a pipeline of the network.
+            inspect: draws the preview and measures what it drew, the less the better; NAME's folder is `best-NAME`.
+        """
         pause = time.perf_counter()
         with ema_weights(self.ema, self.unwrapped):
             self.unwrapped.eval()
             loss = validation_loss(self.unwrapped, scheduler, items, self.args.train_batch_size, self.accelerator)
-            pipeline = build_pipeline(whole_model(self.accelerator, self.model))
-            if loss < self.metrics.best("validation_loss"):
-                save_pipeline(pipeline, self.output_dir / "best-loss", self.accelerator)
-            self.metrics.write({"validation_loss": loss}, self.global_step)
+            whole, measured = whole_model(self.accelerator, self.model), {}
             if self.accelerator.is_main_process:
+                picture, measured = inspect(build_pipeline(whole))
                 (self.output_dir / "previews").mkdir(exist_ok=True)
-                preview(pipeline).save(self.output_dir / "previews" / f"step-{self.global_step:06d}.png")
+                picture.save(self.output_dir / "previews" / f"step-{self.global_step:06d}.png")
+            values = {"validation_loss": loss, **broadcast_object_list([measured])[0]}
+            for name, value in values.items():
+                if value < self.metrics.best(name):
+                    folder = self.output_dir / f"best-{name.removeprefix('validation_')}"
+                    save_pipeline(build_pipeline(whole), folder, self.accelerator)
+            self.metrics.write(values, self.global_step)
             self.unwrapped.train()
-        self.accelerator.wait_for_everyone()
         self.since += time.perf_counter() - pause
 
     def save(self) -> None:
@@ -179,5 +189,5 @@ class TrainingRun:
         if self.accelerator.is_main_process:
             write_model_card(model_card, self.output_dir, asdict(self.args), self.parameters, self.metrics.entries)
         self.accelerator.end_training()
-        best = self.output_dir / "best-loss"
-        logger.info(f"the pipeline is in {self.output_dir}, the best by validation loss in {best}")
+        best = ", ".join(str(path) for path in sorted(self.output_dir.glob("best-*")))
+        logger.info(f"the pipeline is in {self.output_dir}, the best along the way in {best}")

@@ -15,6 +15,7 @@ from ..data import ResizePair
 from ..image_processor import PairImageProcessor
 from ..pipelines.pipeline_synthset_sr import add_condition_noise
 from ..random import keyed_generator
+from .timesteps import UniformTimesteps
 
 _ORDER, _AUGMENTATION, _NOISE, _VALIDATION = range(4)
 
@@ -64,24 +65,26 @@ class TrainingStream(Dataset):
         pairs: map-style source of (image, mask) tv_tensors, uint8.
         transform: joint transform called as `transform(image, mask)`; any randomness of torchvision's v2 transforms
             becomes a function of (seed, position).
-        num_train_timesteps: T.
+        timesteps: which timesteps are drawn in which pass over the pairs.
         seed: non-negative.
         condition: makes what the network is told about a pair, if anything.
+        adversarial: whether items have the noise of two draws of x_{t-1}.
 
     Items are dicts: `sample` float32 (C + M, H, W) in [-1, 1], `noise` of that shape, `timestep` int64 in 0..T-1,
-    `position` int64, and what `condition` returns.
+    `position` int64, what `condition` returns, and if asked for `posterior_noise`, (2, C + M, H, W).
     """
 
     def __init__(
         self,
         pairs,
         transform: Callable,
-        num_train_timesteps: int,
+        timesteps: UniformTimesteps,
         seed: int,
         condition: LowResCondition | None = None,
+        adversarial: bool = False,
     ):
-        self.pairs, self.transform, self.num_train_timesteps, self.seed = pairs, transform, num_train_timesteps, seed
-        self.condition = condition
+        self.pairs, self.transform, self.timesteps, self.seed = pairs, transform, timesteps, seed
+        self.condition, self.adversarial = condition, adversarial
         self.processor = PairImageProcessor()
 
     def pair_index(self, position: int) -> int:
@@ -89,14 +92,21 @@ class TrainingStream(Dataset):
         epoch, i = divmod(position, len(self.pairs))
         return permutation(self.seed, epoch, len(self.pairs))[i]
 
+    def epoch(self, position: int) -> int:
+        """The pass over the pairs to which `position` belongs, from 0."""
+        return position // len(self.pairs)
+
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         image, mask = self.pairs[self.pair_index(position)]
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
             image, mask = self.transform(image, mask)
         generator = keyed_generator(self.seed, _NOISE, position)
-        timestep = torch.randint(self.num_train_timesteps, (), generator=generator)
-        return self._item(image, mask, generator, timestep, position)
+        timestep = self.timesteps.draw(self.epoch(position), generator)
+        item = self._item(image, mask, generator, timestep, position)
+        if self.adversarial:
+            item["posterior_noise"] = torch.randn(2, *item["sample"].shape, generator=generator)
+        return item
 
     def _item(self, image, mask, generator, timestep, position):
         sample = self.processor.encode(image, mask).as_subclass(torch.Tensor)
@@ -117,7 +127,7 @@ class ValidationItems(TrainingStream):
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
         image, mask = self.transform(*self.pairs[i % len(self.pairs)])
         # a stride coprime to the size spreads each pair's timesteps as evenly as the whole set's
-        timestep = torch.tensor((i * 101 % self.size) * self.num_train_timesteps // self.size)
+        timestep = torch.tensor((i * 101 % self.size) * self.timesteps.num_train_timesteps // self.size)
         return self._item(image, mask, keyed_generator(self.seed, _VALIDATION, i), timestep, i)
 
 

@@ -12,7 +12,8 @@ from diffusers import DDPMScheduler
 from ..data import PairTensors, eval_transform, load_train_validation, resolve_crop_size, train_transform
 from ..models import PairedUNet2DModel
 from .arguments import TrainingArguments
-from .sampler import LowResCondition, TrainingStream, ValidationItems
+from .sampler import TrainingStream, ValidationItems
+from .timesteps import UniformTimesteps
 
 logger = logging.getLogger("synthset")
 
@@ -75,10 +76,18 @@ def build_model(args: TrainingArguments, **config) -> PairedUNet2DModel:
 
 
 def build_streams(
-    args: TrainingArguments, train: Dataset, validation: Dataset, condition: LowResCondition | None = None
+    args: TrainingArguments,
+    train: Dataset,
+    validation: Dataset,
+    timesteps: UniformTimesteps | None = None,
+    **options,
 ) -> tuple[TrainingStream, ValidationItems]:
-    """What the network is trained and validated on; with `--overfit` the same, unaugmented."""
+    """What the network is trained and validated on; with `--overfit` the same, unaugmented. `timesteps` are uniform if
+    nothing else is given; `options` are `TrainingStream`'s."""
     still = eval_transform(args.resolution, args.crop_size)
     moving = still if args.overfit else train_transform(args.resolution, args.crop_size)
-    rest = args.num_train_timesteps, args.seed, condition
-    return TrainingStream(PairTensors(train), moving, *rest), ValidationItems(PairTensors(validation), still, *rest)
+    rest = timesteps or UniformTimesteps(args.num_train_timesteps), args.seed
+    return (
+        TrainingStream(PairTensors(train), moving, *rest, **options),
+        ValidationItems(PairTensors(validation), still, *rest, **options),
+    )

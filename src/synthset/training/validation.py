@@ -4,6 +4,7 @@ import json
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -11,13 +12,14 @@ from diffusers import DDPMScheduler, ModelMixin
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from ..evaluation.divergence import color_divergence
 from ..pipelines import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
 from ..previews import pair_grid
 from ..random import keyed_generator
 from .arguments import TrainingArguments
 from .objectives import diffusion_loss, predict
-from .sampler import ValidationItems
+from .sampler import TrainingStream, ValidationItems
 
 
 @torch.no_grad()
@@ -39,16 +41,38 @@ def validation_loss(
     return accelerator.reduce(total).item() / len(items)
 
 
-def preview(pipeline: SynthSetPipeline, args: TrainingArguments) -> Image.Image:
-    """A grid of generated pairs, always from the same noise, by DPM-Solver++."""
-    generators = [keyed_generator(args.seed, i) for i in range(args.num_validation_images)]
-    pairs = _quick(pipeline, args)(len(generators), generators, args.validation_num_inference_steps)
-    return pair_grid(pairs.images, pairs.masks)
+def inspect_pairs(
+    pipeline: SynthSetPipeline, args: TrainingArguments, stream: TrainingStream
+) -> tuple[Image.Image, dict[str, float]]:
+    """Draws pairs, always from the same noise, by DPM-Solver++.
+
+    Returns:
+        A grid of `num_validation_images` pairs; and, unless `num_divergence_images` is 0, `divergence`, that of the
+        colours of as many images from those of 256 training samples (SynthSet, section 4, "Weight Selection").
+    """
+    numbers = range(max(args.num_validation_images, args.num_divergence_images))
+    quick, images, masks = _quick(pipeline, args), [], []
+    for start in numbers[:: args.train_batch_size]:
+        generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.train_batch_size]]
+        pairs = quick(len(generators), generators, args.validation_num_inference_steps)
+        images, masks = images + pairs.images, masks + pairs.masks
+    grid = pair_grid(images[: args.num_validation_images], masks[: args.num_validation_images])
+    if not args.num_divergence_images:
+        return grid, {}
+    samples = torch.stack([stream[position]["sample"] for position in range(256)])
+    real, _ = pipeline.image_processor.postprocess(samples)
+    return grid, {"divergence": color_divergence(np.stack(images[: args.num_divergence_images]), np.stack(real))}
 
 
-def sr_preview(pipeline: SynthSetSRPipeline, args: TrainingArguments, items: ValidationItems) -> Image.Image:
-    """A grid of validation pairs in threes: enlarged by interpolation (bilinear, and nearest for the mask), by the
-    network with DPM-Solver++, always from the same noise, and the original."""
+def inspect_enlarged(
+    pipeline: SynthSetSRPipeline, args: TrainingArguments, items: ValidationItems
+) -> tuple[Image.Image, dict[str, float]]:
+    """Enlarges validation pairs, always from the same noise, by DPM-Solver++.
+
+    Returns:
+        A grid of them in threes: enlarged by interpolation (bilinear, and nearest for the mask), by the network, and
+        the original; and no measure.
+    """
     count = min(args.num_validation_images, len(items.pairs))
     targets = [items.transform(*items.pairs[i]) for i in range(count)]
     processor = pipeline.image_processor
@@ -61,7 +85,7 @@ def sr_preview(pipeline: SynthSetSRPipeline, args: TrainingArguments, items: Val
     size = drawn.images[0].size
     images = zip([i.resize(size, Image.Resampling.BILINEAR) for i in small[0]], drawn.images, real[0], strict=True)
     masks = zip([m.resize(size, Image.Resampling.NEAREST) for m in small[1]], drawn.masks, real[1], strict=True)
-    return pair_grid(list(chain(*images)), list(chain(*masks)), columns=6)
+    return pair_grid(list(chain(*images)), list(chain(*masks)), columns=6), {}
 
 
 def _quick(pipeline: PairPipeline, args: TrainingArguments) -> PairPipeline:

@@ -1,0 +1,144 @@
+"""The discriminator's side of training (SynthSet, section 3, "Discriminator")."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import DynamoBackend
+from diffusers import ModelMixin
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..errors import InputError
+from ..models import PairedDiscriminator2DModel
+from . import objectives
+from .arguments import TrainingArguments
+from .optimization import build_lr_scheduler, build_optimizer
+
+logger = logging.getLogger("synthset")
+
+
+class Adversary:
+    """A discriminator that learns to tell real x_{t-1} from those that the generator predicts.
+
+    Args:
+        accelerator: has prepared the other three.
+        discriminator: the network.
+        optimizer, lr_scheduler: its own.
+        r1_gamma: weight of the R1 penalty; 0 = off.
+        max_grad_norm: clip the gradient's norm to this; infinity leaves it.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        discriminator: ModelMixin,
+        optimizer: Optimizer,
+        lr_scheduler: LRScheduler,
+        r1_gamma: float = 0.0,
+        max_grad_norm: float = float("inf"),
+    ):
+        self.accelerator, self.discriminator, self.optimizer = accelerator, discriminator, optimizer
+        self.lr_scheduler, self.r1_gamma, self.max_grad_norm = lr_scheduler, r1_gamma, max_grad_norm
+        discriminator.train()
+
+    def step(self, real: torch.Tensor, fake: torch.Tensor, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Trains the discriminator on one batch of real and fake pairs, (B, C + M, H, W) each, the fake ones detached.
+
+        Returns:
+            What to log, scalars: its loss, the shares of real and of fake pairs that it took for what they are, and,
+            when the optimizer stepped, the gradient's norm.
+        """
+        real = real.detach().requires_grad_(self.r1_gamma > 0)
+        logits = self.discriminator(torch.cat([real, fake.detach()]), timesteps.repeat(2)).logits
+        real_logits, fake_logits = logits.chunk(2)
+        loss = objectives.discriminator_loss(real_logits, fake_logits).mean()
+        measured = {
+            "discriminator_loss": loss,
+            "accuracy_real": (real_logits > 0).float().mean(),
+            "accuracy_fake": (fake_logits < 0).float().mean(),
+        }
+        if self.r1_gamma:
+            loss = loss + self.r1_gamma * objectives.r1_penalty(real_logits, real).mean()
+        self.accelerator.backward(loss)
+        if self.accelerator.sync_gradients:
+            # accelerator.clip_grad_norm_ would divide the generator's unfinished fp16 gradients by the loss scale too
+            self.accelerator.unscale_gradients(self.optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.max_grad_norm)
+            measured["discriminator_gradient_norm"] = norm
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.accelerator.sync_gradients:
+            self.lr_scheduler.step()
+        return measured
+
+    def generator_loss(self, fake: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """How little the fake pairs pass for real, a scalar; its gradient reaches the generator alone."""
+        # Not through DistributedDataParallel, which would wait for gradients of the discriminator.
+        network = self.accelerator.unwrap_model(self.discriminator, keep_torch_compile=False)
+        with frozen(network):
+            return objectives.generator_loss(network(fake, timesteps).logits).mean()
+
+
+def build_adversary(args: TrainingArguments, accelerator: Accelerator) -> Adversary:
+    """The discriminator that the flags of `train_paired.py` ask for, with its optimizer.
+
+    Raises:
+        InputError: there are shards of the model on several devices, and accelerate shards one model only; or R1 is
+            asked for with torch.compile, which has no second derivatives.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise InputError(f"--gan_weight is {args.gan_weight}, but FSDP shards one network only; give 0 or use DDP")
+    if args.r1_gamma and accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise InputError(
+            f"--r1_gamma is {args.r1_gamma}, but torch.compile has no second derivatives; give 0 or launch without "
+            "--dynamo_backend"
+        )
+    discriminator = PairedDiscriminator2DModel(
+        sample_size=args.resolution,
+        block_out_channels=tuple(args.block_out_channels),
+        layers_per_block=args.discriminator_layers_per_block,
+        norm_num_groups=args.norm_num_groups,
+        spectral_norm=args.spectral_norm,
+    )
+    optimizer = build_optimizer(args, discriminator.parameters(), args.discriminator_learning_rate)
+    lr_scheduler = build_lr_scheduler(args, optimizer)
+    prepared = accelerator.prepare(discriminator, optimizer, lr_scheduler)
+    return Adversary(accelerator, *prepared, args.r1_gamma, args.max_grad_norm or float("inf"))
+
+
+@contextmanager
+def frozen(network: torch.nn.Module) -> Iterator[None]:
+    """Within the block, `network` is a fixed function: no gradients for its weights, no changing buffers."""
+    network.requires_grad_(False).eval()
+    try:
+        yield
+    finally:
+        network.requires_grad_(True).train()
+
+
+class SaturationWatch:
+    """Warns when a discriminator has long been almost always right, or no better than chance: then it teaches nothing.
+
+    Args:
+        patience: optimizer steps in a row after which to warn, and to warn again.
+    """
+
+    def __init__(self, patience: int = 500):
+        self.patience = patience
+        self.since: dict[str, int] = {}
+
+    def update(self, step: int, accuracy_real: float, accuracy_fake: float) -> None:
+        """Takes in the accuracies, 0 to 1, means over the last steps."""
+        accuracy = (accuracy_real + accuracy_fake) / 2
+        states = {
+            "almost always right; lower --discriminator_learning_rate or add --r1_gamma": accuracy > 0.99,
+            "no better than chance; raise --discriminator_learning_rate or lower --gan_weight": accuracy < 0.55,
+        }
+        for state, holds in states.items():
+            since = self.since.setdefault(state, step) if holds else self.since.pop(state, step)
+            if holds and step - since >= self.patience:
+                logger.warning(f"step {step}: for {step - since} steps the discriminator has been {state}")
+                self.since[state] = step
