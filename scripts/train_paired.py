@@ -129,8 +129,10 @@ def main(args: PairedArguments) -> None:
         if not accelerator.sync_gradients:
             continue
         lr_scheduler.step()
-        t_max = timesteps.t_max(stream.epoch(batch["position"].max().item()))
-        logged = training.finish_step(learning_rate=lr_scheduler.get_last_lr()[0], t_max=t_max)
+        values = {"learning_rate": lr_scheduler.get_last_lr()[0]}
+        if args.curriculum:
+            values["t_max"] = timesteps.t_max(stream.epoch(batch["position"].max().item()))
+        logged = training.finish_step(**values)
         if adversary is not None and logged:
             watch.update(training.global_step, logged["accuracy_real"], logged["accuracy_fake"])
         if training.due(args.validation_steps):
