@@ -17,16 +17,23 @@ Arguments = TypeVar("Arguments")
 def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Arguments:
     """Parses the command line into the dataclass `cls`; `--config FILE.yaml` gives values that flags override.
 
-    A flag of type bool may stand alone, for true. A value of the wrong type, an unknown flag and an `InputError` raised
-    by `cls.__post_init__` all end the program with exit code 2 and one line.
+    A flag of type bool may stand alone, for true; one of type list takes `'[a,b]'`, or is given once for each value. A
+    value of the wrong type, an unknown flag and an `InputError` raised by `cls.__post_init__` all end the program with
+    exit code 2 and one line.
     """
     argv = sys.argv[1:] if argv is None else argv
     switches = {f"--{field.name}" for field in fields(cls) if field.type in (bool, "bool")}
+    lists = {f"--{field.name}" for field in fields(cls) if str(field.type).startswith("list[")}
     recipes, flags = [], []
     for i, flag in enumerate(argv):
+        name, equals, value = flag.partition("=")
         after = argv[i + 1] if i + 1 < len(argv) else "--"
         if flag == "--config" or (i and argv[i - 1] == "--config"):
             recipes.append(flag)  # jsonargparse lets the last one win, so recipes go first
+        elif name in lists and not (value or after).startswith("["):
+            # jsonargparse's `+` appends, also to a default and to a recipe's values, which the first flag empties
+            empty = f"{name}=[]"
+            flags += [*([] if empty in flags else [empty]), f"{name}+{equals}{value}"]
         else:
             flags += [flag, "true"] if flag in switches and after.startswith("--") else [flag]
     parser = ArgumentParser(description=cls.__doc__.splitlines()[0], exit_on_error=False, allow_abbrev=False)

@@ -1,0 +1,164 @@
+"""Draws masks for images that have none, with a trained segmenter: how the paper's 26 000 training frames got theirs.
+
+    python scripts/pseudo_label.py --model RUN/seed-0 --images FOLDER_OR_VIDEO --output_dir DATASET
+
+`datasets.load_dataset(DATASET)` opens the pairs. Their column `confidence` tells which to trust; `--min_confidence`
+leaves the others out. Killed at any moment, the same command line continues.
+"""
+
+import io
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from synthset.cli import run
+from synthset.data.folder import SUFFIXES, open_image, to_rgb
+from synthset.data.frames import iter_frames
+from synthset.data.writer import atomic_path, pair_features, write_dataset_card, write_pairs_shard
+from synthset.errors import InputError
+from synthset.previews import pair_grid
+from synthset.segmentation import Segmenter, confidence, load_segmenter
+from synthset.settings import claim_output_dir
+
+CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
+FEATURES = pair_features(source="string", confidence="float32", coverage="float32")
+COLUMNS = {
+    "source": "the image's file, or the video's and the frame's number after `#`",
+    "confidence": "Dice that the segmenter expects of its mask, 0 to 1: 2 sum(p m) / (sum(p) + sum(m)) over pixels, m "
+    "being the mask and p the probability of the object; where nothing was found, 1 - max(p)",
+    "coverage": "share of the mask's pixels that are the object, 0 to 1",
+}
+Picture = Path | Image.Image  # a file, opened when its turn comes, or a frame
+
+
+@dataclass
+class PseudoLabelArguments:
+    """Draws masks for images that have none, with a trained segmenter.
+
+    Args:
+        model: a folder seed-N that train_segmentation.py wrote, or the id of such a model on the Hub.
+        images: a folder of images, or a video.
+        output_dir: the dataset's folder.
+        video_every: take every N-th frame of a video.
+        min_confidence: leave out pairs below it, 0 to 1; 0 keeps all, to be filtered later by the column `confidence`.
+        batch_size: tiles of an image in the network at once.
+        images_per_shard: images for a parquet file.
+    """
+
+    model: str
+    images: str
+    output_dir: str
+    video_every: int = 1
+    min_confidence: float = 0.0
+    batch_size: int = 16
+    images_per_shard: int = 100
+
+    def __post_init__(self):
+        for name in ("video_every", "batch_size", "images_per_shard"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(f"--min_confidence is {self.min_confidence}; give 0 to 1")
+
+
+def iter_pictures(args: PseudoLabelArguments) -> Iterator[tuple[str, Picture]]:
+    """Names and pictures, in order.
+
+    Raises:
+        InputError: there are none.
+    """
+    path = Path(args.images)
+    if not path.is_dir():
+        for number, frame in enumerate(iter_frames(path, args.video_every)):
+            yield f"{path.name}#{number * args.video_every}", frame
+        return
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    if not files:
+        raise InputError(f"--images {path} holds no images ({', '.join(SUFFIXES)}); give a folder of them or a video")
+    yield from ((file.name, file) for file in files)
+
+
+def label(pictures: Iterator[tuple[str, Picture]], segmenter: Segmenter, args: PseudoLabelArguments) -> Iterator[dict]:
+    """Rows for the pictures whose masks are sure enough."""
+    for name, picture in pictures:
+        if isinstance(picture, Path):
+            try:
+                picture = to_rgb(open_image({"path": str(picture), "bytes": None}))
+            except InputError as error:
+                raise InputError(f"{picture} {error}") from None
+        probability = segmenter.predict(picture, args.batch_size)
+        mask = probability > segmenter.threshold
+        row = {"source": name, "confidence": confidence(probability, mask), "coverage": float(mask.mean())}
+        if row["confidence"] >= args.min_confidence:
+            yield {"image": picture, "mask": Image.fromarray(mask.astype(np.uint8)), **row}
+
+
+def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looked_at: int) -> int:
+    """Writes the preview and the dataset card; returns the number of pairs."""
+    output_dir = Path(args.output_dir)
+    kept = sum(pq.read_metadata(shard).num_rows for shard in shards)
+    if not kept:
+        raise InputError(
+            f"--min_confidence is {args.min_confidence}, which none of {looked_at} images reaches; lower it in another "
+            "--output_dir, or train the segmenter longer"
+        )
+    rows = chain.from_iterable(
+        batch.to_pylist() for shard in shards for batch in pq.ParquetFile(shard).iter_batches(32)
+    )
+    shown = list(islice(rows, 32))
+    images, masks = ([Image.open(io.BytesIO(row[column]["bytes"])) for row in shown] for column in ("image", "mask"))
+    with atomic_path(output_dir / "preview.png") as temporary:
+        grid = pair_grid(images, masks, tile=192, captions=[f"{row['confidence']:.3f}" for row in shown])
+        grid.save(temporary, "PNG")
+    description = (
+        f"{kept} of {looked_at} images from `{args.images}`, with masks drawn by the segmenter `{args.model}`."
+    )
+    write_dataset_card(
+        output_dir,
+        CARD,
+        FEATURES,
+        splits={"train": kept},
+        tags=["pseudo-labels"],
+        title=output_dir.resolve().name,
+        description=f"{description} Nobody has checked them.\n\n![pairs, with their confidence](preview.png)",
+        columns=COLUMNS,
+        details=settings,
+    )
+    return kept
+
+
+def main(args: PseudoLabelArguments) -> None:
+    segmenter, sha256 = load_segmenter(args.model)
+    segmenter.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
+    progress = tqdm(iter_pictures(args), desc="images", unit="image")
+    pictures = iter(progress)
+    first = next(pictures)  # a folder without images and a broken video are refused before anything is written
+    settings = {**asdict(args), "model_sha256": sha256}
+    output_dir = Path(settings.pop("output_dir"))
+    claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model",))
+
+    shards = []
+    while first is not None:
+        block = chain([first], islice(pictures, args.images_per_shard - 1))
+        # How many files there will be is not known yet. `load_dataset` finds split and order without.
+        shards.append(output_dir / "data" / f"train-{len(shards):05d}.parquet")
+        if shards[-1].exists():
+            deque(block, maxlen=0)
+        else:
+            write_pairs_shard(shards[-1], label(block, segmenter, args), FEATURES)
+        first = next(pictures, None)
+
+    kept = finish(args, settings, shards, progress.n)
+    print(f"{kept} of {progress.n} images are in {output_dir} with masks; see {output_dir / 'preview.png'}")
+
+
+if __name__ == "__main__":
+    run(main, PseudoLabelArguments)

@@ -1,0 +1,259 @@
+"""Trains a segmentation model on pairs, generated or real, and tests it on real ones: what the training data is worth.
+
+    accelerate launch scripts/train_segmentation.py --train GENERATED --test REAL --output_dir RUN
+
+With `--finetune REAL_TRAIN`, which may be repeated, training goes on there, one stage after the other (SynthSet, table
+1). `--train A --train B --mix 0.5` trains on both, half of the time on A. RUN gets
+
+- `results.json`: Dice, IoU and boundary F1 on the test set, mean and standard deviation over `--seeds`;
+- `seed-N/`: the model, which pseudo_label.py and `synthset.segmentation.Segmenter.from_pretrained` open, its scores
+  after every stage (`results.json`) and its masks of some test tiles beside the real ones (`predictions.png`).
+
+The same command line, or one with more seeds, continues after the last finished seed. On one device, the same
+seed ends in the same weights, bit for bit.
+"""
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from synthset.cli import run
+from synthset.data import resolve_crop_size
+from synthset.data.writer import atomic_path
+from synthset.errors import InputError
+from synthset.evaluation.segmentation_metrics import mean_and_std
+from synthset.segmentation import (
+    PairSource,
+    TestTiles,
+    TrainingPairs,
+    build_segmenter,
+    check_stage,
+    check_test,
+    load_source,
+    save,
+    score,
+    segmentation_loss,
+)
+from synthset.settings import claim_output_dir
+from synthset.training.checkpointing import whole_or_absent
+from synthset.training.sampler import PositionSampler
+
+CARD = Path(__file__).parents[1] / "model_cards" / "segmentation.md"
+logger = logging.getLogger("synthset")
+
+
+@dataclass
+class SegmentationArguments:
+    """Trains a segmentation model in stages and tests it; defaults are the paper's (section 3), where it has any.
+
+    Args:
+        train: pairs of the first stage: `demo`, a raw folder, a saved dataset or parquet folder, or a Hub dataset id.
+            Repeat the flag to train on several together.
+        test: pairs to test on; the split `test`, or else `validation` or `train`.
+        output_dir: where results and models go.
+        finetune: pairs of a further stage. Repeat the flag for more stages, in this order.
+        mix: share of the first `train` among the pairs of the first stage, 0 to 1; all pairs alike when not given.
+        image_column: image column or sub-folder of your data; a dataset without it is read by `image`.
+        mask_column: mask column or sub-folder of your data; a dataset without it is read by `mask`.
+        arch: architecture, as segmentation-models-pytorch names it (`unet`, `fpn`, `deeplabv3plus`, `segformer`, ...).
+        encoder_name: encoder, as segmentation-models-pytorch names it.
+        encoder_weights: weights that the encoder starts from, such as `imagenet`; `none` trains it from scratch.
+        resolution: side in pixels of what the network gets.
+        crop_size: side in pixels of the test tiles and of the random training crops, resized to `resolution`; 512,
+            shrunk to the smallest side of a test image, when not given. Smaller training images are taken whole.
+        batch_size: pairs per process and optimizer step.
+        epochs: passes over the pairs of the first stage.
+        max_train_steps: optimizer steps of the first stage, in place of `epochs`.
+        learning_rate: of SGD with a momentum of 0.9, in the first stage.
+        finetune_epochs: passes over the pairs of every `finetune`, as in '[10,5]', or one number for all.
+        finetune_max_train_steps: optimizer steps, likewise; `epochs` and `max_train_steps` when neither is given.
+        finetune_learning_rate: learning rates, likewise; `learning_rate` when not given.
+        threshold: probability above which a pixel is the object.
+        ignore_empty: leave test tiles without an object out of the means over images, in which they otherwise score 1
+            where nothing is found and 0 where something is.
+        seeds: a model is trained for each; a seed decides initial weights, data order, crops and flips.
+        mixed_precision: `no`, `fp16` or `bf16`; accelerate's own configuration when not given.
+        dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
+    """
+
+    train: list[str]
+    test: str
+    output_dir: str
+    finetune: list[str] = field(default_factory=list)
+    mix: float | None = None
+    image_column: str | None = None
+    mask_column: str | None = None
+    arch: str = "unet"
+    encoder_name: str = "efficientnet-b4"
+    encoder_weights: str = "none"
+    resolution: int = 256
+    crop_size: int | None = None
+    batch_size: int = 32
+    epochs: int = 50
+    max_train_steps: int | None = None
+    learning_rate: float = 0.01
+    finetune_epochs: list[int] = field(default_factory=list)
+    finetune_max_train_steps: list[int] = field(default_factory=list)
+    finetune_learning_rate: list[float] = field(default_factory=list)
+    threshold: float = 0.5
+    ignore_empty: bool = False
+    seeds: list[int] = field(default_factory=lambda: [0])
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    dataloader_num_workers: int = 0
+
+    def __post_init__(self):
+        staged = ("epochs", "max_train_steps", "learning_rate")
+        for name in ("resolution", "crop_size", "batch_size", *staged, *(f"finetune_{name}" for name in staged)):
+            value = getattr(self, name)
+            if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):
+                raise InputError(f"--{name} is {value}; give numbers above 0")
+        for name in staged:
+            values = getattr(self, f"finetune_{name}")
+            if len(values) not in (0, 1, len(self.finetune)):
+                raise InputError(
+                    f"--finetune_{name} is {values}, but there are {len(self.finetune)} --finetune; give one number "
+                    "for all or one for each"
+                )
+        if not self.train:
+            raise InputError("--train is []; give pairs to train on")
+        if self.mix is not None and not (len(self.train) > 1 and 0 < self.mix < 1):
+            raise InputError(
+                f"--mix is {self.mix} with {len(self.train)} --train; give a share between 0 and 1 and two or more"
+            )
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"--seeds is {self.seeds}; give different numbers, 0 or more")
+        if not 0 < self.threshold < 1:
+            raise InputError(f"--threshold is {self.threshold}; give a number between 0 and 1")
+
+    def of_stage(self, name: str, number: int):
+        """The flag `name` for stage `number`; 0 is the first, the others are those of `finetune`."""
+        first, others = getattr(self, name), getattr(self, f"finetune_{name}")
+        return others[min(number, len(others)) - 1] if number and others else first
+
+
+class Stage(NamedTuple):
+    """What to train on, for how long, how fast."""
+
+    sources: list[PairSource]
+    steps: int
+    learning_rate: float
+    mix: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The flags that ask for it."""
+        return " ".join(source.name for source in self.sources)
+
+
+def build_stages(args: SegmentationArguments, accelerator: Accelerator) -> list[Stage]:
+    """Loads what each stage trains on and works out its steps."""
+    stages = []
+    for number, names in enumerate([args.train, *([name] for name in args.finetune)]):
+        flag = "--finetune" if number else "--train"
+        sources = [load_source(flag, name, ["train"], args.image_column, args.mask_column) for name in names]
+        check_stage(sources)
+        steps = args.of_stage("max_train_steps", number)
+        if steps is None or (number and args.finetune_epochs and not args.finetune_max_train_steps):
+            pairs = args.of_stage("epochs", number) * sum(map(len, sources))
+            steps = max(1, pairs // (args.batch_size * accelerator.num_processes))
+        stages.append(Stage(sources, steps, args.of_stage("learning_rate", number), None if number else args.mix))
+    return stages
+
+
+def train(
+    args: SegmentationArguments, stage: Stage, key: tuple[int, int], model: torch.nn.Module, accelerator: Accelerator
+) -> None:
+    """One stage; `key`, the seed and the stage's number, decides its data."""
+    optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), stage.learning_rate, momentum=0.9))
+    pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix)
+    positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
+    loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.dataloader_num_workers)
+    model.train()
+    with tqdm(loader, f"seed {key[0]}, {stage.name}", disable=not accelerator.is_main_process) as progress:
+        for images, masks in progress:
+            loss = segmentation_loss(model(images.to(accelerator.device)), masks.to(accelerator.device))
+            if not loss.isfinite():
+                raise InputError(f"{stage.name}: the loss is {loss.item()}; lower its learning rate")
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+
+
+def main(args: SegmentationArguments) -> None:
+    # 1. data
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on a GPU vary
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # without it, accelerate leaves processes on a CPU unconnected
+        mixed_precision=args.mixed_precision,
+        # some encoders have layers whose output no decoder uses
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    stages = build_stages(args, accelerator)
+    splits = ["test", "validation", "train"]
+    test = load_source("--test", args.test, splits, args.image_column, args.mask_column)
+    sources = [source for stage in stages for source in stage.sources]
+    check_test(test, sources)
+    args.crop_size = resolve_crop_size(args.crop_size, test.tensors.pairs)
+    tiles = TestTiles(test, args.resolution, args.crop_size)
+    loader = accelerator.prepare(DataLoader(tiles, args.batch_size))
+
+    # 2. what an earlier run left
+    digests = {f"{source.name} sha256": source.sha256 for source in (*sources, test)}
+    settings = {**asdict(args), **digests, "processes": accelerator.num_processes}
+    output_dir = Path(settings.pop("output_dir"))
+    settings |= {"mixed_precision": accelerator.mixed_precision}
+    with accelerator.main_process_first():
+        claim_output_dir(output_dir, "settings.json", settings, uncounted=("seeds", "dataloader_num_workers"))
+
+    # 3. training
+    for seed in args.seeds:
+        folder = output_dir / f"seed-{seed}"
+        if folder.exists():
+            continue
+        set_seed(seed, device_specific=True)  # DistributedDataParallel spreads the first process's initial weights
+        weights = None if args.encoder_weights == "none" else args.encoder_weights
+        segmenter = build_segmenter(
+            args.arch, args.encoder_name, weights, args.resolution, args.crop_size, args.threshold
+        )
+        model = accelerator.prepare(segmenter)
+        report = []
+        for number, stage in enumerate(stages):
+            train(args, stage, (seed, number), model, accelerator)
+            scores = score(model, loader, accelerator, args.threshold, args.ignore_empty)
+            report.append({"stage": stage.name, "steps": stage.steps, "learning_rate": stage.learning_rate, **scores})
+            logger.info(f"seed {seed}, after {stage.name}: Dice {scores['dice']:.4f}, IoU {scores['iou']:.4f}")
+        with whole_or_absent(folder, accelerator) as temporary:
+            if accelerator.is_main_process:
+                segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
+                results = {"seed": seed, **scores, "stages": report}
+                save(temporary, CARD, segmenter, tiles, results, asdict(args))
+        accelerator.free_memory(model)
+
+    # 4. all seeds together
+    if accelerator.is_main_process:
+        runs = [json.loads((output_dir / f"seed-{seed}" / "results.json").read_text()) for seed in args.seeds]
+        counted = [{k: v for k, v in run.items() if k not in ("seed", "stages")} for run in runs]
+        results = mean_and_std(counted)
+        with atomic_path(output_dir / "results.json") as temporary:
+            temporary.write_text(json.dumps({**results, "seeds": runs}, indent=2) + "\n")
+        for name in counted[0]:
+            spread = f" +- {results[f'{name}_std']:.4f}" if results.get(f"{name}_std") is not None else ""
+            print(f"{name}: {round(results[name], 4)}{spread}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    run(main, SegmentationArguments)

@@ -1,0 +1,174 @@
+"""A segmentation network of segmentation-models-pytorch (smp) with all that it takes to use it."""
+
+import hashlib
+import json
+from pathlib import Path
+from textwrap import shorten
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from huggingface_hub import snapshot_download
+from PIL import Image
+from torchvision.transforms.v2 import functional as F
+
+from ..errors import InputError
+from .data import tile_boxes
+
+CONFIG = "segmenter.json"
+IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+
+
+class Segmenter(torch.nn.Module):
+    """Normalisation and network in one module, with the sizes and the threshold that a mask depends on.
+
+    Args:
+        network: any smp model with three input channels and one class.
+        resolution: side in pixels of what the network was trained on.
+        crop_size: side in pixels of the piece of an image that is resized to `resolution`.
+        threshold: probability, 0 to 1, above which a pixel is the object.
+        image_mean, image_std: of R, G and B in [0, 1], by which images are normalised.
+    """
+
+    def __init__(
+        self,
+        network: smp.base.SegmentationModel,
+        resolution: int,
+        crop_size: int,
+        threshold: float = 0.5,
+        image_mean: tuple[float, float, float] = IMAGENET["image_mean"],
+        image_std: tuple[float, float, float] = IMAGENET["image_std"],
+    ):
+        super().__init__()
+        self.network, self.resolution, self.crop_size, self.threshold = network, resolution, crop_size, threshold
+        self.image_mean, self.image_std = image_mean, image_std
+        self.register_buffer("mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images (B, 3, R, R) in 0..255 -> logits (B, 1, R, R) of being the object."""
+        return self.network((images / 255 - self.mean) / self.std)
+
+    @torch.no_grad()
+    def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
+        """The probability of being the object for every pixel, from tiles as the test set's; where they overlap, their
+        mean.
+
+        Args:
+            image: RGB, of any size; a side below `crop_size` makes the tiles smaller.
+            batch_size: tiles at once.
+
+        Returns:
+            float32 (H, W) in [0, 1]; the mask is where it exceeds `threshold`. Computed in `eval` mode.
+        """
+        self.eval()
+        pixels = F.pil_to_tensor(image)
+        size = min(self.crop_size, *pixels.shape[-2:])
+        boxes = tile_boxes(*pixels.shape[-2:], size)
+        tiles = [F.resize(F.crop(pixels, *box, size, size), [self.resolution] * 2, antialias=True) for box in boxes]
+        total, count = torch.zeros(2, *pixels.shape[-2:])
+        for start in range(0, len(boxes), batch_size):
+            batch = torch.stack(tiles[start : start + batch_size]).to(self.mean.device)
+            probabilities = F.resize(self(batch).sigmoid().float(), [size, size], antialias=True)[:, 0].cpu()
+            for (top, left), tile in zip(boxes[start : start + batch_size], probabilities, strict=True):
+                total[top : top + size, left : left + size] += tile
+                count[top : top + size, left : left + size] += 1
+        return (total / count).numpy()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the network as smp does (`config.json`, `model.safetensors`; `smp.from_pretrained(folder)` opens it)
+        and the rest as `segmenter.json`."""
+        self.network.save_pretrained(folder)
+        names = ("resolution", "crop_size", "threshold", "image_mean", "image_std")
+        rest = {name: getattr(self, name) for name in names}
+        (Path(folder) / CONFIG).write_text(json.dumps(rest, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "Segmenter":
+        """Opens what `save_pretrained` wrote, in `eval` mode."""
+        # Without this argument, smp would download the encoder's first weights only to overwrite them.
+        network = smp.from_pretrained(folder, encoder_weights=None)
+        return cls(network, **json.loads((Path(folder) / CONFIG).read_text())).eval()
+
+
+def build_segmenter(
+    arch: str, encoder_name: str, encoder_weights: str | None, resolution: int, crop_size: int, threshold: float = 0.5
+) -> Segmenter:
+    """A new segmenter; weights come from PyTorch's global generator or, for the encoder, from a download.
+
+    Args:
+        arch, encoder_name, encoder_weights: as in `smp.create_model`; `encoder_weights=None` starts from scratch.
+        resolution, crop_size, threshold: as in [`Segmenter`].
+
+    Raises:
+        InputError: smp has no such network, can't get its weights, or it can't take images of this size.
+    """
+    try:
+        network = smp.create_model(arch, encoder_name, encoder_weights, in_channels=3, classes=1)
+        statistics = IMAGENET
+        if encoder_weights is not None:
+            params = smp.encoders.get_preprocessing_params(encoder_name, encoder_weights)
+            statistics = {"image_mean": params["mean"], "image_std": params["std"]}
+    except Exception as error:  # smp, timm and the Hub raise several kinds
+        raise InputError(
+            f"--arch {arch} with --encoder_name {encoder_name} and --encoder_weights {encoder_weights or 'none'} can't "
+            f"be built ({shorten(str(error), 200)}); smp.readthedocs.io lists architectures and encoders"
+        ) from error
+    segmenter = Segmenter(network, resolution, crop_size, threshold, **statistics).eval()
+    try:
+        with torch.no_grad():
+            segmenter(torch.zeros(1, 3, resolution, resolution, dtype=torch.uint8))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"--resolution is {resolution}, which --arch {arch} with --encoder_name {encoder_name} can't take "
+            f"({shorten(str(error), 200)}); most take multiples of 32"
+        ) from error
+    return segmenter
+
+
+def load_segmenter(model: str) -> tuple[Segmenter, str]:
+    """Loads a segmenter that train_segmentation.py saved, and the SHA-256 of its files.
+
+    Args:
+        model: its folder, or its id on the Hub.
+
+    Raises:
+        InputError: it can't be loaded.
+    """
+    try:
+        folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
+        segmenter = Segmenter.from_pretrained(folder)
+    except Exception as error:  # no such repository, no network, no model in the folder, damaged weights, ...
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(
+            f"--model is {model}, which can't be loaded ({reason}); give a folder seed-N that train_segmentation.py "
+            "wrote, or such a model's id on the Hub"
+        ) from error
+    digest = hashlib.sha256()
+    for name in (CONFIG, "config.json", "model.safetensors"):
+        digest.update((folder / name).read_bytes())
+    return segmenter, digest.hexdigest()
+
+
+def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Soft Dice loss over the batch plus binary cross-entropy (SynthSet, section 3, "Training the Downstream
+    Segmentation Models"), a scalar. `logits` and `masks`, in {0, 1}, are (B, 1, H, W)."""
+    masks = masks.to(logits.dtype)
+    dice_loss = smp.losses.DiceLoss("binary")(logits, masks)
+    return dice_loss + torch.nn.functional.binary_cross_entropy_with_logits(logits, masks)
+
+
+def confidence(probability: np.ndarray, mask: np.ndarray) -> float:
+    """How sure a segmenter is of its mask, 0 to 1: the Dice that it expects.
+
+    2 sum(p m) / (sum(p) + sum(m)) is the Dice of mask m with one drawn from the probabilities p, with sums in place of
+    their expectations. Of the many background pixels, which are always sure, only the doubtful ones count. For an empty
+    mask, which has no such Dice, it is 1 - max(p).
+
+    Args:
+        probability: (H, W) in [0, 1].
+        mask: (H, W), bool.
+    """
+    if not mask.any():
+        return float(1 - probability.max())
+    return float(2 * probability[mask].sum() / (probability.sum() + mask.sum()))

@@ -1,0 +1,135 @@
+"""`pseudo_label.py` as users run it: pairs with confidence from a folder or a video."""
+
+import runpy
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+from datasets import load_dataset
+from PIL import Image
+from testing_utils.pairs import random_pairs
+from testing_utils.runs import ROOT
+
+from synthset.data import load_pairs
+from synthset.segmentation import Segmenter, build_segmenter, confidence
+
+SCRIPT = ROOT / "scripts" / "pseudo_label.py"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A segmenter with random weights, whose threshold is in the middle of its probabilities."""
+    torch.manual_seed(0)
+    segmenter = build_segmenter("unet", "mobilenet_v2", None, resolution=32, crop_size=24)
+    segmenter.threshold = float(np.median(segmenter.predict(random_pairs(1)[0]["image"])))
+    folder = tmp_path_factory.mktemp("runs") / "seed-0"
+    folder.mkdir()
+    segmenter.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Seven images of three sizes, one of them gray, and a file that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i, size in enumerate([(40, 32), (24, 24), (50, 30), (40, 32), (24, 60), (40, 32), (20, 20)]):
+        image = random_pairs(1, size, seed=i)[0]["image"]
+        (image.convert("L") if i == 3 else image).save(folder / f"photo-{i}.png")
+    (folder / "notes.txt").write_text("sunny")
+    return folder
+
+
+def run(model, images, output_dir, **changes):
+    values = {"model": model, "images": images, "output_dir": output_dir, "images_per_shard": 3, **changes}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), *(f"--{name}={value}" for name, value in values.items())])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return load_dataset(str(output_dir), split="train")
+
+
+@pytest.fixture(scope="module")
+def labelled(model, photos, tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("labelled")
+    return output_dir, run(model, photos, output_dir)
+
+
+def shards(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "data").iterdir())}
+
+
+def test_masks_and_confidences_are_the_models(labelled, model, photos):
+    output_dir, pairs = labelled
+    assert pairs["source"][:] == [f"photo-{i}.png" for i in range(7)]
+    segmenter = Segmenter.from_pretrained(model)
+    for row in pairs:
+        image = Image.open(photos / row["source"]).convert("RGB")
+        probability = segmenter.predict(image)
+        mask = probability > segmenter.threshold
+        assert np.array_equal(row["image"], image) and np.array_equal(row["mask"], mask * np.uint8(255))
+        assert row["confidence"] == pytest.approx(confidence(probability, mask))
+        assert row["coverage"] == pytest.approx(mask.mean()) and 0 < mask.mean() < 1
+    assert len(load_pairs(str(output_dir))) == 7  # with masks as the project wants them
+    card = (output_dir / "README.md").read_text()
+    assert "7 of 7 images" in card and "Dice that the segmenter expects" in card
+    assert Image.open(output_dir / "preview.png").width == 7 * 194 + 2
+
+
+def test_a_killed_run_continues(labelled, model, photos, tmp_path):
+    output_dir, _ = labelled
+    expected = shards(output_dir)
+    assert list(expected) == [f"train-0000{i}.parquet" for i in range(3)]
+    run(model, photos, tmp_path / "again")
+    (tmp_path / "again" / "data" / "train-00001.parquet").unlink()
+    (tmp_path / "again" / "README.md").unlink()
+    kept = (tmp_path / "again" / "data" / "train-00002.parquet").stat().st_mtime_ns
+    run(model, photos, tmp_path / "again")
+    assert shards(tmp_path / "again") == expected
+    assert (tmp_path / "again" / "data" / "train-00002.parquet").stat().st_mtime_ns == kept
+    assert (tmp_path / "again" / "README.md").exists()
+
+
+def test_pairs_below_the_minimum_are_left_out(labelled, model, photos, tmp_path, capsys):
+    everything = labelled[1].select_columns(["source", "confidence"])
+    minimum = sorted(everything["confidence"])[3]
+    kept = run(model, photos, tmp_path / "sure", min_confidence=minimum - 1e-6)
+    assert kept["source"][:] == [row["source"] for row in everything if row["confidence"] >= minimum]
+    assert len(kept) == 4
+    with pytest.raises(SystemExit):
+        run(model, photos, tmp_path / "surer", min_confidence=1)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: --min_confidence is 1.0, which none of 7 images reaches")
+
+
+def test_frames_of_a_video(model, tmp_path):
+    with av.open(str(tmp_path / "field.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for level in range(0, 200, 20):
+            frame = np.full((32, 48, 3), level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    pairs = run(model, tmp_path / "field.mp4", tmp_path / "labelled", video_every=4)
+    assert pairs["source"][:] == ["field.mp4#0", "field.mp4#4", "field.mp4#8"]
+    assert np.allclose([np.mean(image) for image in pairs["image"]], [0, 80, 160], atol=4)
+
+
+def test_bad_input_is_one_line(model, photos, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"not an image")
+    cases = [
+        ({"images": tmp_path / "empty"}, "empty holds no images"),
+        ({"images": tmp_path / "missing.mp4"}, "missing.mp4 can't be read as a video"),
+        ({"images": tmp_path / "broken"}, "a.png can't be read as an image: 12 bytes"),
+        ({"model": tmp_path}, "can't be loaded"),
+        ({"min_confidence": 2}, "--min_confidence is 2.0; give 0 to 1"),
+        ({"video_every": 0}, "--video_every is 0; give 1 or more"),
+    ]
+    for changes, words in cases:
+        with pytest.raises(SystemExit):
+            run(**{"model": model, "images": photos, "output_dir": tmp_path / "out", **changes})
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert line.startswith("error: ") and words in line, line
+    assert not list((tmp_path / "out").rglob("*.parquet"))

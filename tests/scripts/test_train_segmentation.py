@@ -1,0 +1,227 @@
+"""`train_segmentation.py` as users run it: what it writes and how it continues, what it refuses."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from testing_utils.pairs import random_pairs, write_raw_folder
+from testing_utils.runs import LAUNCH, ROOT
+
+from synthset.data import load_pairs
+from synthset.segmentation import Segmenter
+
+SCRIPT = ROOT / "scripts" / "train_segmentation.py"
+TINY = {
+    "encoder_name": "mobilenet_v2",
+    "resolution": 32,
+    "crop_size": 32,
+    "batch_size": 4,
+    "max_train_steps": 2,
+    "mixed_precision": "no",
+}
+
+
+def squares(count, seed, size=(40, 32)):
+    """Noise with a bright square, which is the object; the last image has none."""
+    rows = random_pairs(count, size, seed)
+    rng = np.random.default_rng(seed)
+    for row in rows:
+        pixels, mask = np.array(row["image"]) // 2, np.zeros(size[::-1], np.uint8)
+        top, left = rng.integers(0, 16, 2)
+        mask[top : top + 14, left : left + 14] = row is not rows[-1]
+        pixels[mask > 0] = pixels[mask > 0] // 2 + 150
+        row |= {"image": Image.fromarray(pixels), "mask": Image.fromarray(mask)}
+    return rows
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Folders of pairs."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed, (name, count) in enumerate({"generated": 9, "field": 5, "farm": 3, "test": 3}.items()):
+        write_raw_folder(folder / name, squares(count, seed))
+    return folder
+
+
+def flags_of(data, output_dir, **changes):
+    values = {"train": data / "generated", "test": data / "test", "output_dir": output_dir, **TINY, **changes}
+    values = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    return [f"--{name}={value}" for name, given in values.items() for value in given]
+
+
+@pytest.fixture(scope="module")
+def train(data):
+    """Runs the script in this process; returns its results."""
+    was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    def run(output_dir, **changes):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [str(SCRIPT), *flags_of(data, output_dir, **changes)])
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return json.loads((output_dir / "results.json").read_text())
+
+    yield run
+    torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+
+
+STAGES = {
+    "finetune": ["FIELD", "FARM"],
+    "finetune_epochs": "[2,4]",
+    "finetune_learning_rate": 0.001,
+    "seeds": [1, 0],
+}
+
+
+@pytest.fixture(scope="module")
+def finished(data, train, tmp_path_factory):
+    """A run of three stages and two seeds."""
+    output_dir = tmp_path_factory.mktemp("runs") / "stages"
+    changes = {**STAGES, "finetune": [data / "field", data / "farm"]}
+    return output_dir, train(output_dir, **changes), changes
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_stages_are_trained_in_order_each_with_its_budget(data, finished):
+    output_dir, results, _ = finished
+    for run in results["seeds"]:
+        assert [(stage["stage"], stage["steps"], stage["learning_rate"]) for stage in run["stages"]] == [
+            (f"--train {data / 'generated'}", 2, 0.01),
+            (f"--finetune {data / 'field'}", 2, 0.001),  # 2 passes over 5 pairs, in fours
+            (f"--finetune {data / 'farm'}", 3, 0.001),
+        ]
+        assert all(run[name] == run["stages"][-1][name] for name in ("dice", "iou", "boundary_f1", "n_images"))
+    files = {"config.json", "model.safetensors", "segmenter.json", "results.json", "predictions.png", "README.md"}
+    assert {path.name for path in output_dir.iterdir()} == {"seed-0", "seed-1", "results.json", "settings.json"}
+    assert {path.name for path in (output_dir / "seed-1").iterdir()} == files
+    # 4 tiles with an object, with real and predicted mask each: 8 tiles of 96 px and 2 px between them
+    assert Image.open(output_dir / "seed-1" / "predictions.png").width == 8 * 98 + 2
+    card = (output_dir / "seed-1" / "README.md").read_text()
+    assert f"{results['seeds'][0]['dice']:.4f}" in card and "mobilenet_v2" in card
+
+
+def test_results_are_mean_and_spread_over_seeds(finished):
+    results = finished[1]
+    assert [run["seed"] for run in results["seeds"]] == [1, 0]
+    for name in ("dice", "iou", "dice_per_image", "iou_per_image", "boundary_f1"):
+        first, second = (run[name] for run in results["seeds"])
+        assert 0 <= first <= 1 and results[name] == pytest.approx((first + second) / 2)
+        assert results[f"{name}_std"] == pytest.approx(abs(first - second) / 2**0.5)
+    # three images of 40 x 32 px, two tiles of 32 px each; the last image has no object
+    assert (results["n_images"], results["n_empty"]) == (6, 2)
+
+
+def test_scores_are_those_of_the_saved_model(data, finished):
+    output_dir, results, _ = finished
+    segmenter = Segmenter.from_pretrained(output_dir / "seed-1")
+    both, areas, per_tile = 0, 0, []
+    for row in load_pairs(str(data / "test")):
+        for left in (0, 8):
+            box = (left, 0, left + 32, 32)
+            found = segmenter.predict(row["image"].crop(box)) > segmenter.threshold
+            real = np.asarray(row["mask"].crop(box)) > 0
+            both, areas = both + (found & real).sum(), areas + found.sum() + real.sum()
+            per_tile.append(2 * (found & real).sum() / max(found.sum() + real.sum(), 1) if (found | real).any() else 1)
+    assert results["seeds"][0]["dice"] == pytest.approx(2 * both / areas)
+    assert results["seeds"][0]["dice_per_image"] == pytest.approx(np.mean(per_tile))
+
+
+def test_a_run_repeats_bit_for_bit_and_continues_after_the_last_finished_seed(finished, train, tmp_path):
+    output_dir, results, changes = finished
+    train(tmp_path / "run", **{**changes, "seeds": 0})
+    kept = (tmp_path / "run" / "seed-0" / "model.safetensors").stat().st_mtime_ns
+    again = train(tmp_path / "run", **changes)
+    assert (tmp_path / "run" / "seed-0" / "model.safetensors").stat().st_mtime_ns == kept
+    assert again == results
+    for seed in (0, 1):
+        expected, found = (weights(folder / f"seed-{seed}") for folder in (output_dir, tmp_path / "run"))
+        assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_it_learns(data, train, tmp_path):
+    """Bright squares on noise are easy; the real pairs' share is mixed in."""
+    mixed = [data / "field", data / "generated"]
+    results = train(tmp_path / "run", train=mixed, mix=0.5, max_train_steps=60, batch_size=8, learning_rate=0.05)
+    assert results["dice"] > 0.8 and results["dice_std"] is None
+    assert results["iou"] == pytest.approx(results["dice"] / (2 - results["dice"]))  # the same pixels counted
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work(data, tmp_path):
+    """Five tiles on two processes: none is counted twice."""
+    write_raw_folder(tmp_path / "test", [*squares(3, 9, (40, 32))[:2], *squares(2, 10, (32, 32))[:1]])
+    command = [sys.executable, *f"{LAUNCH}multi_cpu.yaml".split(), str(SCRIPT)]
+    flags = flags_of(data, tmp_path / "run", test=tmp_path / "test", batch_size=2)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run([*command, *flags], capture_output=True, text=True, env=env)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["n_images"], results["n_empty"]) == (5, 0)
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"finetune": "TEST"}, "--test TEST: 3 of 3 test images are also in --finetune TEST"),
+        ({"finetune": "SOIL"}, "--finetune SOIL: none of the 2 masks has an object"),
+        ({"test": "SOIL"}, "--test SOIL: none of the 2 masks has an object"),
+        ({"train": ["FIELD", "CLASSES"]}, "000.png is a mask with values 0, 7, 9"),
+        ({"test": "NOTHING"}, "NOTHING/images holds no images"),
+        ({"crop_size": 33}, "--crop_size 33 is larger than the smallest image side, 32"),
+        ({"mix": 0.5}, "--mix is 0.5 with 1 --train"),
+        ({"mix": 1.5, "train": ["FIELD", "FARM"]}, "--mix is 1.5"),
+        (
+            {"finetune": ["FIELD", "FARM"], "finetune_epochs": "[1,2,3]"},
+            "--finetune_epochs is [1, 2, 3], but there are 2",
+        ),
+        ({"finetune": "FIELD", "finetune_learning_rate": 0}, "--finetune_learning_rate is [0.0]; give numbers above 0"),
+        ({"seeds": "[1,1]"}, "--seeds is [1, 1]"),
+        ({"threshold": 1}, "--threshold is 1.0"),
+        ({"encoder_name": "eye"}, "--encoder_name eye"),
+        ({"learning_rate": 1e30}, "the loss is nan; lower its learning rate"),
+    ],
+)
+def test_bad_input_is_one_line(changes, words, data, train, tmp_path, capsys):
+    names = {"FIELD": data / "field", "FARM": data / "farm", "TEST": data / "test"}
+    names |= {name: tmp_path / name.lower() for name in ("SOIL", "CLASSES", "NOTHING")}
+    write_raw_folder(names["SOIL"], [squares(1, seed)[-1] for seed in (20, 21)])
+    write_raw_folder(names["CLASSES"], squares(2, 22))
+    mask = np.zeros((32, 40), np.uint8)
+    mask[0, :2] = 7, 9
+    Image.fromarray(mask).save(names["CLASSES"] / "masks" / "000.png")
+    for place in ("images", "masks"):
+        (names["NOTHING"] / place).mkdir(parents=True)
+    for name, path in names.items():
+        words = words.replace(name, str(path))
+    given = {k: [names.get(x, x) for x in v] if isinstance(v, list) else names.get(v, v) for k, v in changes.items()}
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path / "run", **given)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stop.value.code in (1, 2) and words in lines[-1] and lines[-1].startswith("error: ")
+    assert not list(Path(tmp_path / "run").glob("*seed-*"))
+
+
+def test_another_command_line_in_the_same_folder_is_refused(finished, train, capsys):
+    output_dir, _, changes = finished
+    before = (output_dir / "results.json").read_bytes()
+    for change, words in (
+        ({"learning_rate": 0.02}, "learning_rate 0.01 -> 0.02"),
+        ({"mask_column": "masks"}, "mask_column None -> masks"),
+    ):
+        with pytest.raises(SystemExit):
+            train(output_dir, **{**changes, **change})
+        assert words in capsys.readouterr().err.strip().splitlines()[-1]
+    assert (output_dir / "results.json").read_bytes() == before

@@ -1,0 +1,175 @@
+"""What a segmenter is trained and tested on."""
+
+import logging
+from collections import Counter
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from testing_utils.pairs import random_pairs, write_raw_folder
+
+from synthset.data import load_pairs, pair_features, write_pairs_shard
+from synthset.data.dataset import DecodePairs
+from synthset.errors import InputError
+from synthset.segmentation import PairSource, TestTiles, TrainingPairs, check_stage, check_test, load_source, tile_boxes
+
+
+def red_masks(count, size=(40, 32), seed=0):
+    """Pairs whose mask can be read off the image: it is where red is 255."""
+    rows = random_pairs(count, size, seed)
+    for row in rows:
+        pixels = np.array(row["image"])
+        pixels[..., 0] = np.asarray(row["mask"]) * 255
+        row["image"] = Image.fromarray(pixels)
+    return rows
+
+
+def source_of(rows, name="--train field"):
+    pairs = datasets.Dataset.from_list(rows, features=pair_features())
+    for column in ("image", "mask"):
+        pairs = pairs.cast_column(column, datasets.Image(decode=False))
+    return PairSource(name, pairs.with_transform(DecodePairs(name, pairs)))
+
+
+def without_object(rows):
+    return [{**row, "mask": row["mask"].point(lambda value: 0)} for row in rows]
+
+
+@pytest.mark.parametrize(
+    "height, width, size, boxes",
+    [
+        (1024, 1024, 512, [(0, 0), (0, 512), (512, 0), (512, 512)]),
+        (483, 648, 256, [(0, 0), (0, 196), (0, 392), (227, 0), (227, 196), (227, 392)]),
+        (7, 5, 5, [(0, 0), (2, 0)]),
+        (5, 5, 5, [(0, 0)]),
+    ],
+)
+def test_tiles_cover_an_image(height, width, size, boxes):
+    assert tile_boxes(height, width, size) == boxes
+
+
+def test_test_tiles_are_pieces_of_their_image():
+    rows = [*red_masks(1, (40, 32)), *red_masks(1, (24, 24), seed=1)]
+    tiles = TestTiles(source_of(rows), resolution=24, crop_size=24)
+    places = [(0, 0, 0), (0, 0, 16), (0, 8, 0), (0, 8, 16), (1, 0, 0)]
+    assert len(tiles) == len(places)
+    for (image, mask), (number, top, left) in zip(tiles, places, strict=False):
+        box = (left, top, left + 24, top + 24)
+        assert (image.permute(1, 2, 0).numpy() == np.asarray(rows[number]["image"].crop(box))).all()
+        assert (mask[0].numpy() == np.asarray(rows[number]["mask"].crop(box))).all()
+    image, mask = TestTiles(source_of(rows), resolution=12, crop_size=24)[0]
+    assert (image.shape, mask.shape, mask.dtype) == ((3, 12, 12), (1, 12, 12), torch.uint8)
+
+
+def test_a_pass_holds_every_pair_once_and_depends_on_key_and_position_alone():
+    sources = [source_of(red_masks(5)), source_of(red_masks(3, (16, 20), seed=1))]
+    pairs = TrainingPairs(sources, resolution=16, crop_size=24, key=(3, 0))
+    passes = [[pairs.place(position) for position in range(8 * n, 8 * n + 8)] for n in range(3)]
+    everything = [(0, index) for index in range(5)] + [(1, index) for index in range(3)]
+    assert all(sorted(places) == everything for places in passes) and passes[0] != passes[1] != passes[2]
+    again = TrainingPairs(sources, 16, 24, (3, 0))
+    torch.manual_seed(1)
+    for position in (9, 2, 40):
+        expected = pairs[position]
+        torch.rand(3)
+        assert all(torch.equal(a, b) for a, b in zip(again[position], expected, strict=True))
+    for key in ((3, 1), (4, 0)):
+        other = TrainingPairs(sources, 16, 24, key)
+        assert [other.place(position) for position in range(8)] != passes[0]
+        assert not torch.equal(other[0][0], pairs[0][0])
+
+
+def test_mask_and_image_are_cropped_and_flipped_together():
+    """A crop of 24 px of larger images, all of smaller ones; neither is resized here."""
+    pairs = TrainingPairs([source_of(red_masks(4))], resolution=24, crop_size=24, key=(0,))
+    small = TrainingPairs([source_of(red_masks(4, (16, 16)))], resolution=16, crop_size=24, key=(0,))
+    for pair in [*map(pairs.__getitem__, range(8)), *map(small.__getitem__, range(8))]:
+        assert torch.equal(pair[0][:1] == 255, pair[1] == 1)
+    wholes = {pair[0].sum().item() for pair in map(small.__getitem__, range(8))}
+    assert wholes == {np.asarray(row["image"]).sum(dtype=int) for row in red_masks(4, (16, 16))}
+
+
+def test_mix_is_the_share_of_the_first_source():
+    sources = [source_of(red_masks(2)), source_of(red_masks(7, seed=1)), source_of(red_masks(1, seed=2))]
+    pairs = TrainingPairs(sources, 16, 24, (0,), mix=0.5)
+    drawn = Counter(pairs.place(position) for position in range(4000))
+    assert drawn[0, 0] + drawn[0, 1] == pytest.approx(2000, abs=160)  # five standard deviations
+    assert drawn[0, 0] == pytest.approx(1000, abs=140)
+    assert drawn[1, 3] == pytest.approx(250, abs=80) and drawn[2, 0] == pytest.approx(250, abs=80)
+
+
+def test_digests_know_pixels_and_masks_but_not_files(tmp_path):
+    rows = random_pairs(2)
+    plain = source_of(rows)
+    folder = write_raw_folder(tmp_path / "field", rows)
+    assert load_source("--test", str(folder), ["train"], None, None).sha256 == plain.sha256
+    changed = source_of(without_object(rows))
+    assert changed.digests == plain.digests and changed.sha256 != plain.sha256
+    assert (plain.has_objects, changed.has_objects, plain.sizes) == (True, False, [(32, 40)] * 2)
+
+
+def test_a_test_image_must_not_be_trained_on():
+    train, test = random_pairs(4), random_pairs(3, seed=1)
+    others = source_of(random_pairs(2, seed=2))
+    check_test(source_of(test, "--test t"), [source_of(train), others])
+    # the same image is the same with another mask
+    mixed = source_of([test[0], *without_object(train[2:3])], "--test t")
+    check_stage([mixed])
+    words = r"--test t: 1 of 2 test images are also in --train field \(number 1 is number 2 there"
+    with pytest.raises(InputError, match=words):
+        check_test(mixed, [others, source_of(train)])
+
+
+def test_stages_and_tests_need_objects():
+    rows = random_pairs(2)
+    empty = source_of(without_object(rows), "--finetune soil")
+    check_stage([empty, source_of(rows)])
+    with pytest.raises(InputError, match="--finetune soil: none of the 2 masks has an object"):
+        check_stage([empty])
+    with pytest.raises(InputError, match="--finetune soil: none of the 2 masks has an object"):
+        check_test(empty, [])
+
+
+@pytest.fixture
+def generated(tmp_path):
+    """Parquet files with the columns image and mask."""
+    write_pairs_shard(tmp_path / "generated" / "data" / "train-00000.parquet", random_pairs(3), pair_features())
+    return str(tmp_path / "generated")
+
+
+@pytest.fixture
+def field(tmp_path):
+    """A raw folder with masks/ and leaves/."""
+    write_raw_folder(tmp_path / "field", random_pairs(4))
+    write_raw_folder(tmp_path / "field", random_pairs(4, seed=7), masks="leaves")
+    return str(tmp_path / "field")
+
+
+def test_named_columns_are_those_of_the_users_own_data(generated, field, caplog):
+    with caplog.at_level(logging.INFO, "synthset"):
+        assert len(load_source("--train", generated, ["train"], None, "leaves")) == 3
+    assert f"{generated} has no column 'leaves'" in caplog.text and "taking image and mask" in caplog.text
+    leaves = load_source("--test", field, ["test", "train"], "images", "leaves")
+    assert leaves.sha256 != load_source("--test", field, ["test", "train"], None, None).sha256
+    for names in ((None, "leafs"), ("photos", None), ("photos", "leaves")):
+        with pytest.raises(InputError, match="leafs|photos|holds no pairs"):
+            load_source("--test", field, ["test", "train"], *names)
+
+
+def test_bad_sources_are_one_line(generated, field, tmp_path):
+    with pytest.raises(InputError, match="no split 'test'; use one of: train"):
+        load_source("--train", field, ["test"], None, None)
+    rows = random_pairs(2)
+    rows[1]["mask"] = rows[1]["mask"].point(lambda value: value * 2 + 1)  # classes 1 and 3
+    folder = write_raw_folder(tmp_path / "classes", [rows[0]])
+    rows[1]["image"].save(folder / "images" / "001.png")
+    rows[1]["mask"].save(folder / "masks" / "001.png")
+    with pytest.raises(InputError, match=r"001\.png.* is a mask with values 1, 3; save it"):
+        load_source("--train", str(folder), ["train"], None, None)
+    with pytest.raises(InputError, match="--test field holds no pairs"):
+        PairSource("--test field", load_pairs(field).select([]))
+    write_pairs_shard(tmp_path / "empty" / "data" / "test-00000.parquet", [], pair_features())
+    with pytest.raises(InputError, match=r"empty: its parquet files can't be loaded \(.* no data"):
+        load_source("--test", str(tmp_path / "empty"), ["test"], None, None)

@@ -1,0 +1,50 @@
+"""Flags of type list, as users write them."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from synthset.cli import parse_arguments
+
+
+@dataclass
+class Arguments:
+    """A script's flags."""
+
+    folders: list[str]
+    rates: list[float] = field(default_factory=lambda: [0.5])
+    number: int = 0
+
+
+@pytest.mark.parametrize(
+    "argv, folders, rates",
+    [
+        (["--folders", "a"], ["a"], [0.5]),
+        (["--folders", "a b", "--rates=1", "--folders", "c"], ["a b", "c"], [1.0]),
+        (
+            ["--folders", "7", "--number", "3", "--folders=b,c", "--rates", "1e-3", "--rates", "2"],
+            ["7", "b,c"],
+            [0.001, 2],
+        ),
+        (["--folders", "[a,b]", "--rates=[1,2]"], ["a", "b"], [1, 2]),
+        (["--config", "RECIPE"], ["x", "y"], [3]),
+        (["--folders", "a", "--config", "RECIPE", "--rates", "4"], ["a"], [4]),
+    ],
+)
+def test_a_list_is_one_value_or_a_flag_for_each(argv, folders, rates, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("folders: [x, y]\nrates: [3]\n")
+    args = parse_arguments(Arguments, [str(recipe) if flag == "RECIPE" else flag for flag in argv])
+    assert (args.folders, args.rates) == (folders, rates)
+
+
+@pytest.mark.parametrize(
+    "argv, name",
+    [(["--folders"], "folders"), (["--folders", "a", "--rates", "b"], "rates"), (["--rates", "1"], "folders")],
+)
+def test_a_bad_list_ends_in_one_line(argv, name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_arguments(Arguments, argv)
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1 and name in printed
