@@ -1,0 +1,221 @@
+"""Makes a dataset of image-mask pairs by pasting annotated objects on backgrounds: the baseline for a generator.
+
+    python scripts/make_copy_paste.py --dataset ANNOTATED --backgrounds FOLDER_OR_VIDEO --output_dir DATASET
+
+After Najafian et al. (Plant Phenomics 5, 0025, 2023), which SynthSet's table 1 compares with. `ANNOTATED` may be a few
+photos. Without `--backgrounds`, the annotated photos are the backgrounds, with their objects replaced by background
+from beside them. `datasets.load_dataset(DATASET)` opens the result. Killed at any moment, the same command line
+continues; on however many processes, the files hold the same bytes.
+"""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import datasets
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from synthset.cli import run
+from synthset.data import load_pairs, write_dataset_card
+from synthset.data.copy_paste import (
+    COLUMNS,
+    FEATURES,
+    CopyPaste,
+    cut_out_objects,
+    fill_objects,
+    fit_crop_size,
+    start_worker,
+)
+from synthset.data.folder import SUFFIXES
+from synthset.data.frames import iter_frames
+from synthset.data.writer import atomic_path
+from synthset.errors import InputError
+from synthset.previews import pair_grid
+from synthset.settings import claim_output_dir
+
+CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
+
+
+@dataclass
+class CopyPasteArguments:
+    """Makes a dataset of image-mask pairs by pasting annotated objects on backgrounds.
+
+    Args:
+        dataset: annotated pairs: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or
+            a Hub dataset id.
+        output_dir: the dataset's folder.
+        backgrounds: a folder of images or a video, both without objects; the annotated images with their objects
+            replaced by background when not given.
+        video_every: take every N-th frame of a video.
+        num_samples: number of pairs.
+        resolution: side in pixels of the pairs.
+        crop_size: side in pixels of the piece of background that is pasted on, then resized to `resolution`; 512,
+            shrunk to the smallest background, when not given.
+        num_objects: at least and at most so many objects in a pair, as in '[10,100]'; as many as a crop of the
+            annotated images has on average, Poisson-distributed and at least one, when not given.
+        num_distractors: the same for unlabelled pieces of background in the shape of objects.
+        min_area: smallest connected part of a mask, in pixels, that counts as an object.
+        max_overlap: share of an object's pixels, 0 to 1, that may cover objects pasted before.
+        scale: smallest and largest factor for the size of an object.
+        max_rotation: objects are turned by up to so many degrees, both ways; 10 where up and down matter.
+        color_balance: 0 leaves an object's colours, 1 adapts them fully to the light of where it goes.
+        augment: change brightness, contrast, saturation and sharpness of the finished images.
+        seed: with the inputs, the other values here and its number, decides a pair.
+        samples_per_shard: pairs in a parquet file; the processes share out whole files.
+        num_workers: processes beside this one; 0 works in this one alone, which is quicker for few pairs.
+        split: the split of the annotated pairs.
+        image_column: image column of a dataset, or image sub-folder of a raw folder.
+        mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
+    """
+
+    dataset: str
+    output_dir: str
+    backgrounds: str | None = None
+    video_every: int = 30
+    num_samples: int = 5000
+    resolution: int = 256
+    crop_size: int | None = None
+    num_objects: list[int] | None = None
+    num_distractors: list[int] | None = None
+    min_area: int = 100
+    max_overlap: float = 0.3
+    scale: list[float] = field(default_factory=lambda: [0.8, 1.25])
+    max_rotation: float = 180.0
+    color_balance: float = 1.0
+    augment: bool = True
+    seed: int = 0
+    samples_per_shard: int = 250
+    num_workers: int = 2
+    split: str = "train"
+    image_column: str | None = None
+    mask_column: str | None = None
+
+    def __post_init__(self):
+        positive = ("video_every", "num_samples", "resolution", "crop_size", "min_area", "samples_per_shard")
+        for name, smallest in {**dict.fromkeys(positive, 1), "seed": 0, "num_workers": 0, "max_rotation": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < smallest:
+                raise InputError(f"--{name} is {value}; give {smallest} or more")
+        for name in ("max_overlap", "color_balance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give 0 to 1")
+        for name, smallest in {"num_objects": 0, "num_distractors": 0, "scale": 0.1}.items():
+            value = getattr(self, name)
+            if value is not None and not (len(value) == 2 and smallest <= value[0] <= value[1]):
+                raise InputError(f"--{name} is {value}; give '[smallest,largest]', from {smallest}")
+
+
+def fill_annotated(pairs: datasets.Dataset, folder: Path, seed: int) -> list[Path]:
+    """Writes the annotated images, with background in place of their objects, into `folder`."""
+    paths = []
+    for number, row in enumerate(tqdm(pairs, desc="backgrounds")):
+        mask = np.asarray(row["mask"])
+        if mask.mean() < 0.7:  # elsewhere there is too little background to take from
+            filled = fill_objects(np.asarray(row["image"]), mask, np.random.default_rng((seed, number, 1)))
+            paths.append(folder / f"{number:06d}.png")
+            Image.fromarray(filled).save(paths[-1], compress_level=1)
+    if not paths:
+        raise InputError("objects cover most of every annotated image; give --backgrounds without objects")
+    return paths
+
+
+def find_backgrounds(args: CopyPasteArguments, pairs: datasets.Dataset, scratch: Path) -> list[Path]:
+    """The image files to paste on; frames of a video and filled images are written into `scratch`."""
+    if args.backgrounds is None:
+        return fill_annotated(pairs, scratch, args.seed)
+    source = Path(args.backgrounds).expanduser()
+    if not source.exists():
+        raise InputError(f"--backgrounds {source} does not exist; give a folder of images or a video")
+    if source.is_dir():
+        paths = [p for p in sorted(source.iterdir()) if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        if not paths:
+            raise InputError(f"--backgrounds {source} holds no images ({', '.join(SUFFIXES)}); add some")
+        return paths
+    paths = []
+    for frame in tqdm(iter_frames(source, args.video_every), desc="frames"):
+        paths.append(scratch / f"frame-{len(paths) * args.video_every:06d}.png")
+        frame.save(paths[-1], compress_level=1)
+    return paths
+
+
+def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> None:
+    """Writes the preview and, last of all, the dataset card."""
+    output_dir = Path(args.output_dir)
+    rows = [copy_paste(number) for number in range(min(32, args.num_samples))]
+    with atomic_path(output_dir / "preview.png") as temporary:
+        pair_grid([row["image"] for row in rows], [row["mask"] for row in rows]).save(temporary, "PNG")
+    backgrounds = f"`{args.backgrounds}`" if args.backgrounds else "the same images with their objects filled"
+    description = (
+        f"{args.num_samples} synthetic pairs of image and segmentation mask: objects cut out of the annotated images "
+        f"of `{args.dataset}`, pasted on {backgrounds}, after Najafian et al. (Plant Phenomics 5, 0025, 2023)."
+    )
+    write_dataset_card(
+        output_dir,
+        CARD,
+        FEATURES,
+        splits={"train": args.num_samples},
+        tags=["synthetic", "copy-paste"],
+        title=output_dir.resolve().name,
+        description=f"{description}\n\n![pairs](preview.png)",
+        columns={name: meaning for name, (_, meaning) in COLUMNS.items()},
+        details=settings,
+    )
+
+
+def main(args: CopyPasteArguments) -> None:
+    output_dir = Path(args.output_dir)
+
+    # 1. objects
+    pairs = load_pairs(args.dataset, args.split, args.image_column, args.mask_column)
+    cutouts, area = [], 0
+    for row in tqdm(pairs, desc="objects"):
+        cutouts += cut_out_objects(np.asarray(row["image"]), np.asarray(row["mask"]), args.min_area)
+        area += row["mask"].width * row["mask"].height
+    if not cutouts:
+        raise InputError(
+            f"--dataset {args.dataset} has no object of {args.min_area} pixels or more in {len(pairs)} masks; lower "
+            "--min_area or annotate some"
+        )
+    # An object that its photo's border cuts off has a straight edge, which would be out of place inside an image.
+    whole = [cutout for cutout in cutouts if cutout.whole] or cutouts
+
+    with TemporaryDirectory(prefix="synthset-backgrounds-") as scratch:
+        # 2. backgrounds
+        backgrounds = find_backgrounds(args, pairs, Path(scratch))
+        crop_size = fit_crop_size(backgrounds, args.crop_size)
+        found = {"crop_size": crop_size, "found_objects": len(whole), "found_backgrounds": len(backgrounds)}
+        settings = {name: value for name, value in {**asdict(args), **found}.items() if value is not None}
+        for name in ("output_dir", "num_workers"):
+            settings.pop(name)
+        claim_output_dir(output_dir, "copy_paste.json", settings, uncounted=())
+        chosen = [field.name for field in fields(CopyPaste) if hasattr(args, field.name)]
+        values = {name: getattr(args, name) for name in chosen} | {"backgrounds": backgrounds, "crop_size": crop_size}
+        copy_paste = CopyPaste(cutouts=whole, mean_objects=len(cutouts) / area * crop_size**2, **values)
+
+        # 3. pairs
+        samples = range(args.num_samples)
+        parts = [samples[i : i + args.samples_per_shard] for i in samples[:: args.samples_per_shard]]
+        shards = [output_dir / "data" / f"train-{k:05d}-of-{len(parts):05d}.parquet" for k in range(len(parts))]
+        missing = [(shard, part) for shard, part in zip(shards, parts, strict=True) if not shard.exists()]
+        progress = tqdm(total=sum(len(part) for _, part in missing), desc="pairs", unit="pair")
+        # spawn: a forked process would inherit locks of the threads that decoded the backgrounds
+        spawn = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(args.num_workers, spawn, start_worker) if args.num_workers else ThreadPoolExecutor(1)
+        with progress, pool:
+            try:
+                for done in as_completed(pool.submit(copy_paste.write_shard, *task) for task in missing):
+                    progress.update(done.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        if not (output_dir / "README.md").exists():
+            finish(args, settings, copy_paste)
+    print(f"{args.num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
+
+
+if __name__ == "__main__":
+    run(main, CopyPasteArguments)

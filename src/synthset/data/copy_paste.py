@@ -1,0 +1,320 @@
+"""Copy-paste: pairs made by pasting cut-out objects on backgrounds. The baseline that a generator has to beat.
+
+After Najafian et al., "Semi-Self-Supervised Learning for Semantic Segmentation in Images with Dense Patterns", Plant
+Phenomics 5, 0025 (2023), and its code, github.com/KeyhanNajafian/ImageSimulatorPipeline: first object-shaped pieces of
+background, unlabelled, so that a pasted outline alone does not give an object away; then the objects, at places where
+they overlap little; then a change of colours. Two things differ.
+
+Colours: that code's balancer scales an object by the mean of the background over the object's own maximum, which takes
+from it what tells it from the background. Here an object is scaled, per channel, by the mean colour of where it goes
+over the mean colour of where it was (von Kries' model of a change of light), and so keeps its contrast.
+
+Edges: that code replaces pixels. Here an object's colour fades out over about two pixels, and the mask is where it
+makes up at least half.
+"""
+
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageFilter
+from scipy import ndimage
+
+from ..errors import InputError
+from .folder import decode_pair
+from .transforms import ResizePair, to_tv_tensors
+from .writer import pair_features, write_pairs_shard
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = {  # column: (its type for `pair_features`, what it holds); beside `image` and `mask`
+    "num_objects": ("int64", "number of objects pasted"),
+    "coverage": ("float32", "share of the mask's pixels that are an object, 0 to 1"),
+}
+FEATURES = pair_features(**{name: dtype for name, (dtype, _) in COLUMNS.items()})
+PLACEMENTS = 50  # places tried for an object before it is left out, as in Najafian et al.
+GAIN = 2.0  # colours are scaled by at most this: beyond it the surroundings differ in what they are, not in their light
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """An object cut out of a photo.
+
+    Args:
+        picture: RGBA; alpha is 255 inside, fades over the outline, and is at least 128 exactly where the mask was.
+        surroundings: mean colour (3,) of the background around it, 0 to 255.
+        whole: whether it lies inside the photo, not cut off by its border.
+    """
+
+    picture: Image.Image
+    surroundings: np.ndarray
+    whole: bool
+
+
+def cut_out_objects(image: np.ndarray, mask: np.ndarray, min_area: int) -> list[CutOut]:
+    """The connected components (8 neighbours) of at least `min_area` pixels of a mask.
+
+    Args:
+        image: (H, W, 3), uint8.
+        mask: (H, W); not 0 is object.
+        min_area: pixels.
+    """
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    cutouts = []
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        if np.count_nonzero(labels[place] == number) < min_area:
+            continue
+        margin, near = (
+            tuple(slice(max(s.start - border, 0), s.stop + border) for s in place) for border in (3, 16)
+        )  # the fading outline, and the surroundings
+        inside = (labels[margin] == number).astype(np.float32)
+        alpha = (inside + ndimage.gaussian_filter(inside, 1.0)) / 2  # above half inside, below half outside
+        around = image[near][mask[near] == 0]
+        cutouts.append(
+            CutOut(
+                picture=Image.fromarray(np.dstack([image[margin], np.rint(255 * alpha).astype(np.uint8)])),
+                surroundings=(around if len(around) else image[near]).reshape(-1, 3).mean(0),
+                whole=all(s.start > 0 and s.stop < side for s, side in zip(place, mask.shape, strict=True)),
+            )
+        )
+    return cutouts
+
+
+def fill_objects(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`image` with its objects replaced by background from elsewhere in it.
+
+    Tile by tile, the pixels that are missing come from the one of several random places whose known pixels fit best,
+    with the edge blended; like image quilting (Efros and Freeman 2001) with candidates at random.
+
+    Args:
+        image: (H, W, 3), uint8.
+        mask: (H, W); not 0 is object. It may not cover everything.
+        rng: decides where to look for background.
+
+    Returns:
+        (H, W, 3), uint8.
+    """
+    filled = image.astype(np.float32)
+    missing = ndimage.binary_dilation(mask, iterations=4)  # outlines are never exact, and leaves throw colour
+    missing = mask != 0 if missing.all() else missing
+    side, border, candidates = max(32, min(mask.shape) // 8), 8, 32
+    thin = np.s_[:: side // 24, :: side // 24]  # enough pixels to compare places by
+    tiles = [
+        (top, left)
+        for _ in range(3)  # what finds no background in the first round may find it beside a filled tile
+        for top in range(0, mask.shape[0], side)
+        for left in range(0, mask.shape[1], side)
+    ]
+    for top, left in tiles:
+        box = tuple(slice(max(start - border, 0), start + side + border) for start in (top, left))
+        here, gap = filled[box], missing[box]
+        inner = tuple(slice(start - s.start, start - s.start + side) for start, s in zip((top, left), box, strict=True))
+        hole = np.zeros_like(gap)
+        hole[inner] = gap[inner]  # what is missing around the tile has a tile of its own
+        if not hole.any():
+            continue
+        share = np.maximum(hole, np.minimum(1, 2 * ndimage.gaussian_filter(hole.astype(np.float32), 2.0)))
+        best = np.inf
+        for _ in range(candidates):
+            y, x = (rng.integers(whole - part + 1) for whole, part in zip(mask.shape, hole.shape, strict=True))
+            there = np.s_[y : y + hole.shape[0], x : x + hole.shape[1]]
+            lacking = missing[there][thin]
+            both = ~(gap[thin] | lacking)
+            change = here[thin][both] - filled[there][thin][both]
+            shift = change.mean(0) if len(change) else np.zeros(3, np.float32)
+            difference = np.abs(change - shift).mean() + np.abs(shift).mean() if len(change) else 0.0
+            cost = 1e4 * (lacking & (share[thin] > 0)).mean() + difference
+            if cost < best:
+                best, source, usable = cost, np.clip(filled[there] + shift, 0, 255), ~missing[there]
+        filled[box] += (share * usable)[..., None] * (source - here)
+        missing[box] &= ~(hole & usable)
+    nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return np.rint(filled[tuple(nearest)]).astype(np.uint8)
+
+
+def read_background(path: Path) -> np.ndarray:
+    """The RGB picture in a file, (H, W, 3), uint8; an `InputError` that names the file when it can't be read."""
+    return np.asarray(decode_pair({"image": {"path": str(path), "bytes": None}}, name=lambda _: str(path))["image"])
+
+
+recent_background = lru_cache(maxsize=32)(read_background)
+
+
+def fit_crop_size(backgrounds: Sequence[Path], crop_size: int | None) -> int:
+    """Decodes every background once, to find bad files before any work.
+
+    Returns:
+        `crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to the smallest side of a
+        background.
+
+    Raises:
+        InputError: one can't be read, or is smaller than `crop_size`.
+    """
+    with ThreadPoolExecutor() as pool:
+        sides = list(pool.map(lambda path: min(read_background(path).shape[:2]), backgrounds))
+    smallest = min(sides)
+    if crop_size is not None and smallest < crop_size:
+        raise InputError(
+            f"{backgrounds[sides.index(smallest)]} is {smallest} pixels wide or high, less than --crop_size "
+            f"{crop_size}; remove it, or lower --crop_size"
+        )
+    if crop_size is None and smallest < 512:
+        logger.warning(f"crop_size is {smallest}, the smallest side of a background, instead of 512")
+    return crop_size or min(512, smallest)
+
+
+def random_crop(picture: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """`height` x `width` pixels from a random place in `picture`, as a view."""
+    top, left = rng.integers(picture.shape[0] - height + 1), rng.integers(picture.shape[1] - width + 1)
+    return picture[top : top + height, left : left + width]
+
+
+def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Changes brightness, contrast and saturation by up to a quarter; half of the images are blurred by up to a pixel,
+    half get noise of up to 6 levels."""
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(rng.uniform(0.75, 1.25))
+    image = image.filter(ImageFilter.GaussianBlur(max(0.0, rng.uniform(-1, 1))))
+    noise = rng.standard_normal((image.height, image.width, 1), dtype=np.float32) * max(0.0, rng.uniform(-6, 6))
+    return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class CopyPaste:
+    """Makes pair after pair; each is a function of `seed` and its number alone.
+
+    Args:
+        cutouts: what to paste.
+        backgrounds: image files of at least `crop_size` pixels a side, without objects.
+        crop_size: side in pixels of the piece of background that is pasted on.
+        resolution: side in pixels of the pairs.
+        mean_objects: objects in a crop of the annotated images, on average.
+        seed: the dataset's.
+        num_objects: at least and at most so many objects; from a Poisson distribution with the mean `mean_objects`,
+            but at least one, when not given.
+        num_distractors: the same for pieces of background in the shape of objects.
+        max_overlap: share of an object's pixels, 0 to 1, that may cover objects pasted before.
+        scale: smallest and largest factor for the size of an object.
+        max_rotation: objects are turned by up to so many degrees, both ways.
+        color_balance: 0 leaves an object's colours, 1 adapts them fully to where it goes.
+        augment: change the colours and sharpness of the finished image.
+    """
+
+    cutouts: Sequence[CutOut]
+    backgrounds: Sequence[Path]
+    crop_size: int
+    resolution: int
+    mean_objects: float
+    seed: int = 0
+    num_objects: Sequence[int] | None = None
+    num_distractors: Sequence[int] | None = None
+    max_overlap: float = 0.3
+    scale: Sequence[float] = (0.8, 1.25)
+    max_rotation: float = 180.0
+    color_balance: float = 1.0
+    augment: bool = True
+
+    def __call__(self, number: int) -> dict:
+        """Row `number`: `image` (RGB), `mask` ("L", 0 and 1) and `COLUMNS`."""
+        rng = np.random.default_rng((self.seed, number))
+        background, other = (
+            recent_background(self.backgrounds[i]) for i in rng.integers(len(self.backgrounds), size=2)
+        )
+        background = random_crop(background, self.crop_size, self.crop_size, rng)
+        background = background[:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+        scene, mask = background.copy(), np.zeros((self.crop_size, self.crop_size), bool)
+
+        # 1. distractors
+        for _ in range(self.draw_count(self.num_distractors, rng)):
+            sprite, window = self.place(self.warp(self.draw_cutout(rng), rng), rng)
+            piece = random_crop(other, *sprite.shape[:2], rng)
+            self.blend(scene[window], piece, sprite[..., 3], piece.mean((0, 1)), background[window].mean((0, 1)))
+
+        # 2. objects
+        pasted = 0
+        for _ in range(self.draw_count(self.num_objects, rng)):
+            cutout = self.draw_cutout(rng)
+            warped = self.warp(cutout, rng)
+            for _ in range(PLACEMENTS):
+                sprite, window = self.place(warped, rng)
+                inside = sprite[..., 3] >= 128
+                if inside.any() and mask[window][inside].mean() <= self.max_overlap:
+                    surroundings = background[window].mean((0, 1))
+                    self.blend(scene[window], sprite[..., :3], sprite[..., 3], cutout.surroundings, surroundings)
+                    mask[window] |= inside
+                    pasted += 1
+                    break
+
+        # 3. the size and the look of the others
+        pair = {"image": Image.fromarray(scene), "mask": Image.fromarray(mask.astype(np.uint8))}
+        image, mask = (x.permute(1, 2, 0).numpy() for x in ResizePair(self.resolution)(*to_tv_tensors(pair)))
+        image, mask = Image.fromarray(image), mask[..., 0]
+        return {
+            "image": augment(image, rng) if self.augment else image,
+            "mask": Image.fromarray(mask),
+            "num_objects": pasted,
+            "coverage": float(mask.mean()),
+        }
+
+    def write_shard(self, path: Path, numbers: range) -> int:
+        """Writes the pairs `numbers` as a parquet file ([`write_pairs_shard`]); returns how many they are."""
+        return write_pairs_shard(path, map(self, numbers), FEATURES)
+
+    def draw_cutout(self, rng: np.random.Generator) -> CutOut:
+        """One of the cut-outs."""
+        return self.cutouts[rng.integers(len(self.cutouts))]
+
+    def draw_count(self, bounds: Sequence[int] | None, rng: np.random.Generator) -> int:
+        """A number of objects or distractors, as `num_objects` describes it."""
+        return rng.integers(*bounds, endpoint=True) if bounds else max(1, rng.poisson(self.mean_objects))
+
+    def warp(self, cutout: CutOut, rng: np.random.Generator) -> np.ndarray:
+        """The cut-out scaled, turned and mirrored at random: (h, w, 4), uint8."""
+        angle = np.deg2rad(rng.uniform(-self.max_rotation, self.max_rotation))
+        cos, sin = np.array([np.cos(angle), np.sin(angle)]) * np.exp(rng.uniform(*np.log(self.scale)))
+        matrix = np.array([[cos, -sin], [sin, cos]]) * rng.choice([-1, 1], size=2)
+        size = np.array(cutout.picture.size)
+        new_size = np.ceil(np.abs(matrix) @ size - 1e-6).astype(int)
+        inverse = np.linalg.inv(matrix)  # Pillow wants the way from the result back to the source
+        offset = size / 2 - inverse @ (new_size / 2)
+        coefficients = np.column_stack([inverse, offset]).ravel()
+        warped = cutout.picture.transform(
+            tuple(new_size), Image.Transform.AFFINE, tuple(coefficients), Image.Resampling.BILINEAR
+        )
+        return np.asarray(warped)
+
+    def place(self, sprite: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple[slice, slice]]:
+        """Centres `sprite` at a random pixel of the crop; returns what lies inside the crop, and where."""
+        window, part = [], []
+        for length in sprite.shape[:2]:
+            start = rng.integers(self.crop_size) - length // 2
+            visible = slice(max(start, 0), min(start + length, self.crop_size))
+            window.append(visible)
+            part.append(slice(visible.start - start, visible.stop - start))
+        return sprite[tuple(part)], tuple(window)
+
+    def blend(
+        self, scene: np.ndarray, colors: np.ndarray, alpha: np.ndarray, was_in: np.ndarray, goes_into: np.ndarray
+    ) -> None:
+        """Blends `colors` (h, w, 3) into `scene` (h, w, 3) in place, by `alpha` (h, w; 0 to 255), in the light of a
+        place with the mean colour `goes_into` instead of `was_in`."""
+        gain = np.clip((goes_into + 1) / (was_in + 1), 1 / GAIN, GAIN) ** self.color_balance
+        share = alpha[..., None].astype(np.float32) / 255
+        lit = np.minimum(colors * gain.astype(np.float32), 255)
+        scene[:] = np.rint(scene + share * (lit - scene))
+
+
+def start_worker() -> None:
+    """To run first in a worker process: makes it compute with one thread, and end when its parent is killed, where it
+    would otherwise wait for work forever."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
