@@ -38,7 +38,7 @@ class PairedArguments(TrainingArguments):
         variant: `two_encoder`, `shared_encoder` or `concat` (paper, figure 2).
         gan_weight: weight of the adversarial loss beside the diffusion loss (the paper: 0.25); 0 = no discriminator.
         discriminator_layers_per_block: residual layers in a level of the discriminator; its widths are the model's.
-        discriminator_learning_rate: its peak learning rate; `learning_rate` when not given.
+        discriminator_learning_rate: its peak learning rate; much above the default it stays at chance.
         spectral_norm: divide the discriminator's weights by their largest singular value.
         r1_gamma: weight of the R1 penalty on the discriminator's gradients; 0 = off.
         curriculum: begin with the least noisy timesteps and admit more as training goes on, as the paper does with a
@@ -52,7 +52,7 @@ class PairedArguments(TrainingArguments):
     variant: Literal["two_encoder", "shared_encoder", "concat"] = "two_encoder"
     gan_weight: float = 0.0
     discriminator_layers_per_block: int = 1
-    discriminator_learning_rate: float | None = None
+    discriminator_learning_rate: float = 2.1e-4
     spectral_norm: bool = False
     r1_gamma: float = 0.0
     curriculum: bool = False

@@ -92,7 +92,6 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
         self.downsamplers = nn.ModuleList(
             Downsample2D(channels, use_conv=True, name="op") for channels in block_out_channels[:-1]
         )
-        self.norm_out = nn.GroupNorm(norm_num_groups, last, eps=norm_eps)
         self.act_out = get_activation(act_fn)
         self.linear_out = nn.Linear(last, 1)
         if spectral_norm:
@@ -117,7 +116,8 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
             hidden = block(hidden, (), temb, None)
             if level < len(self.downsamplers):
                 hidden = self.downsamplers[level](hidden)
-        logits = self.linear_out(self.act_out(self.norm_out(hidden)).mean(dim=(2, 3)))[:, 0]
+        # No normalization before the mean, which would take away how much there is of anything.
+        logits = self.linear_out(self.act_out(hidden).mean(dim=(2, 3)))[:, 0]
         if not return_dict:
             return (logits,)
         return PairedDiscriminator2DOutput(logits=logits)

@@ -135,7 +135,7 @@ class SaturationWatch:
         accuracy = (accuracy_real + accuracy_fake) / 2
         states = {
             "almost always right; lower --discriminator_learning_rate or add --r1_gamma": accuracy > 0.99,
-            "no better than chance; raise --discriminator_learning_rate or lower --gan_weight": accuracy < 0.55,
+            "no better than chance; try another --discriminator_learning_rate": accuracy < 0.55,
         }
         for state, holds in states.items():
             since = self.since.setdefault(state, step) if holds else self.since.pop(state, step)

@@ -1,0 +1,219 @@
+"""One HTML page that shows a generated dataset beside the real one it should be like.
+
+    python scripts/report.py --generated DATASET --real FOLDER --crop_size 512 --output report.html
+
+The page has its figures in it. They are also PNG files in the folder `report/`, beside `numbers.json`. Give the photos
+and the `--crop_size` that the generator was trained with: then both sets show objects at one scale, and copies of the
+photos are found.
+"""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as F
+
+from synthset.cli import run
+from synthset.data import ResizePair, load_pairs, resolve_crop_size, smallest_side, to_tv_tensors, train_transform
+from synthset.data.dataset import image_sizes
+from synthset.data.writer import atomic_path
+from synthset.errors import InputError
+from synthset.evaluation.comparison import PairSet, compare
+from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
+from synthset.evaluation.fidelity import choose
+from synthset.evaluation.figures import draw_figures
+from synthset.evaluation.page import render_page
+from synthset.segmentation import Segmenter, tile_boxes
+
+SCORES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_per_image": "Dice per picture",
+    "iou_per_image": "IoU per picture",
+    "boundary_f1": "boundary F1",
+}
+
+
+@dataclass
+class ReportArguments:
+    """Shows a generated dataset beside a real one in an HTML page.
+
+    Args:
+        generated: the generated dataset: a folder that generate_dataset.py ended with, or whatever train_paired.py
+            takes as a dataset.
+        real: the real pairs, best those that the generator was trained on.
+        output: the page; its figures and numbers also go to a folder of its name without `.html`.
+        generated_split: split of the generated dataset.
+        real_split: split of the real one; a raw folder is `train`.
+        image_column: image column of the real dataset, or image sub-folder of a raw folder.
+        mask_column: mask column of the real dataset, or mask sub-folder of a raw folder.
+        crop_size: side in pixels of the squares that the real photos are cut into, the generator's `--crop_size` in
+            training; 512, shrunk to the smallest image side with a warning, when not given.
+        generated_crop_size: the same for generated pictures; their smallest side when not given.
+        resolution: side in pixels at which both are compared; the smaller of both crop sizes, and at most 256, when not
+            given.
+        num_images: pictures of each set, at most. Memory grows with its square.
+        encoder: what turns pictures into the embeddings behind distances, map and nearest pictures: a timm model with
+            pretrained weights, a folder seed-N that train_segmentation.py wrote, or `random:resnet18`, untrained. The
+            default is small and was trained without labels: DINOv2 agreed best with people who judged generated
+            pictures (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
+        results: scores of segmenters to list, each NAME=FILE with a results.json of train_segmentation.py.
+        batch_size: pictures embedded at once.
+        seed: decides which crops and pictures are taken.
+    """
+
+    generated: str
+    real: str
+    output: str = "report.html"
+    generated_split: str = "train"
+    real_split: str = "train"
+    image_column: str | None = None
+    mask_column: str | None = None
+    crop_size: int | None = None
+    generated_crop_size: int | None = None
+    resolution: int | None = None
+    num_images: int = 1000
+    encoder: str = "vit_small_patch14_dinov2.lvd142m"
+    results: list[str] = field(default_factory=list)
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self):
+        bounds = {"num_images": 2, "batch_size": 1, "seed": 0}
+        bounds |= {name: 8 for name in ("crop_size", "generated_crop_size", "resolution") if getattr(self, name)}
+        for name, bound in bounds.items():
+            if getattr(self, name) < bound:
+                raise InputError(f"--{name} is {getattr(self, name)}; give {bound} or more")
+        if Path(self.output).suffix != ".html":
+            raise InputError(f"--output is {self.output}; give the name of a page that ends in .html")
+
+
+def choose_encoder(name: str) -> Encoder:
+    """The encoder of the segmenter in the folder `name`, or timm's model of that name."""
+    if not Path(name).is_dir():
+        return load_encoder(name)
+    try:
+        segmenter = Segmenter.from_pretrained(name)
+    except Exception as error:  # no segmenter in the folder, damaged weights, ...
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"--encoder is {name}, which can't be loaded ({reason}); {REMEDY}") from error
+    statistics = (x.flatten().tolist() for x in (segmenter.mean, segmenter.std))
+    return Encoder(SegmenterEncoder(segmenter.network.encoder), segmenter.resolution, *statistics, trained=True)
+
+
+def read_results(results: list[str]) -> dict[str, dict[str, str]]:
+    """NAME=FILE ... -> name -> column of the table -> text."""
+
+    def score(values: dict, name: str) -> str:
+        spread = values[f"{name}_std"]  # none after a single run
+        return f"{values[name]:.3f}" if spread is None else f"{values[name]:.3f} ± {spread:.3f}"
+
+    table = {}
+    for item in results:
+        name, _, file = item.partition("=")
+        if not name or not file:
+            raise InputError(f"--results is {item}; give NAME=FILE, such as synthetic=runs/synthetic/results.json")
+        try:
+            values = json.loads(Path(file).read_text())
+            counts = {"runs": str(len(values["seeds"])), "test pictures": str(values["n_images"])}
+            table[name] = {label: score(values, key) for key, label in SCORES.items()} | counts
+        except (OSError, ValueError, KeyError, TypeError) as error:  # no such file, no JSON, no such scores
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"--results {item} can't be read ({reason}); give a results.json of train_segmentation.py"
+            ) from error
+    return table
+
+
+def cut(
+    pairs: datasets.Dataset, crop_size: int, resolution: int, num_images: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """At most `num_images` squares of `crop_size` pixels, resized.
+
+    Returns:
+        uint8 images (N, H, W, 3), uint8 masks (N, H, W), the numbers (N,) of the photos that they are from, and whether
+        they cover all photos.
+    """
+    places = [
+        (photo, top, left)
+        for photo, (width, height) in enumerate(image_sizes(pairs))
+        for top, left in tile_boxes(height, width, crop_size)
+    ]
+    chosen = [places[i] for i in choose(np.array([photo for photo, _, _ in places]), num_images, seed)]
+    images, masks, decoded, resize = [], [], None, ResizePair(resolution)
+    for photo, top, left in chosen:
+        if photo != decoded:
+            pair, decoded = to_tv_tensors(pairs[photo]), photo
+        image, mask = resize(*(F.crop(x, top, left, crop_size, crop_size) for x in pair))
+        images.append(image.permute(1, 2, 0).numpy())
+        masks.append(mask[0].numpy())
+    return np.stack(images), np.stack(masks), np.array([photo for photo, _, _ in chosen]), len(chosen) == len(places)
+
+
+def main(args: ReportArguments) -> None:
+    # 1. encoder and pairs
+    results = read_results(args.results)
+    loaded = {
+        "--real": load_pairs(args.real, args.real_split, args.image_column, args.mask_column),
+        "--generated": load_pairs(args.generated, args.generated_split),
+    }
+    for flag, pairs in loaded.items():
+        if len(pairs) < 2:
+            raise InputError(f"{flag} holds {len(pairs)} pictures; give 2 or more")
+    crop_size = resolve_crop_size(args.crop_size, loaded["--real"])
+    smallest = smallest_side(loaded["--generated"])
+    generated_crop_size = args.generated_crop_size or smallest
+    if generated_crop_size > smallest:
+        raise InputError(
+            f"--generated_crop_size {generated_crop_size} is larger than the smallest image side, {smallest}; lower it"
+        )
+    resolution = args.resolution or min(crop_size, generated_crop_size, 256)
+    encoder = choose_encoder(args.encoder)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+    def embedded(images: np.ndarray) -> np.ndarray:
+        return embed(encoder, images, args.batch_size, device)
+
+    sizes = {"--real": crop_size, "--generated": generated_crop_size}
+    parts = {f: cut(p, sizes[f], resolution, args.num_images, args.seed) for f, p in loaded.items()}
+    real, generated = (PairSet(i, m, photos, embedded(i)) for i, m, photos, _ in parts.values())
+    torch.manual_seed(args.seed)
+    recrop = train_transform(resolution, crop_size)
+    fresh = [recrop(*to_tv_tensors(loaded["--real"][int(photo)]))[0] for photo in np.unique(real.photos)]
+
+    # 2. numbers and figures
+    comparison = compare(real, generated, embedded(torch.stack(fresh).movedim(1, -1).numpy()), args.seed)
+    figures = draw_figures(real, generated, comparison, args.seed)
+
+    # 3. page
+    output = Path(args.output)
+    flags = [(k, v) for k, value in asdict(args).items() for v in (value if isinstance(value, list) else [value])]
+    page = render_page(
+        comparison.numbers,
+        figures,
+        real=args.real,
+        generated=args.generated,
+        encoder=args.encoder,
+        trained=encoder.trained,
+        crop_size=crop_size,
+        resolution=resolution,
+        complete=parts["--real"][3],
+        results=results,
+        settings=shlex.join(f"--{name}={value}" for name, value in flags if value is not None),
+    )
+    for name, figure in figures.items():
+        with atomic_path(output.with_suffix("") / f"{name}.png") as temporary:
+            figure.save(temporary, "PNG")
+    with atomic_path(output.with_suffix("") / "numbers.json") as temporary:
+        temporary.write_text(json.dumps(comparison.numbers, indent=2) + "\n")
+    with atomic_path(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(f"{output} shows {len(generated)} generated and {len(real)} real pictures")
+
+
+if __name__ == "__main__":
+    run(main, ReportArguments)

@@ -1,0 +1,104 @@
+"""Images as points: what a network makes of them before it classifies or segments."""
+
+from typing import NamedTuple
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..errors import InputError
+
+SIDE = 224  # pixels that most encoders were trained on; those of fewer or of a fixed side get theirs
+REMEDY = (
+    "give a timm model, such as resnet18.a1_in1k, while there is a network or its weights are in the Hub's cache, a "
+    "folder seed-N that train_segmentation.py wrote, or, untrained and weaker, random:resnet18"
+)
+
+
+class Encoder(NamedTuple):
+    """`network` turns normalised images (B, 3, side, side) into embeddings (B, D). `trained` is false for random
+    weights."""
+
+    network: nn.Module
+    side: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    trained: bool
+
+
+class SegmenterEncoder(nn.Module):
+    """The mean over the picture of the deepest features of `encoder`, of a segmentation-models-pytorch network."""
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.encoder(images)[-1].mean((2, 3))
+
+
+def load_encoder(name: str) -> Encoder:
+    """Loads what turns images into embeddings.
+
+    Args:
+        name: one of
+
+            - a timm model, such as `vit_small_patch14_dinov2.lvd142m`, with its pretrained weights from the Hub;
+            - `random:` and a timm model: the architecture with random weights, always the same ones. They are a fair
+              basis for comparing sets of images, if a weaker one (Naeem et al. 2020; Lee et al. 2022, "Demystifying
+              Randomly Initialized Networks for Evaluating Generative Models").
+
+    Raises:
+        InputError: there is no such model, or its weights can't be had. Only safetensors are read.
+    """
+    kind, _, architecture = name.rpartition(":")
+    if kind not in ("", "random") or not timm.is_model(architecture):
+        raise InputError(f"--encoder is {name}, which is neither a folder nor a model that timm knows; {REMEDY}")
+    try:
+        config = timm.get_pretrained_cfg(architecture)
+        side = min(SIDE, config.input_size[-1])
+        options = {"num_classes": 0, **({"img_size": side} if config.fixed_input_size else {})}
+        if kind == "random":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                network = timm.create_model(architecture, **options)
+        else:
+            # the file's name keeps timm from falling back to pickled weights
+            weights = {"hf_hub_filename": "model.safetensors", "url": ""}
+            network = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=weights, **options)
+    except Exception as error:  # no network, no such weights, not in the cache, a damaged file, ...
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"--encoder is {name}, which can't be loaded ({reason}); {REMEDY}") from error
+    return Encoder(network.eval(), side, config.mean, config.std, trained=kind != "random")
+
+
+def embed(encoder: Encoder, images: np.ndarray, batch_size: int = 32, device: str | torch.device = "cpu") -> np.ndarray:
+    """Embeds `images`, (N, H, W, 3) uint8, resized to the encoder's side by antialiased bicubic interpolation; returns
+    (N, D) float64."""
+    network, batches = encoder.network.to(device), []
+    mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (encoder.mean, encoder.std))
+    for i in range(0, len(images), batch_size):
+        batch = torch.from_numpy(images[i : i + batch_size]).to(device).movedim(-1, 1) / 255
+        batch = F.interpolate(batch, (encoder.side, encoder.side), mode="bicubic", antialias=True).clamp(0, 1)
+        with torch.inference_mode():
+            batches.append(network((batch - mean) / std).double().cpu().numpy())
+    return np.concatenate(batches)
+
+
+def principal_components(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The plane in which the two sets of embeddings, (N, D) and (M, D), vary most, both counting alike whatever their
+    numbers.
+
+    Returns:
+        Places of the real ones (N, 2) and of the generated ones (M, 2) in it, and the shares (2,) of the variance that
+        the two axes show. An axis points to where its largest weight is positive.
+    """
+    centre = (real.mean(0) + generated.mean(0)) / 2
+    real, generated = real - centre, generated - centre
+    _, spread, axes = np.linalg.svd(
+        np.concatenate([real / len(real) ** 0.5, generated / len(generated) ** 0.5]), full_matrices=False
+    )
+    axes = axes[:2] * np.sign(np.take_along_axis(axes[:2], abs(axes[:2]).argmax(1)[:, None], 1))
+    return real @ axes.T, generated @ axes.T, (spread**2 / (spread**2).sum())[:2]

@@ -1,0 +1,151 @@
+"""`report.py` as users run it: what it takes from two datasets, what it writes, what it refuses."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from testing_utils.pairs import random_pairs, write_raw_folder
+
+from synthset.evaluation.divergence import color_divergence
+from synthset.segmentation import build_segmenter
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
+FIGURES = ["generated", "real", "colors", "objects", "embeddings", "copies", "closest"]
+SCORES = ("dice", "iou", "dice_per_image", "iou_per_image", "boundary_f1")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """`real`: 20 pairs of 40 x 32 pixels, two squares of 32 each. `generated`: 22 of 32 x 32, the first of which is the
+    left square of the fourth real picture."""
+    root = tmp_path_factory.mktemp("data")
+    real, generated = random_pairs(20), random_pairs(22, size=(32, 32), seed=1)
+    generated[0] = {name: picture.crop((0, 0, 32, 32)) for name, picture in real[3].items()}
+    write_raw_folder(root / "real", real, masks="plants")
+    write_raw_folder(root / "generated", generated)
+    return root
+
+
+def report(data, output, **changes):
+    values = {"generated": data / "generated", "real": data / "real", "mask_column": "plants", "output": output}
+    values |= {"encoder": "random:test_resnet", **changes}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), *(f"--{name}={value}" for name, value in values.items())])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return json.loads((output.with_suffix("") / "numbers.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def made(data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("made") / "page.html"
+    return output, report(data, output)
+
+
+def test_files(made):
+    output, _ = made
+    assert sorted(file.name for file in output.parent.iterdir()) == ["page", "page.html"]
+    files = sorted(file.name for file in (output.parent / "page").iterdir())
+    assert files == sorted(["numbers.json", *(f"{name}.png" for name in FIGURES)])
+    assert output.read_text(encoding="utf-8").count("data:image/png;base64,") == len(FIGURES)
+    for name in FIGURES:
+        with Image.open(output.parent / "page" / f"{name}.png") as figure:
+            assert figure.mode == "RGB" and figure.width > 1000
+    assert "UNTRAINED ENCODER" in output.read_text(encoding="utf-8")
+
+
+def test_numbers(made, data):
+    output, numbers = made
+    assert (numbers["real"]["pictures"], numbers["real"]["photos"]) == (40, 20)
+    assert (numbers["generated"]["pictures"], numbers["generated"]["photos"]) == (22, 22)
+
+    def load(name, *boxes):
+        files = sorted((data / name).iterdir())
+        return np.stack([np.asarray(Image.open(file).crop(box)) for file in files for box in boxes])
+
+    squares = (0, 0, 32, 32), (8, 0, 40, 32)
+    images, masks = load("real/images", *squares), load("real/plants", *squares)
+    expected = color_divergence(load("generated/images", squares[0]), images)
+    assert numbers["generated_to_real"]["color_divergence"] == pytest.approx(expected)
+    assert numbers["real"]["coverage"] == pytest.approx((masks > 0).mean())
+    assert numbers["copies"]["closest_ratio"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_copy_stands_beside_its_original(made):
+    """Tiles of 128 px, 2 px apart, below a caption of 16."""
+    with Image.open(made[0].with_suffix("") / "closest.png") as figure:
+        copy, original = (np.asarray(figure.crop((x, 18, x + 128, 146))) for x in (2, 132))
+    assert copy.std() > 10 and (copy == original).all()
+
+
+def test_the_same_command_writes_the_same_bytes(made, data, tmp_path):
+    report(data, tmp_path / "page.html")
+    for name in ("numbers.json", *(f"{figure}.png" for figure in FIGURES)):
+        assert (tmp_path / "page" / name).read_bytes() == (made[0].with_suffix("") / name).read_bytes(), name
+
+
+def test_sizes_and_limits(data, tmp_path, capsys):
+    changes = {"crop_size": 20, "generated_crop_size": 16, "resolution": 24, "num_images": 13, "seed": 3}
+    numbers = report(data, tmp_path / "page.html", **changes)
+    for name in ("real", "generated"):  # from as many photos as possible
+        assert (numbers[name]["pictures"], numbers[name]["photos"]) == (13, 13)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "squares of 20 pixels" in page and "24 × 24 pixels" in page and "were not searched" in page
+
+
+def test_segmenter_as_encoder_and_its_results(data, tmp_path):
+    torch.manual_seed(0)
+    build_segmenter("unet", "resnet18", None, 32, 32).save_pretrained(tmp_path / "seed-0")
+    scores = dict.fromkeys(SCORES, 0.5) | {f"{name}_std": 0.0126 for name in SCORES}
+    scores |= {"dice_std": None, "n_images": 17, "n_empty": 0, "seeds": [{}, {}]}
+    (tmp_path / "results.json").write_text(json.dumps(scores))
+    output = tmp_path / "page.html"
+    report(data, output, encoder=tmp_path / "seed-0", results=f"synthetic only={tmp_path / 'results.json'}")
+    page = output.read_text(encoding="utf-8")
+    assert "UNTRAINED" not in page
+    row = [f"<td>{text}</td>" for text in ("synthetic only", "0.500", *["0.500 ± 0.013"] * 4, "2", "17")]
+    assert "".join(row) in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_images": 1}, "--num_images is 1; give 2 or more"),
+        ({"resolution": 4}, "--resolution is 4; give 8 or more"),
+        ({"output": "page.pdf"}, "--output is page.pdf; give the name of a page that ends in .html"),
+        ({"crop_size": 33}, "--crop_size 33 is larger than the smallest image side, 32"),
+        ({"generated_crop_size": 33}, "--generated_crop_size 33 is larger than the smallest image side, 32"),
+        ({"real": "./nowhere"}, "nowhere does not exist"),
+        ({"generated_split": "test"}, "has no split 'test'"),
+        ({"encoder": "nope"}, "--encoder is nope, which is neither a folder nor a model that timm knows; give "),
+        ({"encoder": "resnet18.a1_in1k"}, "--encoder is resnet18.a1_in1k, which can't be loaded (LocalEntryNotFound"),
+        ({"results": "results.json"}, "--results is results.json; give NAME=FILE"),
+        ({"results": "a=./nowhere.json"}, "--results a=./nowhere.json can't be read (FileNotFoundError"),
+    ],
+)
+def test_bad_arguments(data, tmp_path, capsys, changes, message):
+    changes = {"output": tmp_path / "page.html", **changes}
+    with pytest.raises(SystemExit) as error:
+        report(data, changes.pop("output"), **changes)
+    assert error.value.code in (1, 2)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_folders(data, tmp_path, capsys):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "results.json").write_text('{"dice": 0.5}')
+    one = write_raw_folder(tmp_path / "one", random_pairs(1))
+    for changes, message in (
+        ({"encoder": tmp_path / "encoder"}, f"--encoder is {tmp_path / 'encoder'}, which can't be loaded ("),
+        ({"results": f"a={tmp_path / 'results.json'}"}, "can't be read (KeyError: 'seeds'); give a results.json of "),
+        ({"generated": one}, "--generated holds 1 pictures; give 2 or more"),
+    ):
+        with pytest.raises(SystemExit):
+            report(data, tmp_path / "page.html", **changes)
+        assert message in capsys.readouterr().err.splitlines()[-1]

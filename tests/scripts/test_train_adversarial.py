@@ -1,0 +1,199 @@
+"""`train_paired.py --gan_weight` as users run it. What it shares with a plain run is tested in test_train_paired.py."""
+
+import importlib.util
+import json
+import math
+import shutil
+from functools import partial
+
+import pytest
+import torch
+from testing_utils import runs
+from testing_utils.pairs import random_pairs, write_raw_folder
+from testing_utils.runs import LAUNCH, ROOT, same, weights
+
+from synthset import PairedDiscriminator2DModel, SynthSetPipeline
+from synthset.cli import parse_arguments
+
+train = partial(runs.train, "train_paired.py", variant="concat", max_train_steps=6, logging_steps=3)
+ADVERSARIAL = {
+    "gan_weight": 0.25,
+    "discriminator_learning_rate": 2e-3,
+    "spectral_norm": "true",
+    "r1_gamma": 0.1,
+    "curriculum": "true",
+    "curriculum_sigma": 100,
+    "curriculum_alpha": 2,
+    "curriculum_initial": 50,
+    "priority_epochs": 2,
+}
+PLAIN = {"step", "loss", "gradient_norm", "learning_rate", "images_per_second"}
+MEASURED = {"discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake", "discriminator_gradient_norm"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Seven pairs: five to train on, two held out."""
+    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """An uninterrupted run of 6 steps of 4 pairs with every option."""
+    output_dir = tmp_path_factory.mktemp("runs") / "straight"
+    result = train(data, output_dir, **ADVERSARIAL)
+    assert result.returncode == 0, result.stderr
+    return output_dir
+
+
+def logged(output_dir):
+    entries = [json.loads(line) for line in (output_dir / "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if "loss" in entry]
+
+
+def state(output_dir, name):
+    return torch.load(output_dir / name, weights_only=True)
+
+
+def same_checkpoints(a, b, **tolerance):
+    return all(same(weights(a, part), weights(b, part), **tolerance) for part in ("unet", "unet_ema", "discriminator"))
+
+
+def test_a_run_leaves_a_plain_pipeline_and_checkpoints_with_the_discriminator(finished):
+    assert {path.name for path in finished.iterdir() if path.is_dir()} == {
+        *("checkpoint-3", "checkpoint-6", "unet", "scheduler", "best-loss", "best-divergence", "previews"),
+    }
+    assert "iscriminator" not in (finished / "model_index.json").read_text()
+    assert SynthSetPipeline.from_pretrained(finished)(num_inference_steps=2).images[0].size == (16, 16)
+    discriminator = PairedDiscriminator2DModel.from_pretrained(finished / "checkpoint-6", subfolder="discriminator")
+    assert discriminator.config.spectral_norm and discriminator.config.block_out_channels == [8, 16]
+    parts = [weights(finished / f"checkpoint-{step}", "discriminator") for step in (3, 6)]
+    assert not torch.equal(*(part["conv_in.parametrizations.weight.original"] for part in parts))
+    assert state(finished, "checkpoint-6/optimizer_1.bin")["param_groups"][0]["lr"] == 2e-3
+
+
+def test_it_logs_both_sides_and_the_curriculum(finished):
+    """Step 3 ends at position 11, in pass s = 2 over five pairs, step 6 at 23, in pass 4: 50 + 100 floor(s / 2)."""
+    entries = logged(finished)
+    assert [(entry["step"], entry["t_max"]) for entry in entries] == [(3, 150), (6, 250)]
+    for entry in entries:
+        assert entry.keys() == MEASURED | PLAIN | {"t_max"}
+        assert all(math.isfinite(value) and value >= 0 for value in entry.values())
+        assert entry["accuracy_real"] <= 1 and entry["accuracy_fake"] <= 1
+
+
+def test_killed_and_resumed_ends_in_the_same_bits(data, finished, tmp_path):
+    """What a run leaves that was killed after step 3, continued."""
+    for name in ("checkpoint-3", "arguments.yaml", "metrics.jsonl"):
+        (shutil.copytree if (finished / name).is_dir() else shutil.copy)(finished / name, tmp_path / "run" / name)
+    result = train(data, tmp_path / "run", **ADVERSARIAL)
+    assert result.returncode == 0 and "steps 3 to 6" in result.stderr, result.stderr
+    ends = tmp_path / "run" / "checkpoint-6", finished / "checkpoint-6"
+    assert same_checkpoints(*ends) and same(weights(tmp_path / "run"), weights(finished))
+    for name in ("optimizer.bin", "optimizer_1.bin"):
+        moments = [state(end, name)["state"] for end in ends]
+        assert moments[0].keys() == moments[1].keys() and all(same(moments[0][i], moments[1][i]) for i in moments[0])
+    for name in ("scheduler.bin", "scheduler_1.bin"):
+        assert state(ends[0], name) == state(ends[1], name)
+    timing = {"images_per_second"}
+    for one, other in zip(logged(tmp_path / "run"), logged(finished), strict=True):
+        assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
+
+
+def test_a_weight_of_zero_is_the_run_without_the_option(data, finished, tmp_path):
+    options = {"plain": {}, "zero": {"gan_weight": 0, "spectral_norm": "true", "r1_gamma": 0.1}}
+    for name, flags in options.items():
+        result = train(data, tmp_path / name, max_train_steps=3, **flags)
+        assert result.returncode == 0, result.stderr
+    ends = [tmp_path / name / "checkpoint-3" for name in options]
+    assert all(same(*(weights(end, part) for end in ends)) for part in ("unet", "unet_ema"))
+    assert not torch.equal(*(weights(x)["conv_in.0.weight"] for x in (ends[0], finished / "checkpoint-3")))
+    for end in ends:
+        assert not (end / "discriminator").exists() and not (end / "optimizer_1.bin").exists()
+        assert all(entry.keys() == PLAIN for entry in logged(end.parent))
+    values = [{k: v for k, v in logged(end.parent)[0].items() if k != "images_per_second"} for end in ends]
+    assert values[0] == values[1]
+
+
+def test_dry_run_plots_t_max(data, tmp_path):
+    """2250 steps of 4 of five pairs are 1800 passes; the paper's t_max reaches 1000 in pass 495."""
+    result = train(data, tmp_path / "run", max_train_steps=2250, dry_run="true", gan_weight=0.25, curriculum="true")
+    assert result.returncode == 0, result.stderr
+    rows = result.stdout[result.stdout.index("# t_max") :].splitlines()
+    assert rows[1] == "#  1000 |" + 17 * " " + 43 * "#" and rows[-1].endswith("1800 epochs")
+    assert "gan_weight: 0.25" in result.stdout and list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def script():
+    """`train_paired.py` as a module."""
+    spec = importlib.util.spec_from_file_location("train_paired", ROOT / "scripts" / "train_paired.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("--gan_weight -0.25", "--r1_gamma -1", "--priority_epochs -1", "--gan_weight nan"),
+        *("--discriminator_learning_rate 0", "--discriminator_layers_per_block 0"),
+        *("--curriculum_sigma 0", "--curriculum_alpha 0", "--curriculum_initial 0", "--curriculum_alpha 0.5"),
+        "--spectral_norm maybe",
+    ],
+)
+def test_bad_flags_end_in_one_line(script, flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_arguments(script.PairedArguments, flags.split())
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1
+    assert all(word in printed for word in flags.split()), printed
+
+
+@pytest.mark.parametrize("variant", ["two_encoder", "concat"])
+def test_recipes_are_the_papers(script, variant):
+    recipe = parse_arguments(script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/{variant}_gan.yaml")])
+    plain = parse_arguments(script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/{variant}.yaml")])
+    changed = {name for name in vars(recipe) if getattr(recipe, name) != getattr(plain, name)}
+    assert changed == {"gan_weight", "curriculum"} and recipe.gan_weight == 0.25 and recipe.variant == variant
+    timesteps = script.build_timesteps(recipe)
+    assert [timesteps.t_max(epoch) for epoch in (0, 5, 1499)] == [10, 20, 1000] and timesteps.priority_epochs == 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_processes_train_as_one(data, tmp_path, accumulation):
+    """Also with the penalty, whose second derivatives pass through DistributedDataParallel."""
+    # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
+    flags = {"max_train_steps": 2, "checkpointing_steps": 2, "adam_epsilon": 1e-3, "gan_weight": 0.25, "r1_gamma": 1.0}
+    flags |= {"gradient_accumulation_steps": accumulation, "logging_steps": 2}
+    one = train(data, tmp_path / "one", **flags)
+    two = train(data, tmp_path / "two", LAUNCH + "multi_cpu.yaml", **flags, train_batch_size=2)
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    assert "2 x cpu" in two.stderr
+    ends = [tmp_path / name / "checkpoint-2" for name in ("one", "two")]
+    assert same_checkpoints(*ends, rtol=0, atol=1e-6)
+    entries = [logged(tmp_path / name)[0] for name in ("one", "two")]
+    for name in MEASURED | {"loss", "gradient_norm"}:
+        assert entries[0][name] == pytest.approx(entries[1][name], rel=1e-4), name
+
+
+@pytest.mark.slow
+def test_bf16_with_every_option_runs_and_resumes_in_the_same_bits(data, tmp_path):
+    flags = {**ADVERSARIAL, "mixed_precision": "bf16", "gradient_accumulation_steps": 2, "max_grad_norm": 1.0}
+    for output_dir, steps in (("straight", 4), ("resumed", 2), ("resumed", 4)):
+        result = train(data, tmp_path / output_dir, **flags, max_train_steps=steps, checkpointing_steps=2)
+        assert result.returncode == 0, result.stderr
+    ends = [tmp_path / name / "checkpoint-4" for name in ("straight", "resumed")]
+    assert same_checkpoints(*ends)
+    assert all(tensor.isfinite().all() for tensor in weights(ends[0], "discriminator").values())
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_uncompiled_one(data, tmp_path):
+    for name, launch in {"eager": "cpu.yaml", "compiled": "cpu.yaml --dynamo_backend eager"}.items():
+        result = train(data, tmp_path / name, LAUNCH + launch, gan_weight=0.25, spectral_norm="true", max_train_steps=3)
+        assert result.returncode == 0, result.stderr
+    ends = [tmp_path / name / "checkpoint-3" for name in ("eager", "compiled")]
+    assert same_checkpoints(*ends)
