@@ -61,7 +61,9 @@ def test_another_process_predicts_the_same(tmp_path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
     there = np.load(tmp_path / "there.npz")
-    assert np.array_equal(there["p"], segmenter.predict(image)) and there["t"] == 0.4
+    # the last bits depend on where in memory the weights lie
+    np.testing.assert_allclose(there["p"], segmenter.predict(image), rtol=0, atol=1e-6)
+    assert there["t"] == 0.4
     assert there["p"].std() > 0.01
     assert load_segmenter(str(tmp_path / "model"))[1] == there["d"]
 

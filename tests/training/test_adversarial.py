@@ -195,7 +195,7 @@ def test_saturation_is_warned_of_again_and_again(caplog):
     assert "--r1_gamma" in caplog.messages[0]
     chance = "for 20 steps the discriminator has been no better than chance"
     assert warnings_of(caplog, [(0.8, 0.8), (0.9, 0.1), (0.5, 0.5), (0.2, 0.3)]) == [f"step 40: {chance}"]
-    assert "--gan_weight" in caplog.messages[0]
+    assert "--discriminator_learning_rate" in caplog.messages[0]
 
 
 @pytest.mark.parametrize(
