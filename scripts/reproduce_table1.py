@@ -11,12 +11,14 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
+from synthset.evaluation.segmentation_metrics import mean_and_std
 from synthset.settings import claim_output_dir
 
 SCRIPTS = Path(__file__).parent
@@ -31,6 +33,7 @@ ROWS: dict[str, list[str] | None] = {
     "copy_paste": None,
     "real": None,
 }
+MEASURES = ("dice", "iou")
 COLUMNS = {"synthetic": "synthetic only", "finetuned": "+ fine-tuned on real", "mixed": "mixed with real"}
 
 
@@ -55,6 +58,7 @@ class TableArguments:
         copy_paste: flags of make_copy_paste.py.
         segmentation: flags of train_segmentation.py.
         seeds: a segmenter is trained for each.
+        mixed: also train segmenters on real and synthetic pairs mixed half and half.
     """
 
     train: str
@@ -72,6 +76,7 @@ class TableArguments:
     copy_paste: str = ""
     segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    mixed: bool = True
 
     def __post_init__(self):
         for name in ("rows", "steps"):
@@ -107,32 +112,38 @@ def make_pairs(args: TableArguments, row: str, columns: list[str]) -> Path:
 
 def main(args: TableArguments) -> None:
     output_dir = Path(args.output_dir)
-    claim_output_dir(output_dir, "settings.json", asdict(args), uncounted=("output_dir", "rows", "steps", "seeds"))
+    claim_output_dir(
+        output_dir, "settings.json", asdict(args), uncounted=("output_dir", "rows", "steps", "seeds", "mixed")
+    )
     columns = [] if args.image_column is None else ["--image_column", args.image_column]
     columns += [] if args.mask_column is None else ["--mask_column", args.mask_column]
     table: dict[str, dict[str, str]] = {}
     for row in args.rows:
         if row == "real":
-            ways = {"real": ["--train", args.train]}
+            runs = {"real": ["--train", args.train]}
         else:
             pairs = make_pairs(args, row, columns)
-            ways = {
-                "synthetic": ["--train", pairs],
-                "finetuned": ["--train", pairs, "--finetune", args.train],
-                "mixed": ["--train", pairs, "--train", args.train, "--mix", 0.5],
-            }
-        for way, sources in ways.items():
-            results = output_dir / row / way
+            runs = {"finetuned": ["--train", pairs, "--finetune", args.train]}
+            if args.mixed:
+                runs["mixed"] = ["--train", pairs, "--train", args.train, "--mix", 0.5]
+        for name, sources in runs.items():
+            results = output_dir / row / name
             flags = ["--test", args.test, "--output_dir", results, "--resolution", args.resolution, *columns]
             flags += ["--seeds", str(args.seeds), "--crop_size", args.crop_size, *shlex.split(args.segmentation)]
             call("train_segmentation.py", *sources, *flags)
-            scores = json.loads((results / "results.json").read_text())
-            for measure in ("dice", "iou"):
-                spread = scores[f"{measure}_std"]
-                cell = f"{scores[measure]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
-                table.setdefault(row, {})[f"{way} {measure}"] = cell
+            stages = [seed["stages"] for seed in json.loads((results / "results.json").read_text())["seeds"]]
+            ways = ("synthetic", "finetuned") if name == "finetuned" else (name,)  # a column for each stage
+            for way, scores in zip(ways, zip(*stages, strict=True), strict=True):
+                table.setdefault(row, {}).update({f"{way} {measure}": cell(scores, measure) for measure in MEASURES})
         write_table(output_dir, table)
     print((output_dir / "table1.md").read_text())
+
+
+def cell(scores: Sequence[dict], measure: str) -> str:
+    """Mean and spread of a measure over seeds, as the table shows it."""
+    values = mean_and_std([{measure: score[measure]} for score in scores])
+    spread = values[f"{measure}_std"]
+    return f"{values[measure]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
 
 
 def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:
@@ -141,7 +152,7 @@ def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:
     lines = [f"| data | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for row, cells in table.items():
         ways = ["real", "", ""] if row == "real" else list(COLUMNS)
-        values = [cells.get(f"{way} {measure}", "") for way in ways for measure in ("dice", "iou")]
+        values = [cells.get(f"{way} {measure}", "") for way in ways for measure in MEASURES]
         lines.append(f"| {'real pairs only' if row == 'real' else row} | {' | '.join(values)} |")
     with atomic_path(output_dir / "table1.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
