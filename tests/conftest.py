@@ -3,6 +3,16 @@
 import os
 import tempfile
 
+import pytest
+from hub_server import HubServer
+
 cache = tempfile.TemporaryDirectory(prefix="synthset-tests-")
 os.environ["HF_HOME"] = cache.name
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A local Hub with two users. Clients run in subprocesses with `hub.environment(token)`."""
+    with HubServer(tmp_path / "hub", tokens={"hf_alice": "alice", "hf_bob": "bob"}) as server:
+        yield server
