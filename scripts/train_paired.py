@@ -88,6 +88,8 @@ def main(args: PairedArguments) -> None:
     model = build_model(args)
     if args.dry_run:
         accelerator.print(dry_run.report(args, model))
+        if args.gan_weight:
+            accelerator.print("# the discriminator is not counted")
         if args.curriculum:
             epochs = args.max_train_steps * args.pairs_per_step(accelerator.num_processes) // len(train)
             accelerator.print(dry_run.plot_t_max(timesteps, epochs))
@@ -113,13 +115,13 @@ def main(args: PairedArguments) -> None:
             prediction = objectives.predict(model, scheduler, batch)
             loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
             training.record(loss=loss)
+            training.require_finite(loss, batch, stream)
             if adversary is not None:
                 real, fake = objectives.posterior_pairs(prediction, scheduler, batch)
                 training.record(**adversary.step(real, fake, batch["timestep"]))
                 generator_loss = adversary.generator_loss(fake, batch["timestep"])
                 training.record(generator_loss=generator_loss)
                 loss = loss + args.gan_weight * generator_loss
-            training.require_finite(loss, batch, stream)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
@@ -131,7 +133,8 @@ def main(args: PairedArguments) -> None:
         lr_scheduler.step()
         values = {"learning_rate": lr_scheduler.get_last_lr()[0]}
         if args.curriculum:
-            values["t_max"] = timesteps.t_max(stream.epoch(batch["position"].max().item()))
+            last = (training.global_step + 1) * args.pairs_per_step(accelerator.num_processes) - 1
+            values["t_max"] = timesteps.t_max(stream.epoch(last))
         logged = training.finish_step(**values)
         if adversary is not None and logged:
             watch.update(training.global_step, logged["accuracy_real"], logged["accuracy_fake"])

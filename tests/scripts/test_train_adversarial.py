@@ -20,7 +20,6 @@ ADVERSARIAL = {
     "gan_weight": 0.25,
     "discriminator_learning_rate": 2e-3,
     "spectral_norm": "true",
-    "r1_gamma": 0.1,
     "curriculum": "true",
     "curriculum_sigma": 100,
     "curriculum_alpha": 2,
@@ -39,7 +38,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """An uninterrupted run of 6 steps of 4 pairs with every option."""
+    """An uninterrupted run of 6 steps of 4 pairs with every option but the penalty, which torch.compile can't have."""
     output_dir = tmp_path_factory.mktemp("runs") / "straight"
     result = train(data, output_dir, **ADVERSARIAL)
     assert result.returncode == 0, result.stderr
@@ -162,12 +161,12 @@ def test_recipes_are_the_papers(script, variant):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_two_processes_train_as_one(data, tmp_path, accumulation):
-    """Also with the penalty, whose second derivatives pass through DistributedDataParallel."""
+def test_two_processes_train_as_one(data, tmp_path):
+    """With accumulated gradients, with the penalty, whose second derivatives pass through DistributedDataParallel, and
+    with a curriculum, whose last pass over the pairs, 3 at position 15, begins among the second process's."""
     # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
-    flags = {"max_train_steps": 2, "checkpointing_steps": 2, "adam_epsilon": 1e-3, "gan_weight": 0.25, "r1_gamma": 1.0}
-    flags |= {"gradient_accumulation_steps": accumulation, "logging_steps": 2}
+    flags = {**ADVERSARIAL, "max_train_steps": 2, "checkpointing_steps": 2, "adam_epsilon": 1e-3, "r1_gamma": 1.0}
+    flags |= {"gradient_accumulation_steps": 2, "logging_steps": 2, "curriculum_alpha": 1}
     one = train(data, tmp_path / "one", **flags)
     two = train(data, tmp_path / "two", LAUNCH + "multi_cpu.yaml", **flags, train_batch_size=2)
     assert one.returncode == two.returncode == 0, one.stderr + two.stderr
@@ -175,13 +174,15 @@ def test_two_processes_train_as_one(data, tmp_path, accumulation):
     ends = [tmp_path / name / "checkpoint-2" for name in ("one", "two")]
     assert same_checkpoints(*ends, rtol=0, atol=1e-6)
     entries = [logged(tmp_path / name)[0] for name in ("one", "two")]
+    assert entries[0]["t_max"] == entries[1]["t_max"] == 350
     for name in MEASURED | {"loss", "gradient_norm"}:
         assert entries[0][name] == pytest.approx(entries[1][name], rel=1e-4), name
 
 
 @pytest.mark.slow
 def test_bf16_with_every_option_runs_and_resumes_in_the_same_bits(data, tmp_path):
-    flags = {**ADVERSARIAL, "mixed_precision": "bf16", "gradient_accumulation_steps": 2, "max_grad_norm": 1.0}
+    flags = {**ADVERSARIAL, "r1_gamma": 0.1, "mixed_precision": "bf16", "gradient_accumulation_steps": 2}
+    flags["max_grad_norm"] = 1.0
     for output_dir, steps in (("straight", 4), ("resumed", 2), ("resumed", 4)):
         result = train(data, tmp_path / output_dir, **flags, max_train_steps=steps, checkpointing_steps=2)
         assert result.returncode == 0, result.stderr
@@ -191,9 +192,8 @@ def test_bf16_with_every_option_runs_and_resumes_in_the_same_bits(data, tmp_path
 
 
 @pytest.mark.slow
-def test_a_compiled_run_is_the_uncompiled_one(data, tmp_path):
-    for name, launch in {"eager": "cpu.yaml", "compiled": "cpu.yaml --dynamo_backend eager"}.items():
-        result = train(data, tmp_path / name, LAUNCH + launch, gan_weight=0.25, spectral_norm="true", max_train_steps=3)
-        assert result.returncode == 0, result.stderr
-    ends = [tmp_path / name / "checkpoint-3" for name in ("eager", "compiled")]
-    assert same_checkpoints(*ends)
+def test_a_compiled_run_is_the_uncompiled_one(data, finished, tmp_path):
+    launch = LAUNCH + "cpu.yaml --dynamo_backend eager"
+    result = train(data, tmp_path / "run", launch, **ADVERSARIAL, max_train_steps=3)
+    assert result.returncode == 0, result.stderr
+    assert same_checkpoints(tmp_path / "run" / "checkpoint-3", finished / "checkpoint-3")

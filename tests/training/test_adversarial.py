@@ -22,7 +22,15 @@ SMALL = {"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1,
 @pytest.fixture
 def accelerate():
     """Builds the process's `Accelerator`, which lasts as long as the test."""
-    yield lambda **options: Accelerator(cpu=True, mixed_precision="no", **options)
+
+    def build(scaled=False, **options):
+        accelerator = Accelerator(cpu=True, mixed_precision="no", **options)
+        if scaled:  # as `Accelerator` sets itself up for fp16 on a GPU, but the scale doubles at every step
+            accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
+            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+        return accelerator
+
+    yield build
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
 
@@ -137,10 +145,7 @@ class Linear(torch.nn.Module):
 @pytest.mark.parametrize("scaled", [False, True], ids=["float32", "fp16's loss scaling"])
 def test_accumulated_gradients_of_both_are_the_whole_batchs(accelerate, scaled):
     """The discriminator learns nothing here, or a generator would meet another one in its last pass."""
-    accelerator = accelerate(gradient_accumulation_steps=2)
-    if scaled:  # as `Accelerator` sets itself up on a GPU
-        accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
-        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    accelerator = accelerate(scaled, gradient_accumulation_steps=2)
     discriminator, generator = Linear(), torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0, 4.0]).view(4, 1, 1))
     optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.0)
     prepared = accelerator.prepare(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0))
@@ -164,6 +169,76 @@ def test_accumulated_gradients_of_both_are_the_whole_batchs(accelerate, scaled):
             generator_optimizer.zero_grad()
     torch.testing.assert_close(before - generator.detach(), expected)
     torch.testing.assert_close(measured["discriminator_gradient_norm"], expected_discriminator.norm())
+
+
+def test_overflowing_fp16_gradients_skip_the_step_and_lower_the_scale_which_checkpoints_hold(accelerate, tmp_path):
+    accelerator, discriminator = accelerate(scaled=True), build_discriminator()
+    adversary, before = build_adversary_of(accelerator, discriminator), copied(discriminator)
+    batch = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    hook = discriminator.linear_out.weight.register_hook(lambda gradient: gradient * float("inf"))
+    adversary.step(*batch, torch.arange(3))
+    assert same(before, discriminator.state_dict())
+    scale = adversary.scaler.get_scale()
+    assert scale == 2.0**15  # half of torch's first one
+    accelerator.save_state(tmp_path / "checkpoint")
+    hook.remove()
+    adversary.step(*batch, torch.arange(3))
+    assert not torch.equal(before["linear_out.weight"], discriminator.linear_out.weight)
+    adversary.scaler.update(1.0)
+    accelerator.load_state(tmp_path / "checkpoint")
+    assert adversary.scaler.get_scale() == scale and accelerator.scaler.get_scale() == 1024
+
+
+def test_it_learns_to_tell_smooth_pairs_from_noisy_ones(accelerate):
+    accelerator, discriminator = accelerate(), PairedDiscriminator2DModel(**SMALL)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=3e-3)
+    lr_scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    adversary = Adversary(accelerator, *accelerator.prepare(discriminator, optimizer, lr_scheduler))
+    generator, measured = torch.Generator().manual_seed(0), []
+    for _ in range(60):
+        smooth = torch.randn(2, 16, 4, 1, 1, generator=generator).expand(-1, -1, -1, 8, 8)
+        noisy = smooth[1] + 0.5 * torch.randn(16, 4, 8, 8, generator=generator)
+        measured.append(adversary.step(smooth[0], noisy, torch.zeros(16)))
+    for name in ("accuracy_real", "accuracy_fake"):
+        first, last = (torch.stack([entry[name] for entry in part]).mean() for part in (measured[:10], measured[-10:]))
+        assert last > 0.95 and first < 0.9, name
+
+
+@pytest.mark.parametrize("how", ["channels_last", "compiled"])
+def test_a_faster_discriminator_takes_the_same_steps(accelerate, how):
+    def two_steps(accelerator, memory_format=torch.contiguous_format):
+        torch.manual_seed(0)
+        generator = randomized(PairedUNet2DModel(**SMALL, variant="concat", attention_head_dim=8))
+        discriminator = build_discriminator().to(memory_format=memory_format)
+        model, adversary = generator.to(memory_format=memory_format), build_adversary_of(accelerator, discriminator)
+        batch, scheduler = draw_batch(), DDPMScheduler()
+        batch["sample"] = batch["sample"].to(memory_format=memory_format)
+        for _ in range(2):
+            prediction = objectives.predict(model, scheduler, batch)
+            real, fake = objectives.posterior_pairs(prediction, scheduler, batch)
+            assert real.is_contiguous(memory_format=memory_format) and fake.is_contiguous(memory_format=memory_format)
+            adversary.step(real, fake, batch["timestep"])
+            accelerator.backward(adversary.generator_loss(fake, batch["timestep"]))
+        return copied(discriminator), {name: parameter.grad for name, parameter in generator.named_parameters()}
+
+    expected = two_steps(accelerate())
+    if how == "compiled":
+        AcceleratorState._reset_state(reset_partial_state=True)
+        found = two_steps(accelerate(dynamo_backend="aot_eager"))
+    else:
+        found = two_steps(accelerate(), torch.channels_last)
+    for part, other in zip(found, expected, strict=True):
+        assert same(part, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_discriminator_that_diverged_stops_the_run(accelerate):
+    discriminator = build_discriminator()
+    adversary = build_adversary_of(accelerate(), discriminator)
+    torch.nn.init.constant_(discriminator.linear_out.bias, float("nan"))
+    with pytest.raises(
+        InputError, match=r"loss nan; .* lower --discriminator_learning_rate \(now 1\) or .*max_grad_norm"
+    ):
+        adversary.generator_loss(torch.zeros(3, 4, 8, 8), torch.arange(3))
 
 
 ARGS = {"gan_weight": 0.25, "r1_gamma": 0.5}

@@ -87,6 +87,7 @@ SCHEDULES = {
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
     "zero terminal SNR": {"rescale_betas_zero_snr": True},
     "short": {"num_train_timesteps": 3, "beta_start": 0.1, "beta_end": 0.7},
+    "any betas": {"num_train_timesteps": 5, "trained_betas": [0.3, 0.01, 0.6, 0.05, 0.9]},
 }
 
 
@@ -114,6 +115,36 @@ def test_posterior_is_what_the_scheduler_steps_to(schedule, prediction_type):
         variance = noise_scheduler._get_variance(t) if t else torch.tensor(0.0)
         scale = step.prev_sample.abs().max().item()
         torch.testing.assert_close(spread, variance**0.5 * noise, rtol=1e-4, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"variance_type": "fixed_small_log"},
+        {"variance_type": "fixed_large"},
+        {"clip_sample_range": 0.5},
+        {"thresholding": True, "sample_max_value": 2.0},
+    ],
+    ids=str,
+)
+def test_posterior_is_of_the_noising_process_and_not_of_the_sampler(sampler):
+    """Whatever a sampler clips x_0 to, the step from that x_0 is the posterior's; a sampler that adds noise of variance
+    beta in place of (1 - a') / (1 - a) beta changes nothing here."""
+    noise_scheduler = DDPMScheduler(**sampler)
+    noisy, prediction = torch.randn(2, 1, 4, 2, 3, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(7))
+    for t in (0, 1, 500, 999):
+        step = noise_scheduler.step(prediction, t, noisy, generator=torch.Generator().manual_seed(7))
+        drawn, mean = (
+            posterior_sample(noise_scheduler, noisy, step.pred_original_sample, torch.tensor([t]), x)
+            for x in (noise, 0 * noise)
+        )
+        a, previous = (
+            noise_scheduler.alphas_cumprod[t],
+            noise_scheduler.alphas_cumprod[t - 1] if t else torch.tensor(1.0),
+        )
+        share = ((1 - previous) / (1 - a)) ** 0.5 if sampler.get("variance_type") == "fixed_large" else 1
+        torch.testing.assert_close(drawn, mean + share * (step.prev_sample - mean), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -42,10 +42,17 @@ class Adversary:
     ):
         self.accelerator, self.discriminator, self.optimizer = accelerator, discriminator, optimizer
         self.lr_scheduler, self.r1_gamma, self.max_grad_norm = lr_scheduler, r1_gamma, max_grad_norm
+        # fp16's loss scale. Not accelerate's, which may change at any optimizer's step: when the discriminator steps,
+        # the generator's gradients are unfinished
+        self.scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.scaler is not None)
+        if self.scaler.is_enabled():
+            accelerator.register_for_checkpointing(self.scaler)
         discriminator.train()
 
     def step(self, real: torch.Tensor, fake: torch.Tensor, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
         """Trains the discriminator on one batch of real and fake pairs, (B, C + M, H, W) each, the fake ones detached.
+
+        With accumulated gradients it steps in the last forward pass; the generator meets its new weights in that pass.
 
         Returns:
             What to log, scalars: its loss, the shares of real and of fake pairs that it took for what they are, and,
@@ -62,24 +69,35 @@ class Adversary:
         }
         if self.r1_gamma:
             loss = loss + self.r1_gamma * objectives.r1_penalty(real_logits, real).mean()
-        self.accelerator.backward(loss)
+        self.scaler.scale(loss / self.accelerator.gradient_accumulation_steps).backward()
         if self.accelerator.sync_gradients:
-            # accelerator.clip_grad_norm_ would divide the generator's unfinished fp16 gradients by the loss scale too
-            self.accelerator.unscale_gradients(self.optimizer)
+            optimizer = self.optimizer.optimizer  # what accelerate wrapped, which would use accelerate's scale
+            self.scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.max_grad_norm)
             measured["discriminator_gradient_norm"] = norm
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        if self.accelerator.sync_gradients:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad()
             self.lr_scheduler.step()
         return measured
 
     def generator_loss(self, fake: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """How little the fake pairs pass for real, a scalar; its gradient reaches the generator alone."""
+        """How little the fake pairs pass for real, a scalar; its gradient reaches the generator alone.
+
+        Raises:
+            InputError: it is not a number, because the discriminator's training has diverged.
+        """
         # Not through DistributedDataParallel, which would wait for gradients of the discriminator.
         network = self.accelerator.unwrap_model(self.discriminator, keep_torch_compile=False)
         with frozen(network):
-            return objectives.generator_loss(network(fake, timesteps).logits).mean()
+            loss = objectives.generator_loss(network(fake, timesteps).logits).mean()
+        if not loss.isfinite():
+            raise InputError(
+                f"the discriminator makes the generator's loss {loss.item()}; the checkpoints are unharmed: lower "
+                f"--discriminator_learning_rate (now {self.lr_scheduler.get_last_lr()[0]:g}) or set --max_grad_norm 1 "
+                "in a new --output_dir"
+            )
+        return loss
 
 
 def build_adversary(args: TrainingArguments, accelerator: Accelerator) -> Adversary:
