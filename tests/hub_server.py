@@ -7,19 +7,20 @@ For tests and demonstrations of pushing to and loading from the Hub where the Hu
 
 or `python tests/hub_server.py --folder hub --port 8000 --token hf_alice=alice`, then `HF_ENDPOINT=http://127.0.0.1:8000`.
 
-It keeps repositories of models and datasets with every revision, branches, tags, large files (LFS, in one piece or in
-parts), private repositories and tokens, and it fails on demand (`HubServer.fail`). Files are stored by their hash and
-sent in blocks, never held in memory; what is committed is forgotten when the process ends. `ROUTES` lists the calls.
+It has repositories of models and datasets with all their revisions, branches, tags, large files (LFS, in one piece or
+in parts), private repositories and tokens, and it fails on demand (`HubServer.fail`). `ROUTES` lists the calls. Files
+are kept by their hash and pass in blocks; the commits are forgotten when the process ends.
 
-It is not the Hub: no pull requests, spaces, gated repositories, quotas or dataset viewer; a repository belongs to the
-user who created it; a card's metadata is checked for the commonest errors only. It has no Xet storage, which the
-client decides on its own to use wherever `hf_xet` is installed: clients need HF_HUB_DISABLE_XET=1.
+It is not the Hub: no pull requests, Spaces, gated repositories, quotas or dataset viewer; a repository is its creator's
+alone; of a card's metadata only the commonest errors are found. It has no Xet storage, and a client with `hf_xet` does
+not ask before it uploads to it: clients need `HF_HUB_DISABLE_XET=1`, which `HubServer.environment` sets.
 """
 
 import argparse
 import base64
+import contextlib
 import hashlib
-import hmac
+import io
 import json
 import os
 import re
@@ -34,38 +35,35 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import yaml
 
-# Method, path, method of `Handler`, who may call it: "anyone", a "user" (valid token), who may "read" or "write" the
-# repository, or the bearer of a "signed" URL.
+# Method, path, the method of `Handler` that answers, and who may call it: "anyone", a "user" (valid token), who may
+# "read" or "write" the repository, or who has a "signed" URL, as for the Hub's storage.
 ROUTES = (
     ("GET", "/api/whoami-v2", "whoami", "user"),
     ("POST", "/api/validate-yaml", "validate_yaml", "anyone"),
     ("POST", "/api/repos/create", "create_repo", "user"),
     ("DELETE", "/api/repos/delete", "delete_repo", "user"),
-    ("PUT", "/api/{repo}/settings", "settings", "write"),
-    ("GET", "/api/{repo}", "info", "read"),
-    ("GET", "/api/{repo}/revision/{rev}", "info", "read"),
+    ("GET", "/api/{repo}(?:/revision/{rev})?", "info", "read"),
     ("GET", "/api/{repo}/tree/{rev}(?:/{path})?", "tree", "read"),
     ("POST", "/api/{repo}/paths-info/{rev}", "paths_info", "read"),
     ("GET", "/api/{repo}/commits/{rev}", "commits", "read"),
     ("GET", "/api/{repo}/refs", "refs", "read"),
     ("POST", "/api/{repo}/branch/{rev}", "create_branch", "write"),
-    ("DELETE", "/api/{repo}/branch/{rev}", "delete_branch", "write"),
     ("POST", "/api/{repo}/tag/{rev}", "create_tag", "write"),
-    ("DELETE", "/api/{repo}/tag/{rev}", "delete_tag", "write"),
     ("POST", "/api/{repo}/preupload/{rev}", "preupload", "write"),
-    ("POST", "/api/{repo}/commit/{rev}", "commit", "write"),
     ("GET", "/api/{repo}/xet-(?:read|write)-token/{rev}", "no_xet", "read"),
-    ("GET|HEAD", "/{web}/resolve/{rev}/{path}", "resolve", "read"),
     ("POST", "/{web}[.]git/info/lfs/objects/batch", "lfs_batch", "write"),
-    ("GET|HEAD", "/lfs/{repo}/{oid}", "lfs_get", "signed"),
     ("PUT", "/lfs/{repo}/{oid}", "lfs_put", "signed"),
     ("POST", "/lfs/{repo}/{oid}", "lfs_join_parts", "signed"),
-    ("POST", "/lfs/{repo}/{oid}/verify", "lfs_verify", "signed"),
+    ("POST", "/{web}[.]git/info/lfs/objects/verify", "lfs_verify", "write"),
+    ("POST", "/api/{repo}/commit/{rev}", "commit", "write"),
+    ("GET|HEAD", "/{web}/resolve/{rev}/{path}", "resolve", "read"),
+    ("GET|HEAD", "/lfs/{repo}/{oid}", "lfs_get", "signed"),
 )
 PLACEHOLDERS = {
     "{repo}": r"(?P<kind>models|datasets)/(?P<name>\w[\w.-]*/\w[\w.-]*)",
@@ -74,48 +72,72 @@ PLACEHOLDERS = {
     "{path}": "(?P<path>.+)",
     "{oid}": "(?P<oid>[0-9a-f]{64})",
 }
-BLOCK = 1 << 20
-LFS_SIZE = 10 << 20  # bytes from which any file is a large file, as on the Hub
-LFS_SUFFIXES = tuple(
-    ".7z .arrow .bin .bz2 .ckpt .gz .h5 .jpeg .jpg .mp4 .npy .npz .onnx .parquet .pickle .pkl .png .pt .pth"
-    " .safetensors .tar .tflite .tif .tiff .webp .xz .zip .zst".split()
-)
-LICENSES = (  # https://huggingface.co/docs/hub/repositories-licenses
-    "afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0"
-    " bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5"
-    " cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0"
-    " cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0"
-    " cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0"
-    " etalab-2.0 eupl-1.1 eupl-1.2 gemma gfdl gpl gpl-2.0 gpl-3.0 h-research intel-research isc lgpl lgpl-2.1 lgpl-3.0"
-    " lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1"
-    " openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib"
-).split()
+BLOCK = 1 << 20  # bytes read or sent at once
+LFS_SIZE = 10 << 20  # bytes from which every file is a large file; so are binary files and these
+LFS_SUFFIXES = (".arrow", ".bin", ".gz", ".jpg", ".npy", ".npz", ".parquet", ".png", ".pt", ".safetensors", ".zip")
+CHOICES = {  # https://huggingface.co/docs/hub/repositories-licenses
+    "license": (
+        "afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0"
+        " bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5"
+        " cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0"
+        " cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0"
+        " cdla-permissive-2.0 cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0"
+        " etalab-2.0 eupl-1.1 eupl-1.2 gemma gfdl gpl gpl-2.0 gpl-3.0 h-research intel-research isc lgpl lgpl-2.1"
+        " lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by"
+        " ofl-1.1 openmdw-1.0 openrail openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib"
+    ).split(),
+    "size_categories": (
+        "n<1K 1K<n<10K 10K<n<100K 100K<n<1M 1M<n<10M 10M<n<100M 100M<n<1B 1B<n<10B 10B<n<100B 100B<n<1T n>1T".split()
+    ),
+}
 
-File = namedtuple("File", "oid size sha256")  # git's hash of the file, or of its pointer where sha256 is not None
 Commit = namedtuple("Commit", "sha parent title message author date tree")  # tree: {path: File}
-Upload = namedtuple("Upload", "oid received stored")  # one PUT: hash, bytes that arrived, whether they were kept
+Upload = namedtuple("Upload", "oid received stored")  # a PUT: sha256 of the file, bytes that came, whether all did
 
 
 class HubError(Exception):
-    def __init__(self, status, message, code=None, **headers):
+    """Any reply but success, with the headers by which the client tells one from the other."""
+
+    def __init__(self, status, message, code=None, headers=()):
         super().__init__(message)
-        named = {
-            "X-Error-Code": code,
-            "X-Error-Message": message,
-            **{k.replace("_", "-"): v for k, v in headers.items()},
-        }
-        self.status, self.headers = status, {key: value for key, value in named.items() if value is not None}
+        self.status, self.headers = status, {"X-Error-Message": message, **dict(headers)}
+        if code:
+            self.headers["X-Error-Code"] = code
 
 
 @dataclass
 class Fault:
-    method: str
-    path: str
-    status: int | None
-    times: int | None
-    headers: dict
-    cut_after: int | None
-    delay: float
+    """What befalls the next `times` requests (None: all) whose method and path match the regular expressions.
+
+    They wait `delay` seconds; then, with a `status`, that is the answer, with these `headers`; with `cut_after`, the
+    connection breaks after that many bytes of the body of a POST or PUT or of the reply to a GET; with `lose_reply`,
+    the request is carried out and the connection breaks instead of the reply.
+    """
+
+    method: str = ".*"
+    path: str = ""  # searched in the decoded path and query; what LFS stores comes and goes under /lfs/
+    times: int | None = 1
+    status: int | None = None
+    headers: dict = field(default_factory=dict)
+    cut_after: int | None = None
+    lose_reply: bool = False
+    delay: float = 0.0
+
+
+def pointer(sha256, size):
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+
+
+def git_hash(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+class File(namedtuple("File", "oid size sha256")):
+    """Git's hash of the file, or of its pointer if `sha256` says that it is a large one."""
+
+    def lfs(self, name):
+        size = len(pointer(self.sha256, self.size))
+        return {"lfs": {name: self.sha256, "size": self.size, "pointerSize": size}} if self.sha256 else {}
 
 
 @dataclass
@@ -124,9 +146,9 @@ class Repo:
     name: str  # "namespace/name"
     owner: str
     private: bool
-    objects: Path  # files by their hash: sha256 of large files, git's hash of the others
+    objects: Path  # files by their hash: sha256 of large files, git's of the others
     history: dict = field(default_factory=dict)  # {sha: Commit}
-    branches: dict = field(default_factory=dict)
+    branches: dict = field(default_factory=dict)  # {name: sha}, as the tags
     tags: dict = field(default_factory=dict)
 
     @property
@@ -134,369 +156,319 @@ class Repo:
         return self.name if self.kind == "models" else f"{self.kind}/{self.name}"
 
     def at(self, revision):
-        """The commit of a branch, a tag or a (shortened) hash."""
-        sha = self.branches.get(revision.removeprefix("refs/heads/")) or self.tags.get(revision)
-        found = [c for c in self.history if c == sha or (not sha and len(revision) > 6 and c.startswith(revision))]
+        """The commit of a branch, a tag or a hash, of which 7 digits suffice."""
+        sha = self.branches.get(revision) or self.tags.get(revision) or revision
+        found = [commit for known, commit in self.history.items() if known.startswith(sha) and len(sha) >= 7]
         if not found:
             raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
-        return self.history[found[0]]
+        return found[0]
 
     def log(self, commit):
-        while commit is not None:
+        while commit:
             yield commit
             commit = self.history.get(commit.parent)
 
     def add(self, branch, tree, title, message, author):
-        parent, date = self.branches.get(branch), datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        sha = hashlib.sha1(repr((parent, sorted(tree.items()), title, time.time_ns())).encode()).hexdigest()
-        self.history[sha] = Commit(sha, parent, title, message, author, date.replace("+00:00", "Z"), tree)
+        date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        parent = self.branches.get(branch)
+        sha = hashlib.sha1(repr((date, parent, title, sorted(tree.items()))).encode()).hexdigest()
+        self.history[sha] = Commit(sha, parent, title, message, author, date, tree)
         self.branches[branch] = sha
         return sha
 
     def store(self, content):
-        """A small file."""
         file = File(git_hash(content), len(content), None)
         (self.objects / file.oid).write_bytes(content)
         return file
 
 
-def git_hash(content):
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def pointer(sha256, size):
-    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+def as_list(value):
+    return [] if value is None else value if isinstance(value, list) else [value]
 
 
 def read_card(text):
-    """Metadata of a README and the errors that the Hub would find in it."""
-    block = re.match(r"\s*---[\r\n]+(.*?)[\r\n]+---\s*([\r\n]|$)", text, re.DOTALL)
+    """Metadata of a README and what the Hub refuses in it."""
+    block = re.match(r"\s*---\r?\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
     try:
-        data = yaml.safe_load(block[1]) if block else {}
+        data = (yaml.safe_load(block[1]) if block else None) or {}
     except yaml.YAMLError as error:
-        return {}, [f"Invalid YAML: {error}"]
-    if not isinstance(data or {}, dict):
-        return {}, ["The metadata must be a mapping"]
-    data, errors = data or {}, []
-    for value in as_list(data.get("license", [])):
-        if value not in LICENSES:
-            errors.append(f'"license" must be one of [{", ".join(LICENSES)}]')
-    for key in ("tags", "task_categories", "size_categories", "metrics", "datasets"):
-        if not all(isinstance(value, str) for value in as_list(data.get(key, []))):
-            errors.append(f'"{key}" must be a string or an array of strings')
-    for value in as_list(data.get("datasets", [])):
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(value)):
-            errors.append(
-                f'"datasets" with value "{value}" is not valid. Use a dataset id from https://hf.co/datasets.'
-            )
+        return {}, [f"invalid YAML: {error}"]
+    if not isinstance(data, dict):
+        return {}, ["the metadata must be a mapping"]
+    errors = []
+    for key, choices in CHOICES.items():
+        if not set(map(str, as_list(data.get(key)))) <= set(choices):
+            errors.append(f'"{key}" must be one of [{", ".join(choices)}]')
     for key in ("library_name", "pipeline_tag", "license_name", "license_link", "pretty_name"):
         if not isinstance(data.get(key, ""), str):
             errors.append(f'"{key}" must be a string')
-    models = data.get("model-index", [])
-    if not isinstance(models, list):
-        return data, [*errors, '"model-index" must be an array']
-    for i, model in enumerate(models):
-        where = f"model-index[{i}]"
-        errors += missing(model, where, "name", "results")
-        for j, result in enumerate(model.get("results") or []):
-            errors += missing(result, f"{where}.results[{j}]", "task.type", "dataset.name", "dataset.type", "metrics")
+    for key in ("tags", "metrics", "datasets", "task_categories"):
+        if not all(isinstance(value, str) for value in as_list(data.get(key))):
+            errors.append(f'"{key}" must be an array of strings')
+    for value in as_list(data.get("datasets")):
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(value)):
+            errors.append(f'"datasets" with value "{value}" is not valid')
+
+    def require(mapping, where, *keys):
+        for key in keys:
+            value = mapping
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            if value is None:
+                errors.append(f'"{where}.{key}" is required')
+        return mapping if isinstance(mapping, dict) else {}
+
+    for i, model in enumerate(as_list(data.get("model-index"))):
+        for j, result in enumerate(require(model, f"model-index[{i}]", "name", "results").get("results") or []):
+            where = f"model-index[{i}].results[{j}]"
+            result = require(result, where, "task.type", "dataset.name", "dataset.type", "metrics")
             for k, metric in enumerate(result.get("metrics") or []):
-                errors += missing(metric, f"{where}.results[{j}].metrics[{k}]", "type", "value")
+                require(metric, f"{where}.metrics[{k}]", "type", "value")
     return data, errors
-
-
-def as_list(value):
-    return value if isinstance(value, list) else [value]
-
-
-def missing(mapping, where, *keys):
-    for key in keys:
-        value = mapping
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is None:
-            yield f'"{where}.{key}" is required'
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     routes = [
-        (method, re.compile(re.sub(r"\{\w+\}", lambda m: PLACEHOLDERS[m[0]], path)), name, access)
+        (method.split("|"), re.compile(re.sub(r"\{\w+\}", lambda m: PLACEHOLDERS[m[0]], path)), name, access)
         for method, path, name, access in ROUTES
     ]
 
     # Requests and replies
 
-    def handle_request(self):
-        url = urlsplit(self.path)
-        self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-        self.fault = self.hub.take_fault(self.command, unquote(self.path))
-        self.body = self.read_body()
-        try:
-            if self.fault:
-                time.sleep(self.fault.delay)
-            if self.fault and self.fault.status:
-                phrase = HTTPStatus(self.fault.status).phrase
-                raise HubError(self.fault.status, f"{phrase}: a fault of this test server", **self.fault.headers)
-            for method, pattern, name, access in self.routes:
-                match = pattern.fullmatch(url.path) if self.command in method.split("|") else None
-                if match:
-                    arguments = {key: unquote(value) for key, value in match.groupdict().items() if value is not None}
-                    self.authorize(access, arguments)
-                    return getattr(self, name)(**arguments)
-            raise HubError(404, f"No such call: {self.command} {url.path}")
-        except HubError as error:
-            self.send({"error": str(error)}, error.status, error.headers)
-        except ConnectionError:  # the client left, or a fault cut the connection
-            self.hub.requests.append((self.command, self.path, 0))
-            self.cut()
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request
-
-    @property
-    def hub(self):
-        return self.server.hub
-
     def setup(self):
         super().setup()
+        self.hub, self.replied = self.server.hub, True
         self.hub.connections.add(self.connection)
+
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:  # the client left, or a fault
+            if not self.replied:
+                self.hub.requests.append((self.command, self.path, 0))
 
     def finish(self):
         self.hub.connections.discard(self.connection)
         super().finish()
 
+    def handle_request(self):
+        self.replied, self.fault = False, self.hub.take_fault(self.command, unquote(self.path))
+        self.body = self.read_body()
+        time.sleep(self.fault.delay)
+        try:
+            if self.fault.status:
+                message = f"{HTTPStatus(self.fault.status).phrase} (asked for by a test)"
+                raise HubError(self.fault.status, message, headers=self.fault.headers)
+            self.answer()
+        except HubError as error:
+            self.send({"error": str(error)}, error.status, error.headers)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_request
+
+    def answer(self):
+        url = urlsplit(self.path)
+        self.query = parse_qs(url.query)
+        for methods, pattern, name, access in self.routes:
+            match = pattern.fullmatch(url.path)
+            if match and self.command in methods:
+                arguments = {key: unquote(value) for key, value in match.groupdict().items() if value}
+                self.authorize(access, arguments)
+                return getattr(self, name)(**arguments)
+        raise HubError(404, f"This server does not know {self.command} {url.path}")
+
     def log_message(self, *arguments):
-        """Nothing on stderr: `HubServer.requests` is the log."""
+        """Nothing: `HubServer.requests` is the log."""
 
     def authorize(self, access, arguments):
-        """Sets `user` and, where the call names one, `repo`; refuses with the statuses of the Hub."""
+        """Sets `user`, `may_write` and, for a call about one, `repo`, or refuses with the statuses of the Hub."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token and token not in {**self.hub.tokens, **self.hub.read_tokens}:
-            raise HubError(401, "Invalid credentials in Authorization header")
         self.user = self.hub.tokens.get(token) or self.hub.read_tokens.get(token)
         self.may_write = token in self.hub.tokens
-        if access == "signed":
-            if not hmac.compare_digest(self.query.get("signature", ""), self.hub.signature):
-                raise HubError(403, "SignatureDoesNotMatch")
-        elif access in ("user", "write") and not self.user:
-            raise HubError(401, "Invalid username or password.", "RepoNotFound" if access == "write" else None)
+        if token and not self.user:
+            raise HubError(401, "Invalid credentials in Authorization header")
+        if access == "user" and not self.user:
+            raise HubError(401, "Invalid username or password.")
+        if access == "signed" and (token or self.query.get("signature") != [self.hub.signature]):
+            raise HubError(403, "Storage takes signed URLs, and no tokens")
         if "name" in arguments:
             self.repo = self.hub.repos.get((arguments.pop("kind", "models"), arguments.pop("name")))
-            if access != "signed" and (self.repo is None or (self.repo.private and self.user != self.repo.owner)):
-                status = 404 if self.user else 401
-                message = "Repository not found" if self.user else "Invalid username or password."
-                raise HubError(status, message, "RepoNotFound")
+            hidden = self.repo is None or (self.repo.private and access != "signed" and self.user != self.repo.owner)
+            if not self.user and (hidden or access == "write"):
+                raise HubError(401, "Invalid username or password.", "RepoNotFound")
+            if hidden:
+                raise HubError(404, "Repository not found", "RepoNotFound")
             if access == "write":
-                self.require_write(self.repo.owner)
+                self.require_write(self.repo.owner == self.user)
 
-    def require_write(self, owner):
+    def require_write(self, own):
         if not self.may_write:
             raise HubError(403, "Forbidden: you must use a write token to upload to a repository.")
-        if self.user != owner:
-            raise HubError(403, "Forbidden: you don't have the rights to write to this repository or namespace")
+        if not own:
+            raise HubError(403, "Forbidden: you don't have the rights to write to this repository or namespace.")
 
     def read_body(self):
-        """Blocks of the request's body, cut off where a fault says so."""
-        chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
-        left = 0 if chunked else int(self.headers.get("Content-Length") or 0)
-        allowed = self.fault.cut_after if self.fault and self.fault.cut_after is not None else None
-        while True:
-            if chunked and not left:
-                left = int(self.rfile.readline().split(b";")[0].strip() or b"0", 16)
-                if not left:
-                    self.rfile.readline()
-            if not left:
-                return
-            wanted = min(left, BLOCK) if allowed is None else min(left, BLOCK, allowed)
-            block = self.rfile.read(wanted)
-            left -= len(block)
+        """Blocks of the request's body."""
+        left = int(self.headers.get("Content-Length") or 0)
+        allowed = left + 1 if self.fault.cut_after is None else self.fault.cut_after
+        while left:
+            block = self.rfile.read(min(left, allowed, BLOCK))
+            left, allowed = left - len(block), allowed - len(block)
             if block:
                 yield block
-            if allowed is not None:
-                allowed -= len(block)
-            if len(block) < wanted or allowed == 0:
+            if not block or not allowed:
                 raise ConnectionError
-            if chunked and not left:
-                self.rfile.readline()
 
     def json(self):
-        return json.loads(b"".join(self.body) or b"{}")
+        return json.loads(b"".join(self.body))
 
-    def cut(self):
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+    def flag(self, name):
+        return self.query.get(name, [""])[0].lower() == "true"
 
-    def send(self, content=b"", status=200, headers=(), path=None):
-        """Replies with `content`, JSON unless bytes, or with the file at `path` or the range of it asked for."""
-        for _ in self.body:  # what was not read would be taken for the next request
+    def send(self, content=None, status=200, headers=(), file=None):
+        """Replies with `content` as JSON, or with `file`, of which the client may have asked for a range."""
+        for _ in self.body:  # what is left would be taken for the next request
             pass
+        if self.fault.lose_reply:
+            raise ConnectionError
         headers = dict(headers)
-        if path is None:
-            if not isinstance(content, bytes):
-                content, headers["Content-Type"] = json.dumps(content).encode(), "application/json; charset=utf-8"
-            start, stop = 0, len(content)
-        else:
-            size = path.stat().st_size
-            start, stop = 0, size
+        if file:
+            start, stop = 0, file.stat().st_size
             headers["Accept-Ranges"] = "bytes"
             asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
             if asked:
-                first, last = asked.groups()
+                size, (first, last) = stop, asked.groups()
                 start = int(first) if first else max(0, size - int(last))
                 stop = min(size, int(last) + 1) if first and last else size
                 if start >= stop:
-                    raise HubError(416, "Range not satisfiable", Content_Range=f"bytes */{size}")
+                    raise HubError(416, "Range not satisfiable", headers={"Content-Range": f"bytes */{size}"})
                 status, headers["Content-Range"] = 206, f"bytes {start}-{stop - 1}/{size}"
+        else:
+            content = b"" if content is None else json.dumps(content).encode()
+            start, stop, headers["Content-Type"] = 0, len(content), "application/json"
         self.hub.requests.append((self.command, self.path, status))
+        self.replied = True
         self.send_response(status)
         for key, value in {**headers, "Content-Length": stop - start}.items():
             self.send_header(key, str(value))
         self.end_headers()
         if self.command == "HEAD":
             return
-        cut = self.command == "GET" and self.fault and self.fault.cut_after is not None
+        cut = self.command == "GET" and self.fault.cut_after is not None
+        left = min(stop - start, self.fault.cut_after) if cut else stop - start
+        with open(file, "rb") if file else io.BytesIO(content) as source:
+            source.seek(start)
+            while left:
+                block = source.read(min(left, BLOCK))
+                left -= len(block)
+                self.wfile.write(block)
         if cut:
-            stop = min(stop, start + self.fault.cut_after)
-        if path is None:
-            self.wfile.write(content[start:stop])
-        else:
-            with open(path, "rb") as file:
-                file.seek(start)
-                while start < stop:
-                    block = file.read(min(BLOCK, stop - start))
-                    start += len(block)
-                    self.wfile.write(block)
-        if cut:
-            self.cut()
+            raise ConnectionError
 
-    # Users, repositories and cards
+    # Users, cards and repositories
 
     def whoami(self):
-        role = {"accessToken": {"displayName": "test", "role": "write" if self.may_write else "read"}}
-        user = {"type": "user", "id": self.user, "name": self.user, "fullname": self.user, "isPro": False}
-        self.send({**user, "orgs": [], "auth": {"type": "access_token", **role}})
+        token = {"displayName": "test", "role": "write" if self.may_write else "read"}
+        auth = {"type": "access_token", "accessToken": token}
+        self.send({"type": "user", "id": self.user, "name": self.user, "fullname": self.user, "orgs": [], "auth": auth})
 
     def validate_yaml(self):
         data, errors = read_card(self.json()["content"])
-        warnings = [] if data or errors else ["empty or missing yaml metadata in repo card"]
-        reply = {"errors": [{"message": e} for e in errors], "warnings": [{"message": w} for w in warnings]}
-        if errors:
-            reply["error"] = "\n".join(errors)
-        self.send(reply, 400 if errors else 200)
+        warnings = [] if data or errors else [{"message": "empty or missing yaml metadata in repo card"}]
+        self.send({"errors": [{"message": e} for e in errors], "warnings": warnings}, 400 if errors else 200)
 
     def named_repo(self):
         body = self.json()
-        return (f"{body.get('type') or 'model'}s", f"{body.get('organization') or self.user}/{body['name']}"), body
+        kind, namespace = f"{body.get('type', 'model')}s", body.get("organization") or self.user
+        return body, kind, namespace, f"{namespace}/{body['name']}"
 
     def create_repo(self):
-        (kind, name), body = self.named_repo()
-        namespace = name.split("/")[0]
-        others = {*self.hub.tokens.values(), *self.hub.read_tokens.values()} - {self.user}
-        self.require_write(None if namespace in others else self.user)
+        body, kind, namespace, name = self.named_repo()
+        users = {*self.hub.tokens.values(), *self.hub.read_tokens.values()}
+        self.require_write(namespace == self.user or namespace not in users)
         with self.hub.lock:
-            found = (kind, name) in self.hub.repos
-            if not found:
-                private = body.get("private") or body.get("visibility") == "private"
-                objects = self.hub.folder / kind / name
-                repo = self.hub.repos[kind, name] = Repo(kind, name, self.user, bool(private), objects)
-                objects.mkdir(parents=True)
+            exists = (kind, name) in self.hub.repos
+            if not exists:
+                private = body.get("visibility") == "private" or bool(body.get("private"))
+                repo = Repo(kind, name, self.user, private, self.hub.folder / kind / name)
+                repo.objects.mkdir(parents=True)
                 attributes = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)
                 repo.add("main", {".gitattributes": repo.store(attributes.encode())}, "initial commit", "", self.user)
-        reply = {"url": f"{self.hub.endpoint}/{self.hub.repos[kind, name].web}", "name": name, "id": name}
-        if found:
-            return self.send({**reply, "error": f"You already created this {kind[:-1]} repo"}, 409)
-        self.send(reply)
+                self.hub.repos[kind, name] = repo
+        reply = {"url": f"{self.hub.endpoint}/{self.hub.repos[kind, name].web}", "name": name}
+        self.send({**reply, "error": "You already created this repo"} if exists else reply, 409 if exists else 200)
 
     def delete_repo(self):
-        (kind, name), _ = self.named_repo()
+        _, kind, _, name = self.named_repo()
         self.authorize("write", {"kind": kind, "name": name})
         shutil.rmtree(self.hub.repos.pop((kind, name)).objects)
-        self.send({})
-
-    def settings(self):
-        body = self.json()
-        self.repo.private = body.get("private", body.get("visibility") == "private")
-        self.send({"private": self.repo.private})
+        self.send()
 
     def info(self, rev="main"):
         repo, commit = self.repo, self.repo.at(rev)
         readme = commit.tree.get("README.md")
         card = read_card((repo.objects / readme.oid).read_text())[0] if readme and not readme.sha256 else {}
-        tags = [*as_list(card.get("tags") or []), *(card[k] for k in ("library_name", "pipeline_tag") if k in card)]
-        tags += [f"license:{value}" for value in as_list(card.get("license", []))]
+        named = {key: card[key] for key in ("library_name", "pipeline_tag") if key in card}
+        tags = [*as_list(card.get("tags")), *named.values(), *(f"license:{v}" for v in as_list(card.get("license")))]
         siblings = [{"rfilename": path} for path in sorted(commit.tree)]
-        if self.query.get("blobs", "").lower() == "true":
-            for sibling in siblings:
-                file = commit.tree[sibling["rfilename"]]
-                sibling |= {"size": file.size, "blobId": file.oid}
-                if file.sha256:
-                    size = len(pointer(file.sha256, file.size))
-                    sibling["lfs"] = {"sha256": file.sha256, "size": file.size, "pointerSize": size}
-        reply = {"_id": repo.name, "id": repo.name, "author": repo.name.split("/")[0], "sha": commit.sha}
-        reply |= {"lastModified": commit.date, "createdAt": [*repo.log(commit)][-1].date, "private": repo.private}
-        reply |= {"gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": list(dict.fromkeys(tags))}
-        reply |= {"cardData": card, "siblings": siblings, "usedStorage": sum(f.size for f in commit.tree.values())}
-        if repo.kind == "models":
-            reply |= {"modelId": repo.name, **{k: card[k] for k in ("library_name", "pipeline_tag") if k in card}}
-        wanted = parse_qs(urlsplit(self.path).query).get("expand")
-        self.send({k: v for k, v in reply.items() if k in wanted or k in ("_id", "id")} if wanted else reply)
+        for sibling in siblings if self.flag("blobs") else []:
+            file = commit.tree[sibling["rfilename"]]
+            sibling |= {"size": file.size, "blobId": file.oid, **file.lfs("sha256")}
+        reply = {"id": repo.name, "author": repo.name.split("/")[0], "sha": commit.sha, "lastModified": commit.date}
+        reply |= {"createdAt": [*repo.log(commit)][-1].date, "private": repo.private, "gated": False, "disabled": False}
+        reply |= {"cardData": card, "tags": list(dict.fromkeys(tags)), "siblings": siblings, "downloads": 0, "likes": 0}
+        reply |= named if repo.kind == "models" else {}
+        wanted = ["id", *self.query.get("expand", reply)]
+        self.send({key: value for key, value in reply.items() if key in wanted})
 
-    # Trees and revisions
+    # Revisions and trees
 
-    def entry(self, commit, path, expand):
-        """What the tree lists for a file or a folder; None if there is neither."""
-        file = commit.tree.get(path)
-        if file:
-            entry = {"type": "file", "oid": file.oid, "size": file.size, "path": path}
-            if file.sha256:
-                size = len(pointer(file.sha256, file.size))
-                entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": size}
-        elif any(name.startswith(f"{path}/") for name in commit.tree):
-            entry = {"type": "directory", "oid": git_hash(f"{commit.sha} {path}".encode()), "size": 0, "path": path}
-        else:
-            return None
-        if expand:
-            states = [
-                (c, {n: f for n, f in c.tree.items() if f"{n}/".startswith(f"{path}/")}) for c in self.repo.log(commit)
-            ]
-            last = next(
-                c for (c, state), (_, older) in zip(states, [*states[1:], (None, {})], strict=True) if state != older
-            )
+    def entry(self, commit, path):
+        """A file or folder as the tree lists it; None if there is neither."""
+        if path in commit.tree:
+            file = commit.tree[path]
+            return {"type": "file", "path": path, "oid": file.oid, "size": file.size, **file.lfs("oid")}
+        inside = sorted((name, file.oid) for name, file in commit.tree.items() if name.startswith(f"{path}/"))
+        return (
+            {"type": "directory", "path": path, "oid": git_hash(repr(inside).encode()), "size": 0} if inside else None
+        )
+
+    def send_entries(self, commit, paths, expand):
+        entries = [entry for entry in (self.entry(commit, path) for path in paths) if entry]
+        for entry in entries if expand else []:
+            same = takewhile(lambda c, e=dict(entry): self.entry(c, e["path"]) == e, self.repo.log(commit))
+            last = [*same][-1]
             entry["lastCommit"] = {"id": last.sha, "title": last.title, "date": last.date}
-        return entry
+        self.send(entries)
 
     def tree(self, rev, path=""):
         commit, prefix = self.repo.at(rev), f"{path}/" if path else ""
-        inside = [name[len(prefix) :].split("/") for name in commit.tree if name.startswith(prefix)]
+        inside = [name.removeprefix(prefix).split("/") for name in commit.tree if name.startswith(prefix)]
         if not inside:
             raise HubError(404, f"{path} does not exist on {rev}", "EntryNotFound")
-        deepest = max(map(len, inside)) if self.query.get("recursive", "").lower() == "true" else 1
-        names = {prefix + "/".join(parts[:n]) for parts in inside for n in range(1, min(len(parts), deepest) + 1)}
-        self.send([self.entry(commit, name, self.query.get("expand", "").lower() == "true") for name in sorted(names)])
+        depth = max(map(len, inside)) if self.flag("recursive") else 1
+        paths = {prefix + "/".join(parts[:n]) for parts in inside for n in range(1, min(len(parts), depth) + 1)}
+        self.send_entries(commit, sorted(paths), self.flag("expand"))
 
     def paths_info(self, rev):
-        body, commit = b"".join(self.body).decode(), self.repo.at(rev)
-        form = json.loads(body) if body.startswith("{") else parse_qs(body)
-        expand = str(as_list(form.get("expand", False))[0]).lower() == "true"
-        entries = [self.entry(commit, path.strip("/"), expand) for path in as_list(form.get("paths", []))]
-        self.send([entry for entry in entries if entry])
+        form = parse_qs(b"".join(self.body).decode())
+        self.send_entries(self.repo.at(rev), form.get("paths", []), form.get("expand") == ["true"])
 
     def commits(self, rev):
-        keys = [(c, {"id": c.sha, "title": c.title, "message": c.message}) for c in self.repo.log(self.repo.at(rev))]
-        self.send([{**key, "date": c.date, "authors": [{"user": c.author}]} for c, key in keys])
+        log = [(c, {"id": c.sha, "title": c.title, "message": c.message}) for c in self.repo.log(self.repo.at(rev))]
+        self.send([{**entry, "date": c.date, "authors": [{"user": c.author}]} for c, entry in log])
 
     def refs(self):
-        def listed(where, refs):
-            return [{"name": name, "ref": f"refs/{where}/{name}", "targetCommit": sha} for name, sha in refs.items()]
+        reply = {"converts": []}
+        for key, where, refs in (("branches", "heads", self.repo.branches), ("tags", "tags", self.repo.tags)):
+            reply[key] = [{"name": n, "ref": f"refs/{where}/{n}", "targetCommit": sha} for n, sha in refs.items()]
+        self.send(reply)
 
-        reply = {"branches": listed("heads", self.repo.branches), "tags": listed("tags", self.repo.tags)}
-        self.send({**reply, "converts": [], "pullRequests": []})
-
-    def create_ref(self, refs, name, start):
+    def create_ref(self, refs, name, revision):
         if name in refs:
             raise HubError(409, f"Reference already exists: {name}")
-        refs[name] = self.repo.at(start).sha
-        self.send({})
+        refs[name] = self.repo.at(revision).sha
+        self.send()
 
     def create_branch(self, rev):
         self.create_ref(self.repo.branches, rev, self.json().get("startingPoint", "main"))
@@ -504,162 +476,142 @@ class Handler(BaseHTTPRequestHandler):
     def create_tag(self, rev):
         self.create_ref(self.repo.tags, self.json()["tag"], rev)
 
-    def delete_ref(self, refs, name):
-        if refs.pop(name, None) is None:
-            raise HubError(404, f"No such reference: {name}", "RevisionNotFound")
-        self.send({})
-
-    def delete_branch(self, rev):
-        if rev == "main":
-            raise HubError(403, "Cannot delete the default branch")
-        self.delete_ref(self.repo.branches, rev)
-
-    def delete_tag(self, rev):
-        self.delete_ref(self.repo.tags, rev)
-
     # Uploads
 
     def preupload(self, rev):
-        tree, files = self.repo.at(rev).tree, []
+        tree, reply = self.repo.at(rev).tree, []
         for file in self.json()["files"]:
-            large = file["size"] >= LFS_SIZE or file["path"].lower().endswith(LFS_SUFFIXES)
-            entry = {"path": file["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
-            if file["path"] in tree:
-                entry["oid"] = tree[file["path"]].sha256 or tree[file["path"]].oid
-            files.append(entry)
-        self.send({"files": files})
-
-    def commit(self, rev):
-        lines = [json.loads(line) for line in b"".join(self.body).splitlines() if line.strip()]
-        header, operations = lines[0]["value"], [(line["key"], line["value"]) for line in lines[1:]]
-        if "create_pr" in self.query:
-            raise HubError(501, "This server has no pull requests")
-        with self.hub.lock:
-            if rev not in self.repo.branches:
-                raise HubError(404, f"Invalid rev id: {rev}", "RevisionNotFound")
-            head = self.repo.at(rev)
-            if not head.sha.startswith(header.get("parentCommit", "")):
-                raise HubError(412, "A commit has happened since. Please refresh and try again.")
-            tree = dict(head.tree)
-            for key, value in operations:
-                path = value["path"]
-                if key == "file":
-                    content = base64.b64decode(value["content"])
-                    errors = read_card(content.decode())[1] if path == "README.md" else []
-                    if errors:
-                        raise HubError(400, "; ".join(errors))
-                    tree[path] = self.repo.store(content)
-                elif key == "lfsFile":
-                    stored = self.repo.objects / value["oid"]
-                    if not stored.exists():
-                        raise HubError(400, f"LFS pointer pointed to a file that does not exist: {path}")
-                    size = stored.stat().st_size
-                    tree[path] = File(git_hash(pointer(value["oid"], size)), size, value["oid"])
-                elif key in ("deletedFile", "deletedFolder"):
-                    folder = path.rstrip("/") + "/"
-                    gone = [
-                        name for name in tree if (name.startswith(folder) if key == "deletedFolder" else name == path)
-                    ]
-                    if not gone:
-                        raise HubError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-                    for name in gone:
-                        del tree[name]
-                else:
-                    raise HubError(400, f"Unknown operation: {key}")
-            sha = self.repo.add(rev, tree, header["summary"], header.get("description", ""), self.user)
-        url = f"{self.hub.endpoint}/{self.repo.web}/commit/{sha}"
-        self.send({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
+            path, binary = file["path"], b"\0" in base64.b64decode(file["sample"])
+            large = binary or file["size"] >= LFS_SIZE or path.lower().endswith(LFS_SUFFIXES)
+            known = {"oid": tree[path].sha256 or tree[path].oid} if path in tree else {}
+            reply.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, **known})
+        self.send({"files": reply})
 
     def no_xet(self, rev):
         raise HubError(404, "This server has no Xet storage: set HF_HUB_DISABLE_XET=1")
 
-    def lfs_url(self, oid, suffix="", **query):
-        # `localhost` is another host than the endpoint's 127.0.0.1, as the Hub's storage is: the client reads a file's
-        # metadata from the redirect and sends its token no further.
-        query = "&".join(
-            f"{key}={quote(str(value))}" for key, value in {**query, "signature": self.hub.signature}.items()
-        )
-        return f"http://localhost:{self.hub.port}/lfs/{self.repo.kind}/{self.repo.name}/{oid}{suffix}?{query}"
+    def storage_url(self, oid, **query):
+        # At another host than the endpoint, as the Hub's storage: the client then reads a file's metadata from the
+        # redirect, and must keep its token to itself.
+        query = urlencode({**query, "signature": self.hub.signature})
+        return f"http://localhost:{self.hub.port}/lfs/{self.repo.kind}/{self.repo.name}/{oid}?{query}"
 
     def lfs_batch(self):
-        body, objects = self.json(), []
-        for wanted in body["objects"]:
-            entry = {"oid": wanted["oid"], "size": wanted["size"]}
-            if not (self.repo.objects / wanted["oid"]).exists():
-                upload, part = {"href": self.lfs_url(wanted["oid"])}, self.hub.part_size
-                if part and wanted["size"] > part and "multipart" in body["transfers"]:
-                    numbers = range(1, -(-wanted["size"] // part) + 1)
-                    urls = {str(number): self.lfs_url(wanted["oid"], part=number) for number in numbers}
-                    upload["header"] = {"chunk_size": str(part), **urls}
-                entry["actions"] = {"upload": upload, "verify": {"href": self.lfs_url(wanted["oid"], "/verify")}}
-            objects.append(entry)
+        body, objects, part_size = self.json(), [], self.hub.part_size
+        verify = {"href": f"{self.hub.endpoint}/{self.repo.web}.git/info/lfs/objects/verify"}
+        for oid, size in ((wanted["oid"], wanted["size"]) for wanted in body["objects"]):
+            objects.append({"oid": oid, "size": size})
+            if not (self.repo.objects / oid).exists():
+                upload = {"href": self.storage_url(oid)}
+                if part_size and size > part_size and "multipart" in body["transfers"]:
+                    parts = {str(n): self.storage_url(oid, part=n) for n in range(1, -(-size // part_size) + 1)}
+                    upload["header"] = {"chunk_size": str(part_size), **parts}
+                objects[-1]["actions"] = {"upload": upload, "verify": verify}
         self.send({"transfer": "basic", "objects": objects})
 
-    def lfs_put(self, oid):
-        part, received, digest = self.query.get("part"), 0, hashlib.sha256()
-        number, incoming = tempfile.mkstemp(dir=self.hub.incoming)
-        stored = False
+    def keep(self, oid, blocks, target, is_part=False):
+        """Writes `blocks` to `target`, unless they end early or are not the file promised; returns their hash."""
+        descriptor, name = tempfile.mkstemp(dir=self.hub.incoming)
+        received, digest, kept = 0, hashlib.sha256(), False
         try:
-            with open(number, "wb") as file:
-                for block in self.body:
-                    received += len(block)
-                    digest.update(block)
+            with open(descriptor, "wb") as file:
+                for block in blocks:
                     file.write(block)
-            if part is None and digest.hexdigest() != oid:
-                raise HubError(400, "The content is not the one announced")
-            os.replace(incoming, self.hub.incoming / f"{oid}.{part}" if part else self.repo.objects / oid)
-            stored = True
+                    digest.update(block)
+                    received += len(block)
+            kept = is_part or digest.hexdigest() == oid
+            if not kept:
+                raise HubError(400, f"The content is not that of {oid}")
+            os.replace(name, target)
         finally:
-            Path(incoming).unlink(missing_ok=True)
-            self.hub.uploads.append(Upload(oid, received, stored))
-        self.send(b"", headers={"ETag": f'"{digest.hexdigest()}"'})
+            Path(name).unlink(missing_ok=True)
+            if self.command == "PUT":
+                self.hub.uploads.append(Upload(oid, received, kept))
+        return digest.hexdigest()
+
+    def lfs_put(self, oid):
+        part = self.query.get("part")
+        target = self.hub.incoming / f"{oid}.{part[0]}" if part else self.repo.objects / oid
+        self.send(headers={"ETag": f'"{self.keep(oid, self.body, target, bool(part))}"'})
 
     def lfs_join_parts(self, oid):
         parts = [self.hub.incoming / f"{oid}.{part['partNumber']}" for part in self.json()["parts"]]
-        digest, joined = hashlib.sha256(), self.hub.incoming / oid
-        with open(joined, "wb") as file:
-            for part in parts:
-                content = part.read_bytes()
-                digest.update(content)
-                file.write(content)
-        if digest.hexdigest() != oid:
-            raise HubError(400, "The parts do not make the file announced")
-        os.replace(joined, self.repo.objects / oid)
+        self.keep(oid, (part.read_bytes() for part in parts), self.repo.objects / oid)
         for part in parts:
             part.unlink()
         self.send({})
 
-    def lfs_verify(self, oid):
-        stored = self.repo.objects / oid
-        if not stored.exists() or stored.stat().st_size != self.json()["size"]:
+    def lfs_verify(self):
+        body = self.json()
+        stored = self.repo.objects / body["oid"]
+        if not stored.exists() or stored.stat().st_size != body["size"]:
             raise HubError(404, "Object not found")
         self.send({})
+
+    def commit(self, rev):
+        lines = [json.loads(line) for line in b"".join(self.body).splitlines()]
+        header = lines[0]["value"]
+        if "create_pr" in self.query:
+            raise HubError(501, "This server has no pull requests")
+        with self.hub.lock:
+            head = self.repo.at(rev)
+            if self.repo.branches.get(rev) != head.sha:
+                raise HubError(404, f"Invalid rev id: {rev}", "RevisionNotFound")
+            if not head.sha.startswith(header.get("parentCommit", "")):
+                raise HubError(412, "A commit has happened since. Please refresh and try again.")
+            tree = dict(head.tree)
+            for line in lines[1:]:
+                self.change(tree, line["key"], **line["value"])
+            sha = self.repo.add(rev, tree, header["summary"], header.get("description", ""), self.user)
+        url = f"{self.hub.endpoint}/{self.repo.web}/commit/{sha}"
+        self.send({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
+
+    def change(self, tree, operation, path, content=None, oid=None, **unused):
+        if operation == "file":
+            content = base64.b64decode(content)
+            errors = read_card(content.decode())[1] if path == "README.md" else []
+            if errors:
+                raise HubError(400, "; ".join(errors))
+            tree[path] = self.repo.store(content)
+        elif operation == "lfsFile":
+            if not (self.repo.objects / oid).exists():
+                raise HubError(400, f"LFS pointer pointed to a file that does not exist: {path}")
+            size = (self.repo.objects / oid).stat().st_size
+            tree[path] = File(git_hash(pointer(oid, size)), size, oid)
+        else:
+            folder = path.rstrip("/") + "/" if operation == "deletedFolder" else None
+            gone = [name for name in tree if (name.startswith(folder) if folder else name == path)]
+            if not gone:
+                raise HubError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
+            for name in gone:
+                del tree[name]
 
     # Downloads
 
     def resolve(self, rev, path):
         commit = self.repo.at(rev)
         file = commit.tree.get(path)
+        headers = {"X-Repo-Commit": commit.sha}
         if file is None:
-            raise HubError(404, "Entry not found", "EntryNotFound", X_Repo_Commit=commit.sha)
-        headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{file.sha256 or file.oid}"'}
-        if file.sha256 is None:
-            return self.send(headers=headers, path=self.repo.objects / file.oid)
-        headers |= {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": file.size, "Accept-Ranges": "bytes"}
-        self.send(b"", 302, {**headers, "Location": self.lfs_url(file.sha256, filename=path)})
+            raise HubError(404, "Entry not found", "EntryNotFound", headers)
+        if not file.sha256:
+            return self.send(headers={**headers, "ETag": f'"{file.oid}"'}, file=self.repo.objects / file.oid)
+        headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": file.size, "Accept-Ranges": "bytes"}
+        self.send(None, 302, {**headers, "Location": self.storage_url(file.sha256, filename=path)})
 
     def lfs_get(self, oid):
         if not (self.repo.objects / oid).exists():
             raise HubError(404, "Object not found")
-        self.send(headers={"ETag": f'"{oid}"'}, path=self.repo.objects / oid)
+        self.send(headers={"ETag": f'"{oid}"'}, file=self.repo.objects / oid)
 
 
 class HubServer:
-    """A Hub at `endpoint` while in its `with` block; entered again, it is back with what it held.
+    """A Hub at `endpoint` within its `with` block; a later `with` block finds what the former left.
 
-    `tokens` and `read_tokens` map tokens to users; only the first may write. A namespace that is no user's name is an
-    organisation, open to every user. Files above `part_size` bytes are uploaded in parts. `requests` lists (method,
-    path, status), status 0 where the connection broke before a reply; `uploads` lists an `Upload` per PUT of a file.
+    `tokens` and `read_tokens` map tokens to users, who may write with the former only. A namespace that is not a
+    user's is an organisation, where every user may create. Files above `part_size` bytes are uploaded in parts.
+    `requests` lists (method, path, status), status 0 where the connection broke instead of a reply; `uploads` has an
+    `Upload` for every file, or part of one, that was sent to the storage.
     """
 
     def __init__(self, folder, tokens, read_tokens=None, port=0, part_size=None):
@@ -667,7 +619,7 @@ class HubServer:
         self.port, self.part_size = port, part_size
         self.incoming = self.folder / "incoming"
         self.incoming.mkdir(parents=True, exist_ok=True)
-        self.signature, self.lock = secrets.token_hex(16), threading.RLock()
+        self.signature, self.lock = secrets.token_hex(16), threading.Lock()
         self.repos, self.faults, self.requests, self.uploads, self.connections = {}, [], [], [], set()
 
     @property
@@ -683,20 +635,13 @@ class HubServer:
     def __exit__(self, *error):
         self.httpd.shutdown()
         self.httpd.server_close()
-        for connection in list(self.connections):  # a client keeps its connections open and would still be served
-            try:
+        for connection in list(self.connections):  # a connection kept open would still be served
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
-    def fail(self, method, path, status=None, times=1, headers=None, cut_after=None, delay=0.0):
-        """From now on, `times` requests (None: all) whose method and path match these regular expressions go wrong.
-
-        They wait `delay` seconds, then are answered `status` with `headers`, or, where `cut_after` is given, lose the
-        connection after that many bytes: of the reply to a GET, of the body of a PUT or POST; or else go on as usual.
-        The path is searched in decoded form with its query: files that LFS stores pass under `/lfs/`.
-        """
-        self.faults.append(Fault(method, path, status, times, headers or {}, cut_after, delay))
+    def fail(self, method, path, **fault):
+        """Adds a `Fault`, whose other fields are the keywords; the first that matches a request is used."""
+        self.faults.append(Fault(method, path, **fault))
 
     def take_fault(self, method, path):
         with self.lock:
@@ -704,14 +649,16 @@ class HubServer:
                 if fault.times != 0 and re.fullmatch(fault.method, method) and re.search(fault.path, path):
                     fault.times = fault.times and fault.times - 1
                     return fault
+        return Fault()
 
     def environment(self, token=None, home=None):
-        """This process's environment with the Hub at `endpoint` and an empty cache, in `home` if given."""
-        ours = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS_OFFLINE"))}
-        ours |= {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home or tempfile.mkdtemp(dir=self.folder))}
-        ours |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
-        ours |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
-        return {**ours, "HF_TOKEN": token} if token else ours
+        """Environment for a subprocess: this one's, with this Hub and an empty cache, or the one in `home`."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+        home = home or tempfile.mkdtemp(prefix="home-", dir=self.folder)
+        switches = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
+        switches |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+        given = {"HF_TOKEN": token} if token else {}
+        return {**kept, **switches, **given, "HF_ENDPOINT": self.endpoint, "HF_HOME": str(home)}
 
 
 if __name__ == "__main__":
@@ -720,6 +667,6 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     parser.add_argument("--token", action="append", default=[], metavar="TOKEN=USER", help="may be repeated")
     options = parser.parse_args()
-    with HubServer(options.folder, dict(pair.split("=", 1) for pair in options.token), port=options.port) as running:
-        print(running.endpoint, flush=True)
+    with HubServer(options.folder, dict(pair.split("=", 1) for pair in options.token), port=options.port) as server:
+        print(server.endpoint, flush=True)
         threading.Event().wait()
