@@ -11,7 +11,7 @@ processes as there are cores (`accelerate launch --config_file accelerate_config
 import io
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -26,10 +26,12 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
+from synthset.cards import describe, license_of_models, write_dataset_card
 from synthset.cli import run
-from synthset.data.writer import atomic_path, export_imagefolder, pair_features, write_dataset_card, write_pairs_shard
+from synthset.data.writer import atomic_path, export_imagefolder, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
+from synthset.hub import HubArguments, check_push, push_folder
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
 from synthset.previews import pair_grid
@@ -49,7 +51,7 @@ NEEDS = {  # flag: the flag without which it means nothing
 
 
 @dataclass
-class GenerateArguments:
+class GenerateArguments(HubArguments):
     """Generates a dataset of image-mask pairs.
 
     Args:
@@ -72,6 +74,8 @@ class GenerateArguments:
         consistency: make every enlarged pair small again, compare it with the one before, and flag it if it drifted.
         min_consistency_psnr: PSNR in dB of the images below which a pair has drifted.
         min_consistency_dice: Dice of the masks below which a pair has drifted, 0 to 1.
+        hub_dataset_id: repository to push to, `NAMESPACE/NAME`, or a name in your own namespace; the name of
+            `output_dir` when not given.
     """
 
     model: str
@@ -93,8 +97,10 @@ class GenerateArguments:
     consistency: bool = False
     min_consistency_psnr: float = 25.0
     min_consistency_dice: float = 0.8
+    hub_dataset_id: str | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         for field in fields(self):
             needed = NEEDS.get(field.name)
             if needed and not getattr(self, needed) and getattr(self, field.name) != field.default:
@@ -151,6 +157,11 @@ def draw_pairs(
         progress.update(len(numbers))
 
 
+def find_license(args: GenerateArguments) -> str | None:
+    """The licence of the data behind the pairs: as named, or as the models' cards have it."""
+    return args.data_license or license_of_models(model for model in (args.model, args.sr_model) if model)
+
+
 def finish(args: GenerateArguments, settings: dict, features: Features, shards: list[Path]) -> None:
     """Writes the preview, the dataset card and, if wanted, PNG files in place of the shards; reports drift."""
     output_dir = Path(args.output_dir)
@@ -159,9 +170,9 @@ def finish(args: GenerateArguments, settings: dict, features: Features, shards: 
     images, masks = ([Image.open(io.BytesIO(v["bytes"])) for v in rows[c].to_pylist()] for c in ("image", "mask"))
     with atomic_path(output_dir / "preview.png") as temporary:
         pair_grid(images, masks).save(temporary, "PNG")
-    stages = f"drawn together by the diffusion model `{args.model}`"
+    stages = f"drawn together by the diffusion model {describe(args.model, kind='')}"
     if args.sr_model:
-        stages += f" and enlarged by the super-resolution model `{args.sr_model}`"
+        stages += f" and enlarged by the super-resolution model {describe(args.sr_model, kind='')}"
     description = f"{args.num_samples} synthetic pairs of image and segmentation mask, {stages}."
     if args.consistency:
         drifted = pq.read_table(shards, columns=["consistent"])["consistent"].to_pylist().count(False)
@@ -175,9 +186,11 @@ def finish(args: GenerateArguments, settings: dict, features: Features, shards: 
         splits={"train": args.num_samples},
         tags=["synthetic"],
         title=output_dir.resolve().name,
-        description=f"{description}\n\n![pairs](preview.png)",
+        description=description,
+        picture="preview.png",
         columns={name: meaning for name, (_, _, meaning) in COLUMNS.items()},
         details=settings,
+        data_license=find_license(args),
     )
     if args.format == "imagefolder":
         export_imagefolder(shards, output_dir)
@@ -188,6 +201,9 @@ def main(args: GenerateArguments) -> None:
     # a machine that has nothing but a CPU would not know of each other.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
+    repo_id = args.hub_dataset_id or Path(args.output_dir).resolve().name
+    if args.push_to_hub and accelerator.is_main_process:
+        check_push(repo_id, "dataset", args.hub_private_repo, find_license(args))
     digests, sr_pipeline = {}, None
     pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator.device)
     if args.sr_model is not None:
@@ -198,7 +214,7 @@ def main(args: GenerateArguments) -> None:
         # bits of a pair on that order. Several processes use the processor better than several threads, anyway.
         torch.set_num_threads(1)
     features = pair_features(**{name: dtype for name, (flag, dtype, _) in COLUMNS.items() if getattr(args, flag)})
-    in_force = {k: v for k, v in asdict(args).items() if v is not None and getattr(args, NEEDS.get(k, "model"))}
+    in_force = {k: v for k, v in args.settings().items() if v is not None and getattr(args, NEEDS.get(k, "model"))}
     settings = {**in_force, **digests}
     output_dir = Path(settings.pop("output_dir"))
     with accelerator.main_process_first():
@@ -227,6 +243,8 @@ def main(args: GenerateArguments) -> None:
         if args.format == "imagefolder":
             shutil.rmtree(folder, ignore_errors=True)
         accelerator.print(f"{args.num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
+        if args.push_to_hub:
+            print(f"pushed to {push_folder(output_dir, repo_id, args.hub_private_repo, args.data_license)}")
     accelerator.end_training()
 
 

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from synthset.cards import describe, license_of_pairs, public_name, write_dataset_card
 from synthset.cli import run
-from synthset.data import load_pairs, write_dataset_card
+from synthset.data import load_pairs
 from synthset.data.copy_paste import (
     COLUMNS,
     FEATURES,
@@ -148,10 +149,12 @@ def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> N
     rows = [copy_paste(number) for number in range(min(32, args.num_samples))]
     with atomic_path(output_dir / "preview.png") as temporary:
         pair_grid([row["image"] for row in rows], [row["mask"] for row in rows]).save(temporary, "PNG")
-    backgrounds = f"`{args.backgrounds}`" if args.backgrounds else "the same images with their objects filled"
+    backgrounds = (
+        f"`{public_name(args.backgrounds)}`" if args.backgrounds else "the same images with their objects filled"
+    )
     description = (
         f"{args.num_samples} synthetic pairs of image and segmentation mask: objects cut out of the annotated images "
-        f"of `{args.dataset}`, pasted on {backgrounds}, after Najafian et al. (Plant Phenomics 5, 0025, 2023)."
+        f"of {describe(args.dataset)}, pasted on {backgrounds}, after Najafian et al. (Plant Phenomics 5, 0025, 2023)."
     )
     write_dataset_card(
         output_dir,
@@ -160,9 +163,11 @@ def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> N
         splits={"train": args.num_samples},
         tags=["synthetic", "copy-paste"],
         title=output_dir.resolve().name,
-        description=f"{description}\n\n![pairs](preview.png)",
+        description=description,
+        picture="preview.png",
         columns={name: meaning for name, (_, meaning) in COLUMNS.items()},
         details=settings,
+        data_license=license_of_pairs([args.dataset]),
     )
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import datasets
 import numpy as np
 
+from synthset.cards import license_of_pairs, write_dataset_card
 from synthset.cli import run
-from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_dataset_card, write_pairs_shard
+from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_pairs_shard
 from synthset.errors import InputError
 from synthset.previews import pair_grid
 
@@ -37,6 +38,8 @@ class Arguments:
         seed: decides which pairs are held out.
         image_column: image column of a dataset, or image sub-folder of a raw folder.
         mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
+        data_license: licence of the data, for the card and for the cards of what is made from it: an identifier of the
+            Hub such as `cc-by-4.0`, or a name, or a name and an address.
     """
 
     dataset: str
@@ -45,6 +48,7 @@ class Arguments:
     seed: int = 0
     image_column: str | None = None
     mask_column: str | None = None
+    data_license: str | None = None
 
     def __post_init__(self):
         if not 0 < self.validation_fraction < 1:
@@ -113,7 +117,9 @@ def main(args: Arguments) -> None:
             {split: len(pairs) for split, pairs in splits.items()},
             title=output_dir.resolve().name,
             description="Image-mask pairs for binary segmentation, prepared with SynthSet.",
+            picture="overlay.png",
             details={"validation_fraction": args.validation_fraction, "seed": args.seed},
+            data_license=args.data_license or license_of_pairs([args.dataset]),
         )
         unfinished.replace(output_dir)
     except BaseException:

@@ -19,10 +19,11 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from synthset.cards import describe, public_name, write_dataset_card
 from synthset.cli import run
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
 from synthset.data.frames import iter_frames
-from synthset.data.writer import atomic_path, pair_features, write_dataset_card, write_pairs_shard
+from synthset.data.writer import atomic_path, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.previews import pair_grid
 from synthset.segmentation import Segmenter, confidence, load_segmenter
@@ -119,7 +120,8 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
         grid = pair_grid(images, masks, tile=192, captions=[f"{row['confidence']:.3f}" for row in shown])
         grid.save(temporary, "PNG")
     description = (
-        f"{kept} of {looked_at} images from `{args.images}`, with masks drawn by the segmenter `{args.model}`."
+        f"{kept} of {looked_at} images from `{public_name(args.images)}`, with masks drawn by the segmenter "
+        f"{describe(args.model, kind='')}. Nobody has checked them."
     )
     write_dataset_card(
         output_dir,
@@ -128,7 +130,8 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
         splits={"train": kept},
         tags=["pseudo-labels"],
         title=output_dir.resolve().name,
-        description=f"{description} Nobody has checked them.\n\n![pairs, with their confidence](preview.png)",
+        description=description,
+        picture="preview.png",
         columns=COLUMNS,
         details=settings,
     )

@@ -142,7 +142,7 @@ def main(args: PairedArguments) -> None:
             inspect = partial(inspect_pairs, args=args, stream=stream)
             training.validate(scheduler, validation_items, build_pipeline, inspect)
         if training.due(args.checkpointing_steps):
-            training.save()
+            training.save(build_pipeline, MODEL_CARD)
 
     # 4. the pipeline that users open
     training.finish(build_pipeline, MODEL_CARD)

@@ -26,11 +26,13 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from synthset.cards import license_of_pairs, write_segmenter_card
 from synthset.cli import run
 from synthset.data import resolve_crop_size
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.evaluation.segmentation_metrics import mean_and_std
+from synthset.hub import HubArguments, check_push, push_folder
 from synthset.segmentation import (
     PairSource,
     TestTiles,
@@ -52,7 +54,7 @@ logger = logging.getLogger("synthset")
 
 
 @dataclass
-class SegmentationArguments:
+class SegmentationArguments(HubArguments):
     """Trains a segmentation model in stages and tests it; defaults are the paper's (section 3), where it has any.
 
     Args:
@@ -83,6 +85,8 @@ class SegmentationArguments:
         seeds: a model is trained for each; a seed decides initial weights, data order, crops and flips.
         mixed_precision: `no`, `fp16` or `bf16`; accelerate's own configuration when not given.
         dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
+        hub_model_id: repository to push the first seed's model to, `NAMESPACE/NAME`, or a name in your own namespace;
+            the name of `output_dir` when not given.
     """
 
     train: list[str]
@@ -109,8 +113,10 @@ class SegmentationArguments:
     seeds: list[int] = field(default_factory=lambda: [0])
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
     dataloader_num_workers: int = 0
+    hub_model_id: str | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         staged = ("epochs", "max_train_steps", "learning_rate")
         for name in ("resolution", "crop_size", "batch_size", *staged, *(f"finetune_{name}" for name in staged)):
             value = getattr(self, name)
@@ -211,8 +217,12 @@ def main(args: SegmentationArguments) -> None:
     loader = accelerator.prepare(DataLoader(tiles, args.batch_size))
 
     # 2. what an earlier run left
+    repo_id = args.hub_model_id or Path(args.output_dir).resolve().name
+    if args.push_to_hub and accelerator.is_main_process:
+        licence = args.data_license or license_of_pairs([*args.train, *args.finetune])
+        check_push(repo_id, "model", args.hub_private_repo, licence)
     digests = {f"{source.name} sha256": source.sha256 for source in (*sources, test)}
-    settings = {**asdict(args), **digests, "processes": accelerator.num_processes}
+    settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
     settings |= {"mixed_precision": accelerator.mixed_precision}
     with accelerator.main_process_first():
@@ -239,7 +249,7 @@ def main(args: SegmentationArguments) -> None:
             if accelerator.is_main_process:
                 segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
                 results = {"seed": seed, **scores, "stages": report}
-                save(temporary, CARD, segmenter, tiles, results, asdict(args))
+                save(temporary, segmenter, tiles, results)
         accelerator.free_memory(model)
 
     # 4. all seeds together
@@ -249,9 +259,13 @@ def main(args: SegmentationArguments) -> None:
         results = mean_and_std(counted)
         with atomic_path(output_dir / "results.json") as temporary:
             temporary.write_text(json.dumps({**results, "seeds": runs}, indent=2) + "\n")
+        for seed, scores in zip(args.seeds, runs, strict=True):
+            write_segmenter_card(output_dir / f"seed-{seed}", CARD, scores, runs, asdict(args))
         for name in counted[0]:
             spread = f" +- {results[f'{name}_std']:.4f}" if results.get(f"{name}_std") is not None else ""
             print(f"{name}: {round(results[name], 4)}{spread}")
+        if args.push_to_hub:  # not the best seed: that would be chosen on the test set
+            print(f"pushed to {push_folder(output_dir / f'seed-{args.seeds[0]}', repo_id, args.hub_private_repo)}")
     accelerator.end_training()
 
 

@@ -106,7 +106,7 @@ def main(args: SRArguments) -> None:
             inspect = partial(inspect_enlarged, args=args, items=validation_items)
             training.validate(scheduler, validation_items, build_pipeline, inspect)
         if training.due(args.checkpointing_steps):
-            training.save()
+            training.save(build_pipeline, MODEL_CARD)
 
     # 4. the pipeline that users open
     training.finish(build_pipeline, MODEL_CARD)

@@ -3,11 +3,10 @@ import resource
 import datasets
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from testing_utils.pairs import random_pairs, same_pairs
 
-from synthset.data import export_imagefolder, load_pairs, pair_features, write_dataset_card, write_pairs_shard
+from synthset.data import export_imagefolder, load_pairs, pair_features, write_pairs_shard
 from synthset.errors import InputError
 
 FEATURES = pair_features(seed="int64", coverage="float32")
@@ -100,50 +99,6 @@ def test_leftovers_of_a_killed_process_are_not_data(tmp_path):
     write_pairs_shard(tmp_path / "data" / "train-00000-of-00001.parquet", rows, pair_features())
     (tmp_path / "data" / ".train-00001-of-00002.parquet.tmp").write_bytes(b"half a shard")
     assert same_pairs(load_pairs(str(tmp_path)), rows)
-
-
-def test_card_describes_the_dataset(tmp_path):
-    rows = rows_with_columns(3)
-    for split, part in (("train", rows[:2]), ("validation", rows[2:])):
-        write_pairs_shard(tmp_path / "data" / f"{split}-00000-of-00001.parquet", part, FEATURES)
-    rows[0]["image"].save(tmp_path / "preview.png")
-    template = tmp_path / "template.md"
-    template.write_text("---\n{{ card_data }}\n---\n# {{ title }}\n{{ splits.train }} pairs")
-    write_dataset_card(tmp_path, template, FEATURES, {"train": 2, "validation": 1}, tags=["synthetic"], title="Wheat")
-    header, body = (tmp_path / "README.md").read_text().split("---\n")[1:]
-    assert body == "# Wheat\n2 pairs"
-    card = yaml.safe_load(header)
-    assert card["task_categories"] == ["image-segmentation"]
-    assert card["size_categories"] == ["n<1K"]
-    assert card["tags"] == ["synthset", "synthetic"]
-    assert {feature["name"]: feature["dtype"] for feature in card["dataset_info"]["features"]} == {
-        "image": "image",
-        "mask": "image",
-        "seed": "int64",
-        "coverage": "float32",
-    }
-    loaded = datasets.load_dataset(str(tmp_path))
-    assert {split: len(part) for split, part in loaded.items()} == {"train": 2, "validation": 1}
-    assert same_pairs(load_pairs(str(tmp_path), "validation"), rows[2:])
-
-
-def test_load_dataset_sees_that_a_folder_was_written_again(tmp_path):
-    template = tmp_path / "template.md"
-    template.write_text("---\n{{ card_data }}\n---\n")
-    for seed in range(2):
-        rows = random_pairs(2, seed=seed)
-        write_pairs_shard(tmp_path / "dataset/data/train-00000-of-00001.parquet", rows, pair_features())
-        write_dataset_card(tmp_path / "dataset", template, pair_features(), {"train": 2})
-        loaded = datasets.load_dataset(str(tmp_path / "dataset"), split="train")
-        assert np.array_equal(loaded[0]["image"], rows[0]["image"])
-
-
-@pytest.mark.parametrize("rows, category", [(999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K")])
-def test_card_size_category(tmp_path, rows, category):
-    template = tmp_path / "template.md"
-    template.write_text("---\n{{ card_data }}\n---\n")
-    write_dataset_card(tmp_path, template, pair_features(), {"train": rows - 1, "test": 1})
-    assert yaml.safe_load((tmp_path / "README.md").read_text().split("---\n")[1])["size_categories"] == [category]
 
 
 def test_imagefolder_opens_with_load_pairs_and_load_dataset(tmp_path):

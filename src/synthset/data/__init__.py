@@ -7,7 +7,7 @@ from .dataset import (
     smallest_side,
 )
 from .transforms import ResizePair, eval_transform, to_tv_tensors, train_transform
-from .writer import export_imagefolder, pair_features, write_dataset_card, write_pairs_shard
+from .writer import export_imagefolder, pair_features, write_pairs_shard
 
 __all__ = [
     "PairTensors",
@@ -22,6 +22,5 @@ __all__ = [
     "smallest_side",
     "to_tv_tensors",
     "train_transform",
-    "write_dataset_card",
     "write_pairs_shard",
 ]

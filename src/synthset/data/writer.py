@@ -1,4 +1,4 @@
-"""Writes pairs: parquet shards that `datasets.load_dataset` opens, their dataset card, and PNG folders."""
+"""Writes pairs: parquet shards that `datasets.load_dataset` opens, and PNG folders."""
 
 import io
 import json
@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import DatasetInfo, Features, Value
+from datasets import Features, Value
 from datasets import Image as ImageFeature
-from datasets.info import DatasetInfosDict
-from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 
 from .folder import to_binary
@@ -81,42 +79,6 @@ def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: F
             writer.write_table(pa.Table.from_pydict(features.encode_batch(columns), schema=features.arrow_schema))
             count += len(group)
     return count
-
-
-def write_dataset_card(
-    folder: str | os.PathLike,
-    template: str | os.PathLike,
-    features: Features,
-    splits: dict[str, int],
-    tags: Iterable[str] = (),
-    **variables,
-) -> None:
-    """Writes `folder/README.md`, whose YAML header tells the Hub and its viewer what the dataset is.
-
-    The header lists no data files. Names like `data/train-00000-of-00004.parquet` say enough, and `load_dataset` on a
-    local folder whose card lists them gives stale rows from its cache after the folder changes (datasets 5.2).
-
-    Args:
-        folder: the dataset's folder.
-        template: Jinja template of the card; gets `card_data` (the YAML), `features`, `splits` and `variables`.
-        features: the columns.
-        splits: number of rows by split.
-        tags: added to the tag `synthset`.
-        variables: what else the template shows.
-    """
-    rows = sum(splits.values())
-    bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
-    card_data = DatasetCardData(
-        task_categories=["image-segmentation"],
-        size_categories=[next((name for bound, name in bounds.items() if rows < bound), "1M<n<10M")],
-        tags=["synthset", *tags],
-    )
-    DatasetInfosDict({"default": DatasetInfo(features=features)}).to_dataset_card_data(card_data)
-    card = DatasetCard.from_template(
-        card_data, template_path=str(template), features=features, splits=splits, **variables
-    )
-    with atomic_path(Path(folder) / "README.md") as temporary:
-        temporary.write_text(str(card), encoding="utf-8")
 
 
 def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.PathLike) -> int:

@@ -126,6 +126,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
     _no_split_modules = ["FusionBlock2D", "Attention"]
     _skip_layerwise_casting_patterns = ["norm"]
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs) -> "PairedUNet2DModel":
+        """As `ModelMixin.from_pretrained`, but never falls back on pickled weights."""
+        return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
+
     @register_to_config
     def __init__(
         self,

@@ -30,7 +30,9 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
     remedy = f"give a folder that {TRAINERS[cls]} ended with, or a model id on the Hub"
     try:
         folder = Path(model) if Path(model).is_dir() else Path(cls.download(model))
-        pipeline = DiffusionPipeline.from_pretrained(folder)
+        pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    except InputError as error:  # pickled weights or code
+        raise InputError(f"{flag}: {error}") from None
     except Exception as error:  # no such repository, no network, no pipeline in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{flag} is {model}, which can't be loaded ({reason}); {remedy}") from error

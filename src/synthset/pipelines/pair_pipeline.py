@@ -1,15 +1,19 @@
 """What the two pipelines share: the way from noise to pairs."""
 
 import inspect
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import HfApi
 
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
+from ..safety import require_safe
 from .pipeline_output import SynthSetPipelineOutput
 
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
@@ -20,6 +24,31 @@ class PairPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "unet"
     _callback_tensor_inputs = ["sample"]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "PairPipeline":
+        """As `DiffusionPipeline.from_pretrained`, from a folder or the Hub (with `revision`, `token`, ...), but from
+        safetensors only.
+
+        Raises:
+            InputError: the folder or the repository holds pickled weights or code.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            require_safe(str(folder), (file.name for pattern in ("*", "*/*") for file in folder.glob(pattern)))
+        return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
+
+    @classmethod
+    def download(cls, pretrained_model_name: str, **kwargs) -> str:
+        """As `DiffusionPipeline.download`, but refuses what `from_pretrained` refuses, before anything is fetched."""
+        if not kwargs.get("local_files_only"):
+            revision, token = kwargs.get("revision"), kwargs.get("token")
+            try:
+                files = HfApi().list_repo_files(pretrained_model_name, revision=revision, token=token)
+            except Exception:  # unknown, private, no network: what that means is for `super` to say
+                files = []
+            require_safe(pretrained_model_name, files)
+        return super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
 
     def _register(self, unet: PairedUNet2DModel, scheduler: SchedulerMixin) -> None:
         self.register_modules(unet=unet, scheduler=scheduler)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from huggingface_hub import ModelCard, ModelCardData
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import to_pil_image
@@ -55,24 +54,13 @@ def prediction_grid(segmenter: Segmenter, tiles: TestTiles, count: int = 8) -> I
     return pair_grid(twice, masks, captions=["real", "predicted"] * len(images))
 
 
-def save(folder: Path, template: Path, segmenter: Segmenter, tiles: TestTiles, results: dict, arguments: dict) -> None:
-    """Writes a trained segmenter with its card `README.md`, `results.json` and `predictions.png`.
+def save(folder: Path, segmenter: Segmenter, tiles: TestTiles, results: dict) -> None:
+    """Writes a trained segmenter with `results.json` and `predictions.png`.
 
     Args:
         folder: an existing folder.
-        template: the card's Jinja template, from `model_cards`.
         results: scores with `seed`, and after every stage under `stages`.
-        arguments: the resolved flags of the training run.
     """
     segmenter.save_pretrained(folder)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     prediction_grid(segmenter, tiles).save(folder / "predictions.png")
-    data = ModelCardData(
-        library_name="segmentation-models-pytorch",
-        license="other",
-        pipeline_tag="image-segmentation",
-        tags=["synthset", "segmentation-models-pytorch", "semantic-segmentation", "agriculture"],
-    )
-    name = f"{Path(arguments['output_dir']).resolve().name}/seed-{results['seed']}"
-    card = ModelCard.from_template(data, template_path=str(template), model_name=name, results=results, **arguments)
-    card.save(folder / "README.md")

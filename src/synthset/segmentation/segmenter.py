@@ -8,11 +8,12 @@ from textwrap import shorten
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import list_repo_files, snapshot_download
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
+from ..safety import require_safe
 from .data import tile_boxes
 
 CONFIG = "segmenter.json"
@@ -84,11 +85,36 @@ class Segmenter(torch.nn.Module):
         (Path(folder) / CONFIG).write_text(json.dumps(rest, indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "Segmenter":
-        """Opens what `save_pretrained` wrote, in `eval` mode."""
+    def from_pretrained(cls, model: str | Path, revision: str | None = None) -> "Segmenter":
+        """Opens what `save_pretrained` wrote, in `eval` mode.
+
+        Args:
+            model: a folder, or the id of such a model on the Hub.
+            revision: branch, tag or commit on the Hub; `main` when not given.
+
+        Raises:
+            InputError: the repository holds pickled weights or code.
+        """
+        folder = find_folder(model, revision)
         # Without this argument, smp would download the encoder's first weights only to overwrite them.
         network = smp.from_pretrained(folder, encoder_weights=None)
         return cls(network, **json.loads((Path(folder) / CONFIG).read_text())).eval()
+
+
+def find_folder(model: str | Path, revision: str | None = None) -> Path:
+    """`model` itself, or where its files from the Hub are in the cache.
+
+    Raises:
+        InputError: the repository holds pickled weights or code.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        files = list_repo_files(str(model), revision=revision)
+    except Exception:  # no network, perhaps; then the cache may have it
+        files = []
+    require_safe(str(model), files)
+    return Path(snapshot_download(str(model), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
 
 
 def build_segmenter(
@@ -136,8 +162,10 @@ def load_segmenter(model: str) -> tuple[Segmenter, str]:
         InputError: it can't be loaded.
     """
     try:
-        folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
+        folder = find_folder(model)
         segmenter = Segmenter.from_pretrained(folder)
+    except InputError as error:
+        raise InputError(f"--model: {error}") from None
     except Exception as error:  # no such repository, no network, no model in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(

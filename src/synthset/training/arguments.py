@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from ..errors import InputError
+from ..hub import HUB_FLAGS, HubArguments
 
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
 OPERATIONAL = {
@@ -31,11 +32,12 @@ OPERATIONAL = {
     "dry_run",
     "train_batch_size",
     "gradient_accumulation_steps",
+    *HUB_FLAGS,
 }
 
 
 @dataclass
-class TrainingArguments:
+class TrainingArguments(HubArguments):
     """Flags of a diffusion training run; defaults are the paper's (section 3, "Training the Proposed Architectures").
 
     Args:
@@ -90,6 +92,10 @@ class TrainingArguments:
         run_name: name of the run in the tracker.
         logging_steps: optimizer steps between log entries.
         seed: decides the split, the initial weights, the data order, crops, timesteps and noise.
+        hub_model_id: repository to push to, `NAMESPACE/NAME`, or a name in your own namespace; the name of `output_dir`
+            when not given.
+        hub_strategy: push at the `end`, or at every `checkpoint` as well, the moving average as it stands then, while
+            training goes on.
         dry_run: print the resolved configuration, parameters, FLOPs and memory, and stop. Touches nothing.
     """
 
@@ -141,9 +147,12 @@ class TrainingArguments:
     run_name: str = "train"
     logging_steps: int = 10
     seed: int = 0
+    hub_model_id: str | None = None
+    hub_strategy: Literal["end", "checkpoint"] = "end"
     dry_run: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         self.require_positive(
             *"resolution crop_size layers_per_block attention_head_dim num_train_timesteps train_batch_size".split(),
             *"gradient_accumulation_steps num_train_epochs max_train_steps learning_rate snr_gamma".split(),

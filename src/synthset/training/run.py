@@ -1,9 +1,11 @@
 """A run's folder and place in time: what a training script does around its loop."""
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,8 +17,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ..cards import license_of_pairs, write_pipeline_card
 from ..errors import InputError
-from ..hub import write_model_card
+from ..hub import BackgroundPush, check_push, push_folder
 from .arguments import TrainingArguments
 from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
 from .optimization import build_ema
@@ -46,6 +49,11 @@ class TrainingRun:
     def __init__(self, args: TrainingArguments, accelerator: Accelerator, model: ModelMixin):
         self.args, self.accelerator, self.model = args, accelerator, model
         self.output_dir = Path(args.output_dir)
+        self.repo_id = args.hub_model_id or self.output_dir.resolve().name
+        if args.push_to_hub and accelerator.is_main_process:
+            licence = args.data_license or license_of_pairs([args.dataset])
+            check_push(self.repo_id, "model", args.hub_private_repo, licence)
+        self.pushes = BackgroundPush()
         self.unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
         if args.use_ema and accelerator.distributed_type == DistributedType.FSDP:
             raise InputError("--use_ema is true, but there is no moving average of sharded weights; give false")
@@ -175,19 +183,55 @@ class TrainingRun:
             self.unwrapped.train()
         self.since += time.perf_counter() - pause
 
-    def save(self) -> None:
-        """Writes a checkpoint."""
-        pause = time.perf_counter()
+    def save(self, build_pipeline: Callable[[ModelMixin], DiffusionPipeline], model_card: Path) -> None:
+        """Writes a checkpoint; with `--hub_strategy checkpoint`, pushes the pipeline of now meanwhile, unless the last
+        push is still going on."""
+        pause, args = time.perf_counter(), self.args
         self.checkpointer.save(self.global_step)
+        pushes = args.push_to_hub and args.hub_strategy == "checkpoint" and self.global_step < args.max_train_steps
+        if pushes and broadcast_object_list([not self.pushes.busy])[0]:
+            folder = self.output_dir / ".hub"
+            self._write_pipeline(folder, build_pipeline, model_card)
+            if self.accelerator.is_main_process:
+                message = f"Step {self.global_step}"
+                self.pushes.start(partial(push_folder, folder, self.repo_id, args.hub_private_repo, message=message))
         self.since += time.perf_counter() - pause
 
-    def finish(self, build_pipeline: Callable[[ModelMixin], DiffusionPipeline], model_card: Path) -> None:
-        """Writes the pipeline that users open, with the averaged weights, and its card."""
+    def _write_pipeline(
+        self, folder: Path, build_pipeline: Callable[[ModelMixin], DiffusionPipeline], model_card: Path
+    ) -> None:
+        """Writes the pipeline with the averaged weights, and its card, into `folder`."""
         with ema_weights(self.ema, self.unwrapped):
-            pipeline = build_pipeline(whole_model(self.accelerator, self.model))
-            save_pipeline(pipeline, self.output_dir, self.accelerator)
-        if self.accelerator.is_main_process:
-            write_model_card(model_card, self.output_dir, asdict(self.args), self.parameters, self.metrics.entries)
+            save_pipeline(build_pipeline(whole_model(self.accelerator, self.model)), folder, self.accelerator)
+        if not self.accelerator.is_main_process:
+            return
+        if folder != self.output_dir:
+            previews = sorted((self.output_dir / "previews").glob("step-*.png"))
+            shutil.rmtree(folder / "previews", ignore_errors=True)
+            for preview in previews[-1:]:
+                (folder / "previews").mkdir()
+                shutil.copy(preview, folder / "previews")
+        write_pipeline_card(
+            model_card,
+            folder,
+            self.args.settings() | {"data_license": self.args.data_license},
+            self.parameters,
+            self.metrics.entries,
+            self.global_step,
+            self.args.pairs_per_step(self.accelerator.num_processes),
+        )
+
+    def finish(self, build_pipeline: Callable[[ModelMixin], DiffusionPipeline], model_card: Path) -> None:
+        """Writes the pipeline that users open, with the averaged weights, and its card, and pushes it.
+
+        Raises:
+            InputError: it could not be pushed.
+        """
+        self._write_pipeline(self.output_dir, build_pipeline, model_card)
         self.accelerator.end_training()
         best = ", ".join(str(path) for path in sorted(self.output_dir.glob("best-*")))
         logger.info(f"the pipeline is in {self.output_dir}, the best along the way in {best}")
+        if self.args.push_to_hub and self.accelerator.is_main_process:
+            self.pushes.wait()
+            shutil.rmtree(self.output_dir / ".hub", ignore_errors=True)
+            logger.info(f"pushed to {push_folder(self.output_dir, self.repo_id, self.args.hub_private_repo)}")

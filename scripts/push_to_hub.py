@@ -1,0 +1,35 @@
+"""Pushes what is already on disk to the Hugging Face Hub: a pipeline, a segmenter or a dataset.
+
+    python scripts/push_to_hub.py --folder outputs/field --repo_id ORGANISATION/field --data_license cc-by-4.0
+
+What arrived of an interrupted push is not sent again; pushing a changed folder adds a commit.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthset.cli import run
+from synthset.hub import RepoArguments, push_folder
+
+
+@dataclass
+class PushArguments(RepoArguments):
+    """Pushes a finished folder to the Hugging Face Hub.
+
+    Args:
+        folder: what train_paired.py, train_sr.py, generate_dataset.py, make_copy_paste.py, pseudo_label.py or
+            prepare_dataset.py ended with, or a seed-N of train_segmentation.py.
+        repo_id: `NAMESPACE/NAME`, or a name in your own namespace; the folder's name when not given.
+    """
+
+    folder: str
+    repo_id: str | None = None
+
+
+def main(args: PushArguments) -> None:
+    repo_id = args.repo_id or Path(args.folder).resolve().name
+    print(f"pushed to {push_folder(args.folder, repo_id, args.hub_private_repo, args.data_license)}")
+
+
+if __name__ == "__main__":
+    run(main, PushArguments)
