@@ -429,9 +429,8 @@ class Handler(BaseHTTPRequestHandler):
             file = commit.tree[path]
             return {"type": "file", "path": path, "oid": file.oid, "size": file.size, **file.lfs("oid")}
         inside = sorted((name, file.oid) for name, file in commit.tree.items() if name.startswith(f"{path}/"))
-        return (
-            {"type": "directory", "path": path, "oid": git_hash(repr(inside).encode()), "size": 0} if inside else None
-        )
+        if inside:
+            return {"type": "directory", "path": path, "oid": git_hash(repr(inside).encode()), "size": 0}
 
     def send_entries(self, commit, paths, expand):
         entries = [entry for entry in (self.entry(commit, path) for path in paths) if entry]
@@ -606,7 +605,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class HubServer:
-    """A Hub at `endpoint` within its `with` block; a later `with` block finds what the former left.
+    """A Hub at `endpoint` within its `with` block, or from `start` to `stop`; started again, it has what it had.
 
     `tokens` and `read_tokens` map tokens to users, who may write with the former only. A namespace that is not a
     user's is an organisation, where every user may create. Files above `part_size` bytes are uploaded in parts.
@@ -626,18 +625,24 @@ class HubServer:
     def endpoint(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self):
+    def start(self):
         self.httpd = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self.httpd.hub, self.port = self, self.httpd.server_port
         threading.Thread(target=self.httpd.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
-    def __exit__(self, *error):
+    def stop(self):
         self.httpd.shutdown()
         self.httpd.server_close()
         for connection in list(self.connections):  # a connection kept open would still be served
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *error):
+        self.stop()
 
     def fail(self, method, path, **fault):
         """Adds a `Fault`, whose other fields are the keywords; the first that matches a request is used."""
@@ -653,7 +658,11 @@ class HubServer:
 
     def environment(self, token=None, home=None):
         """Environment for a subprocess: this one's, with this Hub and an empty cache, or the one in `home`."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
+        kept = {
+            key: text
+            for key, text in os.environ.items()
+            if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_OFFLINE"))
+        }
         home = home or tempfile.mkdtemp(prefix="home-", dir=self.folder)
         switches = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
         switches |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")

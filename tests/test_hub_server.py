@@ -223,13 +223,19 @@ def test_the_client_waits_and_tries_again(hub, client):
     hub.fail("PUT", "/lfs/", cut_after=300_000)
     hub.fail("GET", "/lfs/.*model.safetensors", cut_after=300_000)
     hub.fail("GET", "/tree/", status=503)
-    assert client(
+    hub.fail("GET", "/whoami", delay=0.7)
+    equal, seconds = client(
         UPLOAD
         + """
+import time
 api.upload_folder(repo_id="org/leaves", folder_path="run")
-result = Path(snapshot_download("org/leaves"), "model.safetensors").read_bytes() == WEIGHTS
+result = [Path(snapshot_download("org/leaves"), "model.safetensors").read_bytes() == WEIGHTS]
+start = time.monotonic()
+api.whoami()
+result.append(time.monotonic() - start)
 """
     )
+    assert equal and seconds >= 0.7
     assert calls(hub, "POST", "/preupload/") == [429, 200]
     assert calls(hub, "PUT") == [500, 0, 200]
     assert [(upload.received, upload.stored) for upload in hub.uploads] == [(300_000, False), (len(WEIGHTS), True)]
@@ -259,10 +265,10 @@ result = [caught(lambda: bool(api.upload_folder(repo_id="org/leaves", folder_pat
 
 def test_down_and_back(hub, client):
     code = UPLOAD + 'result = caught(lambda: bool(api.upload_folder(repo_id="org/leaves", folder_path="run").oid))'
-    hub.__exit__()
+    hub.stop()
     assert client("result = caught(api.create_repo, 'org/leaves')") == "ConnectError"
-    with hub:
-        assert client(code) is True
+    hub.start()
+    assert client(code) is True
 
 
 def test_process_for_a_demonstration(tmp_path, client):
