@@ -84,6 +84,7 @@ result = {
     "missing": [caught(snapshot_download, "org/leaves", revision="v2"),
                 caught(api.hf_hub_download, "org/leaves", "gone.json")],
     "paths": [entry.path for entry in api.get_paths_info("org/leaves", ["config.json", "gone.json"])],
+    "deleted": [api.delete_repo("org/leaves"), caught(api.model_info, "org/leaves")],
 }
 """
     )
@@ -98,6 +99,7 @@ result = {
     assert result["lfs"]["config.json"] is None
     assert result["missing"] == ["RevisionNotFoundError", "RemoteEntryNotFoundError"]
     assert result["paths"] == ["config.json"]
+    assert result["deleted"] == [None, "RepositoryNotFoundError"]
     assert [upload.received for upload in hub.uploads] == [len(WEIGHTS)]  # unchanged weights are not sent again
 
 
