@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
@@ -130,7 +131,13 @@ def require_license(licence: str | None) -> None:
         )
 
 
-def push_folder(folder: str | os.PathLike, repo_id: str, private: bool = False, data_license: str | None = None) -> str:
+def push_folder(
+    folder: str | os.PathLike,
+    repo_id: str,
+    private: bool = False,
+    data_license: str | None = None,
+    message: str = "Upload with SynthSet",
+) -> str:
     """Uploads what [`find_content`] finds, in one commit, and checks that it arrived.
 
     Files are streamed from disk, `FILES_AT_ONCE` at a time. What the Hub has of an interrupted attempt, or of an
@@ -155,7 +162,7 @@ def push_folder(folder: str | os.PathLike, repo_id: str, private: bool = False, 
     require_license(card_license(folder) or data_license)
     api = HfApi()
     try:
-        repo_id = create_repo(repo_id, repo_type, private)
+        repo_id = patiently(create_repo, repo_id, repo_type, private)
         card = hub_card(folder, repo_id, data_license).encode()
         additions = [CommitOperationAdd(path, card if path == "README.md" else folder / path) for path in paths]
         for start in range(0, len(additions), FILES_AT_ONCE):
@@ -163,7 +170,8 @@ def push_folder(folder: str | os.PathLike, repo_id: str, private: bool = False, 
         folders = {path.split("/")[0] for path in paths if "/" in path} | {"data", "images", "masks"}
         stale = set(api.list_repo_files(repo_id, repo_type=repo_type)) - set(paths)
         deletions = [CommitOperationDelete(path) for path in sorted(stale) if path.split("/")[0] in folders]
-        commit = api.create_commit(repo_id, [*additions, *deletions], commit_message=message, repo_type=repo_type)
+        changes = [*additions, *deletions]
+        commit = patiently(api.create_commit, repo_id, changes, commit_message=message, repo_type=repo_type)
         tree = api.list_repo_tree(repo_id, recursive=True, revision=commit.oid, repo_type=repo_type)
         verify(additions, [entry for entry in tree if isinstance(entry, RepoFile)])
     except InputError:
@@ -177,6 +185,20 @@ def push_folder(folder: str | os.PathLike, repo_id: str, private: bool = False, 
         ) from error
     kind = "datasets/" if repo_type == "dataset" else ""
     return f"{api.endpoint}/{kind}{repo_id}"
+
+
+def patiently(call: Callable, *args, attempts: int = 4, **kwargs):
+    """`call(*args, **kwargs)`, for the calls that the client does not repeat itself: again while the Hub is busy or
+    broken (429, 5xx), after the time it asks for, or else 1, 2, 4 s."""
+    for attempt in range(attempts):
+        try:
+            return call(*args, **kwargs)
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if attempt + 1 == attempts or (status != 429 and status < 500):
+                raise
+            asked = error.response.headers.get("Retry-After", "")
+            time.sleep(min(float(asked), 300) if asked.isdigit() else 2**attempt)
 
 
 def verify(additions: Iterable[CommitOperationAdd], remote: Iterable[RepoFile]) -> None:

@@ -1,11 +1,13 @@
 from .dataset import (
     PairTensors,
     SplitNotFoundError,
+    choose_crop_size,
     load_pairs,
     load_train_validation,
     resolve_crop_size,
     smallest_side,
 )
+from .streaming import StreamedPairs, stream_train_validation
 from .transforms import ResizePair, eval_transform, to_tv_tensors, train_transform
 from .writer import export_imagefolder, pair_features, write_pairs_shard
 
@@ -13,6 +15,8 @@ __all__ = [
     "PairTensors",
     "ResizePair",
     "SplitNotFoundError",
+    "StreamedPairs",
+    "choose_crop_size",
     "eval_transform",
     "export_imagefolder",
     "load_pairs",
@@ -20,6 +24,7 @@ __all__ = [
     "pair_features",
     "resolve_crop_size",
     "smallest_side",
+    "stream_train_validation",
     "to_tv_tensors",
     "train_transform",
     "write_pairs_shard",

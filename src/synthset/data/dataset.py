@@ -82,6 +82,18 @@ def load_pairs(
         problem = "no such folder, and loading it from the Hub failed"
         pairs = pick_split(load_or_explain(datasets.load_dataset, source, problem), split, source)
 
+    pairs = undecoded_pairs(pairs, source, image_column, mask_column)
+    return pairs.with_transform(DecodePairs(source, pairs))
+
+
+def undecoded_pairs(
+    pairs: datasets.Dataset | datasets.IterableDataset, source: str, image_column: str | None, mask_column: str | None
+) -> datasets.Dataset | datasets.IterableDataset:
+    """`pairs` with the two columns, undecoded, as `image` and `mask`, and all others but those of these names.
+
+    Raises:
+        InputError: as [`load_pairs`] for columns.
+    """
     columns = {image_column or "image": "image", mask_column or "mask": "mask"}
     if len(columns) == 1:
         raise InputError(f"--image_column and --mask_column are both {image_column or 'image'!r}; name two columns")
@@ -95,8 +107,8 @@ def load_pairs(
             found = pairs.features[column]
             raise InputError(f"{source}: column {column!r} holds {found}, not images; name one with {flag}") from error
     others = [name for name in pairs.column_names if name not in (*columns, "image", "mask")]
-    pairs = pairs.select_columns([*columns, *others]).rename_columns(columns)
-    return pairs.with_transform(DecodePairs(source, pairs))
+    pairs = pairs.select_columns([*columns, *others])
+    return pairs.rename_columns({name: new for name, new in columns.items() if name != new})
 
 
 def load_train_validation(
@@ -205,12 +217,17 @@ def smallest_side(pairs: datasets.Dataset) -> int:
 
 
 def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
-    """`crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to the smallest image side.
+    """[`choose_crop_size`] for the smallest image of `splits`."""
+    return choose_crop_size(crop_size, min(smallest_side(pairs) for pairs in splits))
+
+
+def choose_crop_size(crop_size: int | None, smallest: int) -> int:
+    """`crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to `smallest`, the smallest
+    image side in pixels.
 
     Raises:
-        InputError: `crop_size` is larger than an image of `splits`.
+        InputError: `crop_size` is larger than that.
     """
-    smallest = min(smallest_side(pairs) for pairs in splits)
     if crop_size is None:
         crop_size = min(512, smallest)
         if crop_size < 512:

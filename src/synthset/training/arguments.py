@@ -44,6 +44,7 @@ class TrainingArguments(HubArguments):
         dataset: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or a Hub dataset id.
         image_column: image column of a dataset, or image sub-folder of a raw folder.
         mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
+        streaming: read the dataset from the Hub while training goes on, and store nothing of it.
         validation_fraction: share of the training pairs held out when the dataset has no `validation` split.
         output_dir: where checkpoints, logs and the finished pipeline go.
         resolution: side in pixels of the pairs that the model draws.
@@ -102,6 +103,7 @@ class TrainingArguments(HubArguments):
     dataset: str = "demo"
     image_column: str | None = None
     mask_column: str | None = None
+    streaming: bool = False
     validation_fraction: float = 0.2
     output_dir: str = "outputs/paired"
     resolution: int = 128
@@ -164,6 +166,11 @@ class TrainingArguments(HubArguments):
         )
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
+        for name in ("overfit", "dataloader_num_workers"):
+            if self.streaming and getattr(self, name):
+                raise InputError(
+                    f"--{name} is {getattr(self, name)} with --streaming; give 0, or leave --streaming out"
+                )
         if not self.block_out_channels or min(self.block_out_channels) < 1:
             raise InputError(
                 f"--block_out_channels is {self.block_out_channels}; give widths such as '[32,64,128,256]'"

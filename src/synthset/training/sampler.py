@@ -6,8 +6,9 @@ processes.
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
@@ -96,6 +97,12 @@ class TrainingStream(Dataset):
         """The pass over the pairs to which `position` belongs, from 0."""
         return position // len(self.pairs)
 
+    @cached_property
+    def images(self) -> np.ndarray:
+        """The images of the first 256 positions, uint8 (256, H, W, 3): what colours there are."""
+        samples = torch.stack([self[position]["sample"] for position in range(256)])
+        return np.stack(self.processor.postprocess(samples)[0])
+
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         image, mask = self.pairs[self.pair_index(position)]
         with torch.random.fork_rng(devices=[]):
@@ -113,6 +120,13 @@ class TrainingStream(Dataset):
         noise = torch.randn(sample.shape, generator=generator)
         condition = self.condition(image, mask, generator) if self.condition else {}
         return {"sample": sample, "noise": noise, "timestep": timestep, "position": torch.tensor(position), **condition}
+
+
+class StreamedTraining(TrainingStream):
+    """The stream over `StreamedPairs`, which have an order of their own."""
+
+    def pair_index(self, position: int) -> int:
+        return position
 
 
 class ValidationItems(TrainingStream):

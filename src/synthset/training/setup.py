@@ -9,10 +9,19 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from datasets import Dataset
 from diffusers import DDPMScheduler
 
-from ..data import PairTensors, eval_transform, load_train_validation, resolve_crop_size, train_transform
+from ..data import (
+    PairTensors,
+    StreamedPairs,
+    choose_crop_size,
+    eval_transform,
+    load_train_validation,
+    resolve_crop_size,
+    stream_train_validation,
+    train_transform,
+)
 from ..models import PairedUNet2DModel
 from .arguments import TrainingArguments
-from .sampler import TrainingStream, ValidationItems
+from .sampler import StreamedTraining, TrainingStream, ValidationItems
 from .timesteps import UniformTimesteps
 
 logger = logging.getLogger("synthset")
@@ -34,15 +43,21 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
     return accelerator
 
 
-def load_training_pairs(args: TrainingArguments, num_processes: int) -> tuple[Dataset, Dataset]:
+def load_training_pairs(
+    args: TrainingArguments, num_processes: int
+) -> tuple[Dataset, Dataset] | tuple[StreamedPairs, list]:
     """The pairs to train and to validate on. Fills in the flags that depend on them, `crop_size` and
     `max_train_steps`."""
-    train, validation = load_train_validation(
-        args.dataset, args.image_column, args.mask_column, args.validation_fraction, args.seed
-    )
-    if args.overfit:
-        train = validation = train.select(range(min(args.overfit, len(train))))
-    args.crop_size = resolve_crop_size(args.crop_size, train, validation)
+    source = args.dataset, args.image_column, args.mask_column, args.validation_fraction, args.seed
+    if args.streaming:
+        train, validation = stream_train_validation(*source)
+        args.crop_size = choose_crop_size(args.crop_size, min(min(image.shape[1:]) for image, _ in validation))
+        train.smallest_side = args.crop_size
+    else:
+        train, validation = load_train_validation(*source)
+        if args.overfit:
+            train = validation = train.select(range(min(args.overfit, len(train))))
+        args.crop_size = resolve_crop_size(args.crop_size, train, validation)
     if args.max_train_steps is None:
         args.max_train_steps = max(1, args.num_train_epochs * len(train) // args.pairs_per_step(num_processes))
     return train, validation
@@ -77,8 +92,8 @@ def build_model(args: TrainingArguments, **config) -> PairedUNet2DModel:
 
 def build_streams(
     args: TrainingArguments,
-    train: Dataset,
-    validation: Dataset,
+    train: Dataset | StreamedPairs,
+    validation: Dataset | list,
     timesteps: UniformTimesteps | None = None,
     **options,
 ) -> tuple[TrainingStream, ValidationItems]:
@@ -87,7 +102,8 @@ def build_streams(
     still = eval_transform(args.resolution, args.crop_size)
     moving = still if args.overfit else train_transform(args.resolution, args.crop_size)
     rest = timesteps or UniformTimesteps(args.num_train_timesteps), args.seed
-    return (
-        TrainingStream(PairTensors(train), moving, *rest, **options),
-        ValidationItems(PairTensors(validation), still, *rest, **options),
-    )
+    if args.streaming:
+        kind, pairs = StreamedTraining, (train, validation)
+    else:
+        kind, pairs = TrainingStream, (PairTensors(train), PairTensors(validation))
+    return kind(pairs[0], moving, *rest, **options), ValidationItems(pairs[1], still, *rest, **options)

@@ -59,9 +59,7 @@ def inspect_pairs(
     grid = pair_grid(images[: args.num_validation_images], masks[: args.num_validation_images])
     if not args.num_divergence_images:
         return grid, {}
-    samples = torch.stack([stream[position]["sample"] for position in range(256)])
-    real, _ = pipeline.image_processor.postprocess(samples)
-    return grid, {"divergence": color_divergence(np.stack(images[: args.num_divergence_images]), np.stack(real))}
+    return grid, {"divergence": color_divergence(np.stack(images[: args.num_divergence_images]), stream.images)}
 
 
 def inspect_enlarged(

@@ -1,0 +1,95 @@
+"""Streamed pairs, from parquet files on disk; tests/scripts/test_hub.py streams over HTTP."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from testing_utils.pairs import random_pairs
+
+from synthset.cards import write_dataset_card
+from synthset.data import pair_features, stream_train_validation, to_tv_tensors, write_pairs_shard
+from synthset.errors import InputError
+
+TEMPLATE = Path(__file__).parents[2] / "model_cards" / "dataset.md"
+
+
+def write_dataset(folder, shards, card=True):
+    """Parquet files with the given lists of rows by split, and a card that says how many there are."""
+    for split, parts in shards.items():
+        for i, rows in enumerate(parts):
+            name = f"{split}-{i:05d}-of-{len(parts):05d}.parquet"
+            write_pairs_shard(folder / "data" / name, rows, pair_features())
+    counts = {split: sum(map(len, parts)) for split, parts in shards.items()}
+    if card:
+        write_dataset_card(folder, TEMPLATE, pair_features(), counts, title="pairs")
+    return str(folder)
+
+
+@pytest.fixture
+def rows():
+    return random_pairs(14)
+
+
+@pytest.fixture
+def source(tmp_path, rows):
+    return write_dataset(tmp_path / "pairs", {"train": [rows[:5], rows[5:9], rows[9:12]], "validation": [rows[12:]]})
+
+
+def number(pair, rows):
+    """Which of the rows a streamed pair is."""
+    (found,) = (i for i, row in enumerate(rows) if all(map(torch.equal, pair, to_tv_tensors(row))))
+    return found
+
+
+def test_a_pass_visits_every_pair_once_in_an_order_of_its_own(source, rows):
+    train, validation = stream_train_validation(source, None, None, 0.2, seed=0)
+    assert len(train) == 12 and [number(pair, rows) for pair in validation] == [12, 13]
+    order = [number(train[position], rows) for position in range(36)]
+    passes = [order[i : i + 12] for i in (0, 12, 24)]
+    assert all(sorted(one) == list(range(12)) for one in passes)
+    assert passes[0] != passes[1] != passes[2]
+    again = stream_train_validation(source, None, None, 0.2, seed=0).train
+    for position in (30, 31, 3, 17):  # forward, to a later pass and back
+        assert number(again[position], rows) == order[position]
+    other = stream_train_validation(source, None, None, 0.2, seed=1).train
+    assert [number(other[position], rows) for position in range(12)] != passes[0]
+
+
+def test_pairs_are_held_out_where_there_is_no_validation_split(tmp_path, rows):
+    source = write_dataset(tmp_path, {"train": [rows[:7], rows[7:]]})
+    train, validation = stream_train_validation(source, None, None, 0.2, seed=0)
+    assert [number(pair, rows) for pair in validation] == [0, 1, 2]  # a fifth of 14, rounded up
+    assert sorted(number(train[position], rows) for position in range(len(train))) == list(range(3, 14))
+
+
+def test_what_cannot_be_streamed(tmp_path, rows):
+    with pytest.raises(InputError, match="--streaming is for datasets on the Hub"):
+        stream_train_validation("demo", None, None, 0.2, 0)
+    with pytest.raises(InputError, match="does not say in its card how many pairs"):
+        stream_train_validation(write_dataset(tmp_path / "a", {"train": [rows]}, card=False), None, None, 0.2, 0)
+    with pytest.raises(InputError, match="no column 'masks'.*--mask_column"):
+        stream_train_validation(write_dataset(tmp_path / "b", {"train": [rows]}), None, "masks", 0.2, 0)
+
+
+def test_bad_pairs_are_named(tmp_path, rows):
+    rows[3]["mask"] = Image.fromarray(np.ones((2, 3), np.uint8))
+    train = stream_train_validation(
+        write_dataset(tmp_path / "a", {"train": [rows], "validation": [rows[:1]]}), None, None, 0.2, 0
+    ).train
+    with pytest.raises(InputError, match="the mask of pair .* of pass 0 over .* is 3x2 pixels"):
+        for position in range(14):
+            train[position]
+    train = stream_train_validation(write_dataset(tmp_path / "b", {"train": [rows[4:]]}), None, None, 0.2, 0).train
+    train.smallest_side = 1000
+    with pytest.raises(InputError, match="smaller than --crop_size 1000"):
+        train[0]
+
+
+def test_fewer_pairs_than_the_card_says(tmp_path, rows):
+    source = write_dataset(tmp_path, {"train": [rows[:5], rows[5:]], "validation": [rows[:1]]})
+    (tmp_path / "data" / "train-00001-of-00002.parquet").unlink()
+    train = stream_train_validation(source, None, None, 0.2, 0).train
+    with pytest.raises(InputError, match="ends after 5 pairs, but its card promises 14"):
+        [train[position] for position in range(14)]
