@@ -76,7 +76,11 @@ def test_neither_step_touches_the_other_network(accelerate, spectral_norm, r1_ga
     assert still <= {"linear_out.parametrizations.weight.0._u"}
 
     before = copied(discriminator)
-    adversary.generator_loss(fake, batch["timestep"]).backward()
+    loss = adversary.generator_loss(fake, batch["timestep"])
+    told = torch.sigmoid(discriminator.eval()(fake, batch["timestep"]).logits)
+    torch.testing.assert_close(loss, F.binary_cross_entropy(told, torch.ones(3)))
+    discriminator.train()
+    loss.backward()
     assert same(before, discriminator.state_dict())
     assert all(parameter.grad is None for parameter in discriminator.parameters())
     for name, parameter in generator.named_parameters():
