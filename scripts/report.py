@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from synthset.cards import add_section, describe, load_card
 from synthset.cli import run
 from synthset.data import ResizePair, load_pairs, resolve_crop_size, smallest_side, to_tv_tensors, train_transform
 from synthset.data.dataset import image_sizes
@@ -26,7 +27,7 @@ from synthset.evaluation.comparison import PairSet, compare
 from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
 from synthset.evaluation.fidelity import choose
 from synthset.evaluation.figures import draw_figures
-from synthset.evaluation.page import render_page
+from synthset.evaluation.page import card_text, render_page
 from synthset.segmentation import Segmenter, tile_boxes
 
 SCORES = {
@@ -62,6 +63,8 @@ class ReportArguments:
             default is small and was trained without labels: DINOv2 agreed best with people who judged generated
             pictures (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
         results: scores of segmenters to list, each NAME=FILE with a results.json of train_segmentation.py.
+        update_card: write the distances, the search for copies and the segmenters' scores into the card of the
+            generated dataset, which must be a folder.
         batch_size: pictures embedded at once.
         seed: decides which crops and pictures are taken.
     """
@@ -79,6 +82,7 @@ class ReportArguments:
     num_images: int = 1000
     encoder: str = "vit_small_patch14_dinov2.lvd142m"
     results: list[str] = field(default_factory=list)
+    update_card: bool = False
     batch_size: int = 32
     seed: int = 0
 
@@ -90,6 +94,8 @@ class ReportArguments:
                 raise InputError(f"--{name} is {getattr(self, name)}; give {bound} or more")
         if Path(self.output).suffix != ".html":
             raise InputError(f"--output is {self.output}; give the name of a page that ends in .html")
+        if self.update_card:
+            load_card(self.generated)  # there is one
 
 
 def choose_encoder(name: str) -> Encoder:
@@ -192,17 +198,20 @@ def main(args: ReportArguments) -> None:
     # 3. page
     output = Path(args.output)
     flags = [(k, v) for k, value in asdict(args).items() for v in (value if isinstance(value, list) else [value])]
+    circumstances = {
+        "encoder": args.encoder,
+        "trained": encoder.trained,
+        "crop_size": crop_size,
+        "resolution": resolution,
+        "complete": parts["--real"][3],
+        "results": results,
+    }
     page = render_page(
         comparison.numbers,
         figures,
         real=args.real,
         generated=args.generated,
-        encoder=args.encoder,
-        trained=encoder.trained,
-        crop_size=crop_size,
-        resolution=resolution,
-        complete=parts["--real"][3],
-        results=results,
+        **circumstances,
         settings=shlex.join(f"--{name}={value}" for name, value in flags if value is not None),
     )
     for name, figure in figures.items():
@@ -212,6 +221,9 @@ def main(args: ReportArguments) -> None:
         temporary.write_text(json.dumps(comparison.numbers, indent=2) + "\n")
     with atomic_path(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
+    if args.update_card:
+        text = card_text(comparison.numbers, describe(args.real), **circumstances)
+        add_section(args.generated, "Compared with real pairs", text)
     print(f"{output} shows {len(generated)} generated and {len(real)} real pictures")
 
 

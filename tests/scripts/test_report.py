@@ -46,6 +46,24 @@ def made(data, tmp_path_factory):
     return output, report(data, output)
 
 
+def test_the_outcome_goes_into_the_card_of_the_generated_dataset(data, made, tmp_path):
+    card = data / "generated" / "README.md"
+    with pytest.raises(SystemExit):
+        report(data, tmp_path / "page.html", update_card=True)  # there is no card
+    card.write_text("---\nlicense: mit\n---\n\n# generated\n\n## Licence\n\nMIT.\n")
+    try:
+        for _ in range(2):
+            report(data, tmp_path / "page.html", update_card=True)
+        text = card.read_text()
+    finally:
+        card.unlink()
+    copies = made[1]["copies"]
+    assert text.count("## Compared with real pairs") == 1 and text.endswith("## Licence\n\nMIT.\n")
+    assert "22 of these pairs against 40 real ones (`real`)" in text and "random weights" in text
+    assert f"the closest is at {copies['closest_ratio']:.3g};" in text and str(data) not in text
+    assert f"| {made[1]['generated_to_real']['color_divergence']:.3g} |" in text
+
+
 def test_files(made):
     output, _ = made
     assert sorted(file.name for file in output.parent.iterdir()) == ["page", "page.html"]

@@ -231,6 +231,31 @@ def downstream_section(results: dict[str, dict[str, str]]) -> Section:
     )
 
 
+def card_text(
+    numbers: dict,
+    real: str,
+    encoder: str,
+    trained: bool,
+    crop_size: int,
+    resolution: int,
+    complete: bool,
+    results: dict[str, dict[str, str]],
+) -> str:
+    """The page's distances, copies and segmenters as Markdown, for the generated dataset's card; arguments as in
+    `render_page`."""
+    lines = [
+        f"{numbers['generated']['pictures']} of these pairs against {numbers['real']['pictures']} real ones ({real}), "
+        f"squares of {crop_size} pixels cut from {numbers['real']['photos']} photos, at {resolution} × {resolution} "
+        f"pixels (`scripts/report.py`){'' if trained else ', seen through an encoder with random weights'}."
+    ]
+    sections = [distance_section(numbers, encoder), copies_section(numbers, complete)]
+    for section in [*([downstream_section(results)] if results else []), *sections]:
+        lines += [f"### {section.title}", *section.text, *section.warnings]
+        for header, *rows in section.tables:
+            lines.append("\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)))
+    return "\n\n".join(lines)
+
+
 def render_page(
     numbers: dict,
     figures: dict[str, Image.Image],
