@@ -3,19 +3,18 @@
     python scripts/reproduce_table1.py --train REAL_TRAIN --test REAL_TEST --output_dir TABLE
 
 Every row trains a generator on REAL_TRAIN, generates pairs, trains segmenters on them alone and on them with
-fine-tuning on REAL_TRAIN, and tests both on REAL_TEST. For comparison, there are real pairs only, and real and
-synthetic ones mixed. TABLE gets `table1.md` after every row. The same command line continues: each of its parts does.
+fine-tuning on REAL_TRAIN, and tests both on REAL_TEST. With `--finetune MORE_REAL`, which may be repeated, fine-tuning
+goes on there: the paper's "all fine-tuning". For comparison, there are real pairs only, and real and synthetic ones
+mixed. TABLE gets `table1.md` after every row. The same command line continues: each of its parts does.
 """
 
 import json
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from synthset.cli import run
+from synthset.cli import call, run
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.evaluation.segmentation_metrics import mean_and_std
@@ -34,7 +33,12 @@ ROWS: dict[str, list[str] | None] = {
     "real": None,
 }
 MEASURES = ("dice", "iou")
-COLUMNS = {"synthetic": "synthetic only", "finetuned": "+ fine-tuned on real", "mixed": "mixed with real"}
+COLUMNS = {
+    "synthetic": "synthetic only",
+    "finetuned": "+ fine-tuned on real",
+    "all": "+ all fine-tuning",
+    "mixed": "mixed with real",
+}
 
 
 @dataclass
@@ -45,6 +49,7 @@ class TableArguments:
         train: real pairs: what the generators learn from and the segmenters are fine-tuned on.
         test: real pairs to test on.
         output_dir: where the table and everything it is made of goes.
+        finetune: real pairs of a further stage of fine-tuning, after `train`; may be repeated. None when not given.
         image_column: image column or sub-folder of `train` and `test`.
         mask_column: mask column or sub-folder of `train` and `test`.
         rows: which of `concat`, `concat_gan`, `shared_encoder`, `two_encoder`, `two_encoder_gan`, `copy_paste`, `real`.
@@ -64,6 +69,7 @@ class TableArguments:
     train: str
     test: str
     output_dir: str
+    finetune: list[str] | None = None
     image_column: str | None = None
     mask_column: str | None = None
     rows: list[str] = field(default_factory=lambda: list(ROWS))
@@ -85,13 +91,6 @@ class TableArguments:
                 raise InputError(f"--{name} has {', '.join(unknown)}; rows are {', '.join(ROWS)}")
 
 
-def call(script: str, *flags: str | Path) -> None:
-    """Runs a script of this folder as a process of its own; what it says about bad input is enough."""
-    result = subprocess.run([sys.executable, str(SCRIPTS / script), *map(str, flags)])
-    if result.returncode:
-        raise InputError(f"{script} ended with exit code {result.returncode}; its error is above")
-
-
 def make_pairs(args: TableArguments, row: str, columns: list[str]) -> Path:
     """The folder of the row's synthetic pairs, made now if it is not there."""
     folder = Path(args.output_dir) / row
@@ -101,12 +100,12 @@ def make_pairs(args: TableArguments, row: str, columns: list[str]) -> Path:
     size = ["--resolution", args.resolution, "--crop_size", args.crop_size, *columns]
     count = ["--num_samples", args.num_samples, "--output_dir", generated]
     if ROWS[row] is None:
-        call("make_copy_paste.py", "--dataset", args.train, *size, *count, *shlex.split(args.copy_paste))
+        call(SCRIPTS / "make_copy_paste.py", "--dataset", args.train, *size, *count, *shlex.split(args.copy_paste))
         return generated
     steps = ["--max_train_steps", args.steps[row]] if row in args.steps else []
     flags = ["--dataset", args.train, *size, "--output_dir", folder / "model", *shlex.split(args.training)]
-    call("train_paired.py", *flags, *ROWS[row], *steps)
-    call("generate_dataset.py", "--model", folder / "model", *count, *shlex.split(args.generation))
+    call(SCRIPTS / "train_paired.py", *flags, *ROWS[row], *steps)
+    call(SCRIPTS / "generate_dataset.py", "--model", folder / "model", *count, *shlex.split(args.generation))
     return generated
 
 
@@ -118,22 +117,26 @@ def main(args: TableArguments) -> None:
     columns = [] if args.image_column is None else ["--image_column", args.image_column]
     columns += [] if args.mask_column is None else ["--mask_column", args.mask_column]
     table: dict[str, dict[str, str]] = {}
+    further = [part for source in args.finetune or [] for part in ("--finetune", source)]
+    last = {"all": -1} if further else {}
     for row in args.rows:
+        # name of the run: its pairs, and for each column the stage after which it is scored
         if row == "real":
-            runs = {"real": ["--train", args.train]}
+            runs = {"real": (["--train", args.train, *further], {"real": 0, **last})}
         else:
             pairs = make_pairs(args, row, columns)
-            runs = {"finetuned": ["--train", pairs, "--finetune", args.train]}
+            stages = ["--train", pairs, "--finetune", args.train, *further]
+            runs = {"finetuned": (stages, {"synthetic": 0, "finetuned": 1, **last})}
             if args.mixed:
-                runs["mixed"] = ["--train", pairs, "--train", args.train, "--mix", 0.5]
-        for name, sources in runs.items():
+                runs["mixed"] = (["--train", pairs, "--train", args.train, "--mix", 0.5], {"mixed": 0})
+        for name, (sources, ways) in runs.items():
             results = output_dir / row / name
             flags = ["--test", args.test, "--output_dir", results, "--resolution", args.resolution, *columns]
             flags += ["--seeds", str(args.seeds), "--crop_size", args.crop_size, *shlex.split(args.segmentation)]
-            call("train_segmentation.py", *sources, *flags)
-            stages = [seed["stages"] for seed in json.loads((results / "results.json").read_text())["seeds"]]
-            ways = ("synthetic", "finetuned") if name == "finetuned" else (name,)  # a column for each stage
-            for way, scores in zip(ways, zip(*stages, strict=True), strict=True):
+            call(SCRIPTS / "train_segmentation.py", *sources, *flags)
+            seeds = json.loads((results / "results.json").read_text())["seeds"]
+            for way, stage in ways.items():
+                scores = [seed["stages"][stage] for seed in seeds]
                 table.setdefault(row, {}).update({f"{way} {measure}": cell(scores, measure) for measure in MEASURES})
         write_table(output_dir, table)
     print((output_dir / "table1.md").read_text())
@@ -148,11 +151,13 @@ def cell(scores: Sequence[dict], measure: str) -> str:
 
 def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:
     """The rows so far as the paper lays them out; real pairs alone, which no column is for, in the first."""
-    titles = [f"{title}, {measure}" for title in COLUMNS.values() for measure in ("Dice", "IoU")]
+    found = {name.split()[0] for cells in table.values() for name in cells}
+    ways = [way for way in COLUMNS if way in found or way != "all"]
+    titles = [f"{COLUMNS[way]}, {measure}" for way in ways for measure in ("Dice", "IoU")]
     lines = [f"| data | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for row, cells in table.items():
-        ways = ["real", "", ""] if row == "real" else list(COLUMNS)
-        values = [cells.get(f"{way} {measure}", "") for way in ways for measure in MEASURES]
+        sources = ["real", *ways[1:]] if row == "real" else ways
+        values = [cells.get(f"{way} {measure}", "") for way in sources for measure in MEASURES]
         lines.append(f"| {'real pairs only' if row == 'real' else row} | {' | '.join(values)} |")
     with atomic_path(output_dir / "table1.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")

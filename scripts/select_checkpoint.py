@@ -1,27 +1,27 @@
-"""Ranks the weights that a training run kept: which of them should generate the dataset?
+"""Ranks weights, of one training run or of several: which of them should generate the dataset?
 
     python scripts/select_checkpoint.py --run_dir RUN --output_dir SELECTION --probe REAL_TEST
 
 SynthSet (section 4, "Weight Selection") chooses by validation loss, takes the last, or chooses by the divergence of
 the colours; what decides is a segmenter trained on what they generate, which `--probe` tries for each. SELECTION gets
-`selection.md`, `selection.json` and `figure8.png`; what is there already is not measured again.
+`selection.md`, the best weights first, `selection.json` and `figure8.png`; what is there already is not measured again.
+Losses compare between runs of one `--prediction_type` only.
 """
 
 import hashlib
 import json
 import shlex
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import matplotlib
 import yaml
 from accelerate import Accelerator
+from diffusers import DDPMScheduler
 from matplotlib import pyplot
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
-from synthset.cli import run
+from synthset.cli import call, run
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.settings import claim_output_dir
@@ -35,12 +35,14 @@ BEST = {"validation_loss": min, "divergence": min, "dice": max}
 
 @dataclass
 class SelectionArguments:
-    """Ranks the checkpoints of a training run.
+    """Ranks checkpoints by what they draw.
 
     Args:
-        run_dir: the output folder of train_paired.py.
+        run_dir: an output folder of train_paired.py; its pairs are what all checkpoints are measured on.
         output_dir: where the ranking goes.
-        checkpoints: folders in `run_dir`, such as '[checkpoint-500,best-loss,final]'; all when not given.
+        checkpoints: folders in `run_dir`, where `final` is what the run ended with, or paths of such folders of other
+            runs of the same resolution, as in '[best-loss,final,outputs/other,outputs/other/checkpoint-500]'; all in
+            `run_dir` when not given.
         num_divergence_images: pairs drawn from each to compare their colours with the training set's.
         probe: real pairs to test a segmenter on that is trained on what each checkpoint generates; none when not given.
         probe_num_samples: pairs generated for that.
@@ -63,39 +65,81 @@ class SelectionArguments:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
 
 
-def find_candidates(args: SelectionArguments) -> dict[str, Path]:
-    """The networks to rank, by name; the same weights under several names are one."""
+@dataclass
+class Candidate:
+    """Weights to rank.
+
+    Attributes:
+        names: what the user calls them; the same weights may stand in several folders.
+        unet: the network's folder.
+        scheduler: the noising process that it was trained with.
+    """
+
+    names: list[str]
+    unet: Path
+    scheduler: DDPMScheduler
+
+    @property
+    def name(self) -> str:
+        return " = ".join(self.names)
+
+
+def read_arguments(run_dir: Path) -> TrainingArguments:
+    """The flags of the training run in `run_dir`."""
+    saved = yaml.safe_load((run_dir / "arguments.yaml").read_text())
+    return TrainingArguments(**{f.name: saved[f.name] for f in fields(TrainingArguments) if f.name in saved})
+
+
+def find_network(folder: Path) -> Path | None:
+    """The network in a pipeline or checkpoint, of a checkpoint the moving average if there is one."""
+    return next((folder / part for part in ("unet_ema", "unet") if (folder / part).is_dir()), None)
+
+
+def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
+    """The weights to rank, by the SHA-256 of their file.
+
+    Raises:
+        InputError: there are none, or a folder of `--checkpoints` holds none.
+    """
     run_dir = Path(args.run_dir)
     if not (run_dir / "arguments.yaml").is_file():
         raise InputError(
             f"--run_dir is {run_dir}, which has no arguments.yaml; give an output folder of train_paired.py"
         )
-    networks = {"final": run_dir / "unet"}
-    networks |= {path.name: path / "unet" for path in sorted(run_dir.glob("best-*"))}
-    for path in sorted(run_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
-        networks[path.name] = path / ("unet_ema" if (path / "unet_ema").is_dir() else "unet")
-    networks = {name: path for name, path in networks.items() if path.is_dir()}
-    unknown = set(args.checkpoints) - set(networks)
-    if unknown or not networks:
-        raise InputError(f"--checkpoints has {sorted(unknown)}; {run_dir} holds {', '.join(networks) or 'none'}")
-    names: dict[str, list[str]] = {}
-    for name in args.checkpoints or networks:
-        digest = hashlib.sha256(b"".join(f.read_bytes() for f in sorted(networks[name].glob("*.safetensors"))))
-        names.setdefault(digest.hexdigest(), []).append(name)
-    return {" = ".join(same): networks[same[0]] for same in names.values()}
+    steps = sorted(run_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    there = {"final": run_dir} | {path.name: path for path in (*sorted(run_dir.glob("best-*")), *steps)}
+    there = {name: folder for name, folder in there.items() if find_network(folder)}
+    candidates: dict[str, Candidate] = {}
+    for name in args.checkpoints or there:
+        folder = there.get(name, Path(name))
+        unet = find_network(folder)
+        if unet is None:
+            raise InputError(
+                f"--checkpoints has {name}, which holds no weights; give paths of pipelines or checkpoints, or from "
+                f"{run_dir}: {', '.join(there) or 'none'}"
+            )
+        if (folder / "scheduler").is_dir():
+            scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+        elif (folder.resolve().parent / "arguments.yaml").is_file():
+            scheduler = build_noise_schedule(read_arguments(folder.resolve().parent))
+        else:
+            raise InputError(f"--checkpoints has {name}, which lies in no run's folder; leave it where it was written")
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(unet.glob("*.safetensors")))).hexdigest()
+        candidates.setdefault(digest, Candidate([], unet, scheduler)).names.append(name)
+    if not candidates:
+        raise InputError(f"--run_dir {run_dir} holds no weights yet; let train_paired.py write a checkpoint")
+    return candidates
 
 
 def probe(args: SelectionArguments, pipeline: SynthSetPipeline, folder: Path) -> float:
     """Dice on `--probe` of a segmenter trained on what `pipeline` generates."""
     pipeline.save_pretrained(folder / "pipeline")
     generated, results = folder / "generated", folder / "segmentation"
-    generate = ["generate_dataset.py", "--model", str(folder / "pipeline"), "--output_dir", str(generated)]
-    generate += ["--num_samples", str(args.probe_num_samples), *shlex.split(args.probe_generation)]
-    train = ["train_segmentation.py", "--train", str(generated), "--test", args.probe, "--output_dir", str(results)]
-    size = str(pipeline.unet.config.sample_size)
-    train += ["--resolution", size, *shlex.split(args.probe_segmentation)]
-    for command in (generate, train):
-        subprocess.run([sys.executable, str(SCRIPTS / command[0]), *command[1:]], check=True)
+    flags = ["--model", folder / "pipeline", "--output_dir", generated, "--num_samples", args.probe_num_samples]
+    call(SCRIPTS / "generate_dataset.py", *flags, *shlex.split(args.probe_generation))
+    flags = ["--train", generated, "--test", args.probe, "--output_dir", results]
+    flags += ["--resolution", pipeline.unet.config.sample_size]
+    call(SCRIPTS / "train_segmentation.py", *flags, *shlex.split(args.probe_segmentation))
     return json.loads((results / "results.json").read_text())["dice"]
 
 
@@ -117,34 +161,39 @@ def draw_figure(rows: list[dict], measures: list[str]):
 
 def main(args: SelectionArguments) -> None:
     candidates = find_candidates(args)
+    training = read_arguments(Path(args.run_dir))
+    training.num_divergence_images = args.num_divergence_images
+    for candidate in candidates.values():
+        side = PairedUNet2DModel.load_config(candidate.unet)["sample_size"]
+        if side != training.resolution:
+            raise InputError(
+                f"--checkpoints has {candidate.name}, which draws pairs of {side} pixels, but --run_dir {args.run_dir} "
+                f"trained on {training.resolution}; rank those of one resolution"
+            )
     output_dir = Path(args.output_dir)
     claim_output_dir(output_dir, "settings.json", asdict(args), uncounted=("output_dir", "checkpoints"))
-    saved = yaml.safe_load((Path(args.run_dir) / "arguments.yaml").read_text())
-    training = TrainingArguments(**{f.name: saved[f.name] for f in fields(TrainingArguments)})
-    training.num_divergence_images = args.num_divergence_images
     accelerator = Accelerator()
-    scheduler = build_noise_schedule(training)
     stream, items = build_streams(training, *load_training_pairs(training, num_processes=1))
 
-    measured = output_dir / "selection.json"
-    done = {row["weights"]: row for row in json.loads(measured.read_text())} if measured.exists() else {}
-    rows = []
-    for name, path in candidates.items():
-        if name not in done:
-            unet = PairedUNet2DModel.from_pretrained(path).to(accelerator.device).eval()
-            done[name] = {
-                "weights": name,
-                "validation_loss": validation_loss(unet, scheduler, items, training.train_batch_size, accelerator),
-                **inspect_pairs(SynthSetPipeline(unet, scheduler), training, stream)[1],
-            }
+    file = output_dir / "selection.json"
+    measured = {row["sha256"]: row for row in json.loads(file.read_text())} if file.exists() else {}
+    for digest, candidate in candidates.items():
+        if digest not in measured:
+            unet = PairedUNet2DModel.from_pretrained(candidate.unet).to(accelerator.device).eval()
+            pipeline, loss = SynthSetPipeline(unet, candidate.scheduler), (unet, candidate.scheduler, items)
+            row = {"validation_loss": validation_loss(*loss, training.train_batch_size, accelerator)}
+            row |= inspect_pairs(pipeline, training, stream)[1]
             if args.probe is not None:
-                folder = output_dir / name.split(" = ")[0]
-                done[name]["dice"] = probe(args, SynthSetPipeline(unet, scheduler), folder)
-        rows.append(done[name])
-        with atomic_path(measured) as temporary:
-            temporary.write_text(json.dumps(rows, indent=2) + "\n")
+                row["dice"] = probe(args, pipeline, output_dir / f"probe-{digest[:8]}")
+            measured[digest] = row | {"sha256": digest}
+        measured[digest]["weights"] = candidate.name
+        with atomic_path(file) as temporary:
+            temporary.write_text(json.dumps(list(measured.values()), indent=2) + "\n")
 
+    # the segmenter decides, else the colours
+    rows = [measured[digest] for digest in candidates]
     measures = [measure for measure in BEST if measure in rows[0]]
+    rows.sort(key=lambda row: row[measures[-1]], reverse=BEST[measures[-1]] is max)
     lines = [f"| weights | {' | '.join(measures)} |", "|---" * (1 + len(measures)) + "|"]
     lines += [f"| {row['weights']} | {' | '.join(f'{row[m]:.4f}' for m in measures)} |" for row in rows]
     lines += ["", *(f"best {m}: {BEST[m](rows, key=lambda row, m=m: row[m])['weights']}" for m in measures)]

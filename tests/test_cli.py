@@ -1,10 +1,11 @@
-"""Flags of type list, as users write them."""
+"""Flags of type list, as users write them; scripts that call others."""
 
 from dataclasses import dataclass, field
 
 import pytest
 
-from synthset.cli import parse_arguments
+from synthset.cli import call, parse_arguments
+from synthset.errors import InputError
 
 
 @dataclass
@@ -48,3 +49,12 @@ def test_a_bad_list_ends_in_one_line(argv, name, capsys):
     assert stop.value.code == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1 and name in printed
+
+
+def test_a_called_script_that_fails_is_one_line(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('said'); sys.exit(int(sys.argv[2]))")
+    call(script, tmp_path / "said", 0)
+    assert (tmp_path / "said").read_text() == "said"
+    with pytest.raises(InputError, match="script.py ended with exit code 3; its error is above"):
+        call(script, tmp_path / "said", 3)

@@ -1,10 +1,12 @@
-"""What every script's command line shares: parsing, and one line instead of a traceback for bad input."""
+"""What the scripts' command lines share: parsing, one line instead of a traceback for bad input, calling each other."""
 
 import errno
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import TypeVar
 
 from jsonargparse import ArgumentParser
@@ -70,3 +72,14 @@ def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
         return
     sys.stderr.write(f"error: {message}\n")
     sys.exit(1)
+
+
+def call(script: Path, *flags: object) -> None:
+    """Runs a script as a process of its own.
+
+    Raises:
+        InputError: it failed; why, it has said itself.
+    """
+    result = subprocess.run([sys.executable, str(script), *map(str, flags)])
+    if result.returncode:
+        raise InputError(f"{script.name} ended with exit code {result.returncode}; its error is above")
