@@ -293,7 +293,7 @@ def test_enlarged_pairs_come_with_what_a_run_of_one_stage_draws(dataset, enlarge
     assert {name: settings.get(name) for name in SR_SETTINGS} == SR_SETTINGS
     assert not [name for name in json.loads((dataset / "generation.json").read_text()) if name.startswith("sr_")]
     card = (enlarged / "README.md").read_text()
-    assert f"`{model}` and enlarged by the super-resolution model `{sr_model}`" in card
+    assert f"`{model.name}` and enlarged by the super-resolution model `{sr_model.name}`" in card
     assert "| `low_res_mask` | the mask before" in card and "| `consistent` | whether" in card
 
 

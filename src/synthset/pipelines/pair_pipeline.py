@@ -35,7 +35,8 @@ class PairPipeline(DiffusionPipeline):
         """
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
-            require_safe(str(folder), (file.name for pattern in ("*", "*/*") for file in folder.glob(pattern)))
+            files = (file for part in ("*", "unet/*", "scheduler/*") for file in folder.glob(part))
+            require_safe(str(folder), (file.name for file in files))
         return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
 
     @classmethod
