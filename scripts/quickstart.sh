@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a generated segmentation dataset, and to what it is worth, on the built-in demo data: at most 10
-# minutes on 2 CPU cores after the installation. Everything goes into quickstart/; run it again to continue where it was
-# stopped.
+# From nothing to a generated segmentation dataset, and to what it is worth, on the built-in demo data: at most 10 minutes
+# on 2 CPU cores after the installation. Everything goes into quickstart/; run it again to continue where it was stopped.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"  # accelerate's default is one thread, and a page of advice
@@ -12,20 +11,25 @@ else
     train=accelerate_configs/cpu.yaml generate=accelerate_configs/multi_cpu.yaml
 fi
 
-echo "1/4 Preparing the built-in wheat canopy: 160 pairs to train on, 40 to validate, 40 to test ..."
+echo "1/5 Preparing the built-in wheat canopy: 160 pairs to train on, 40 to validate, 40 to test ..."
 [ -e quickstart/data ] || python scripts/prepare_dataset.py --dataset demo --output_dir quickstart/data
 
-echo "2/4 Training a small diffusion model that draws pairs ..."
+echo "2/5 Training a small diffusion model that draws pairs ..."
 accelerate launch --quiet --config_file "$train" scripts/train_paired.py \
     --config scripts/recipes/demo.yaml --dataset quickstart/data --output_dir quickstart/model
 
-echo "3/4 Generating a dataset ..."
-accelerate launch --quiet --main_process_port 0 --config_file "$generate" scripts/generate_dataset.py \
-    --model quickstart/model --output_dir quickstart/dataset --num_samples 1024 \
-    --scheduler dpmsolver++ --num_inference_steps 20 --batch_size 32 --samples_per_shard 128
+echo "3/5 Training one that enlarges them ..."
+accelerate launch --quiet --config_file "$train" scripts/train_sr.py \
+    --config scripts/recipes/demo_sr.yaml --dataset quickstart/data --output_dir quickstart/sr
 
-echo "4/4 Training a segmenter on the generated pairs alone, and one on the real ones, to test both on real images ..."
-for pairs in dataset data; do  # both see the same 64 px of a photo at once
+echo "4/5 Generating a dataset with both ..."
+accelerate launch --quiet --main_process_port 0 --config_file "$generate" scripts/generate_dataset.py \
+    --model quickstart/model --sr_model quickstart/sr --output_dir quickstart/dataset --num_samples 768 \
+    --scheduler dpmsolver++ --num_inference_steps 20 --sr_scheduler dpmsolver++ --sr_num_inference_steps 10 \
+    --keep_low_res --batch_size 32 --samples_per_shard 128
+
+echo "5/5 Training a segmenter on the generated pairs alone, and one on the real ones, to test both on real images ..."
+for pairs in dataset data; do  # real images are cropped and resized as for the diffusion models
     accelerate launch --quiet --config_file "$train" scripts/train_segmentation.py \
         --train "quickstart/$pairs" --test quickstart/data --output_dir "quickstart/segmenter-on-$pairs" \
         --arch linknet --encoder_name resnet18 --resolution 32 --crop_size 64 --batch_size 16 \
@@ -52,7 +56,7 @@ print(f"""
 Dice on {len(test)} real images that no model has seen (0 to 1, more is better):
 
   {on_generated:.2f}  a segmenter trained on the {len(generated)} generated pairs and nothing else
-  {on_real:.2f}  the same, trained on the {len(real)} real pairs that the diffusion model learned from
+  {on_real:.2f}  the same, trained on the {len(real)} real pairs that the diffusion models learned from
   {2 * share / (1 + share):.2f}  calling every pixel a wheat head
 
 The closer the first is to the second, the more of what real pairs teach is in the generated ones; near the third, their
@@ -64,6 +68,7 @@ What you have in quickstart/:
   pairs.png           generated pairs, in rows of image, mask and overlay
   dataset             the generated dataset: datasets.load_dataset("quickstart/dataset")
   model               the model that draws pairs: SynthSetPipeline.from_pretrained("quickstart/model")
+  sr                  the model that enlarges them: SynthSetSRPipeline.from_pretrained("quickstart/sr")
   segmenter-on-*      the segmenters, their scores and, in seed-0/predictions.png, what they find in test images
   data                the real pairs; overlay.png shows some
   */previews, */logs  how training went (tensorboard --logdir quickstart)
