@@ -24,7 +24,7 @@ accelerate launch --quiet --config_file "$train" scripts/train_sr.py \
 
 echo "4/5 Generating a dataset with both ..."
 accelerate launch --quiet --main_process_port 0 --config_file "$generate" scripts/generate_dataset.py \
-    --model quickstart/model --sr_model quickstart/sr --output_dir quickstart/dataset --num_samples 768 \
+    --model quickstart/model --sr_model quickstart/sr --output_dir quickstart/dataset --num_samples 512 \
     --scheduler dpmsolver++ --num_inference_steps 20 --sr_scheduler dpmsolver++ --sr_num_inference_steps 10 \
     --keep_low_res --batch_size 32 --samples_per_shard 128
 
@@ -33,7 +33,7 @@ for pairs in dataset data; do  # real images are cropped and resized as for the 
     accelerate launch --quiet --config_file "$train" scripts/train_segmentation.py \
         --train "quickstart/$pairs" --test quickstart/data --output_dir "quickstart/segmenter-on-$pairs" \
         --arch linknet --encoder_name resnet18 --resolution 32 --crop_size 64 --batch_size 16 \
-        --max_train_steps 120 --learning_rate 0.02
+        --max_train_steps 60 --learning_rate 0.02
 done
 
 python - <<'PYTHON'
