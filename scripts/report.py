@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from synthset.cards import add_section, describe, load_card
+from synthset.cards import add_section, describe, load_card, public_name
 from synthset.cli import run
 from synthset.data import ResizePair, load_pairs, resolve_crop_size, smallest_side, to_tv_tensors, train_transform
 from synthset.data.dataset import image_sizes
@@ -222,7 +222,8 @@ def main(args: ReportArguments) -> None:
     with atomic_path(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     if args.update_card:
-        text = card_text(comparison.numbers, describe(args.real), **circumstances)
+        public = {**circumstances, "encoder": public_name(args.encoder)}
+        text = card_text(comparison.numbers, describe(args.real), **public)
         add_section(args.generated, "Compared with real pairs", text)
     print(f"{output} shows {len(generated)} generated and {len(real)} real pictures")
 
