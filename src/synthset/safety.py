@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from huggingface_hub import HfApi
+
 from .errors import InputError
 
 UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".py", ".so")
@@ -23,3 +25,15 @@ def require_safe(model: str, files: Iterable[str]) -> None:
             f"{model} holds {unsafe}; weights are loaded from safetensors only, and no code: give a model without such "
             "files, or ask its owner to save it with save_pretrained(..., safe_serialization=True)"
         )
+
+
+def require_safe_repo(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> None:
+    """[`require_safe`] for a model on the Hub, before anything of it is fetched.
+
+    A repository that can't be listed (unknown, private, no network) passes: fetching it says what that means.
+    """
+    try:
+        files = HfApi().list_repo_files(repo_id, revision=revision, token=token)
+    except Exception:
+        return
+    require_safe(repo_id, files)

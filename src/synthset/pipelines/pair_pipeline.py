@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import HfApi
 
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
-from ..safety import require_safe
+from ..safety import require_safe, require_safe_repo
 from .pipeline_output import SynthSetPipelineOutput
 
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
@@ -43,12 +42,7 @@ class PairPipeline(DiffusionPipeline):
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
         """As `DiffusionPipeline.download`, but refuses what `from_pretrained` refuses, before anything is fetched."""
         if not kwargs.get("local_files_only"):
-            revision, token = kwargs.get("revision"), kwargs.get("token")
-            try:
-                files = HfApi().list_repo_files(pretrained_model_name, revision=revision, token=token)
-            except Exception:  # unknown, private, no network: what that means is for `super` to say
-                files = []
-            require_safe(pretrained_model_name, files)
+            require_safe_repo(pretrained_model_name, kwargs.get("revision"), kwargs.get("token"))
         return super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
 
     def _register(self, unet: PairedUNet2DModel, scheduler: SchedulerMixin) -> None:

@@ -8,12 +8,12 @@ from textwrap import shorten
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from huggingface_hub import list_repo_files, snapshot_download
+from huggingface_hub import snapshot_download
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
-from ..safety import require_safe
+from ..safety import require_safe_repo
 from .data import tile_boxes
 
 CONFIG = "segmenter.json"
@@ -109,11 +109,7 @@ def find_folder(model: str | Path, revision: str | None = None) -> Path:
     """
     if Path(model).is_dir():
         return Path(model)
-    try:
-        files = list_repo_files(str(model), revision=revision)
-    except Exception:  # no network, perhaps; then the cache may have it
-        files = []
-    require_safe(str(model), files)
+    require_safe_repo(str(model), revision)
     return Path(snapshot_download(str(model), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
 
 
