@@ -12,6 +12,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from synthset.cli import call, run
@@ -63,7 +64,9 @@ class TableArguments:
         copy_paste: flags of make_copy_paste.py.
         segmentation: flags of train_segmentation.py.
         seeds: a segmenter is trained for each.
-        mixed: also train segmenters on real and synthetic pairs mixed half and half.
+        mixed: rows whose pairs segmenters are also trained on mixed half and half with real ones.
+        launch_config: accelerate configuration, such as accelerate_configs/multi_gpu.yaml, to train and generate with;
+            batch sizes are per process. One process when not given.
     """
 
     train: str
@@ -82,13 +85,16 @@ class TableArguments:
     copy_paste: str = ""
     segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    mixed: bool = True
+    mixed: list[str] = field(default_factory=lambda: [row for row in ROWS if row != "real"])
+    launch_config: str | None = None
 
     def __post_init__(self):
-        for name in ("rows", "steps"):
+        for name in ("rows", "steps", "mixed"):
             unknown = [row for row in getattr(self, name) if row not in ROWS]
             if unknown:
                 raise InputError(f"--{name} has {', '.join(unknown)}; rows are {', '.join(ROWS)}")
+        if self.launch_config is not None and not Path(self.launch_config).is_file():
+            raise InputError(f"--launch_config {self.launch_config}: no such file; try accelerate_configs")
 
 
 def make_pairs(args: TableArguments, row: str, columns: list[str]) -> Path:
@@ -104,16 +110,16 @@ def make_pairs(args: TableArguments, row: str, columns: list[str]) -> Path:
         return generated
     steps = ["--max_train_steps", args.steps[row]] if row in args.steps else []
     flags = ["--dataset", args.train, *size, "--output_dir", folder / "model", *shlex.split(args.training)]
-    call(SCRIPTS / "train_paired.py", *flags, *ROWS[row], *steps)
-    call(SCRIPTS / "generate_dataset.py", "--model", folder / "model", *count, *shlex.split(args.generation))
+    launch = partial(call, launch_config=args.launch_config)
+    launch(SCRIPTS / "train_paired.py", *flags, *ROWS[row], *steps)
+    launch(SCRIPTS / "generate_dataset.py", "--model", folder / "model", *count, *shlex.split(args.generation))
     return generated
 
 
 def main(args: TableArguments) -> None:
     output_dir = Path(args.output_dir)
-    claim_output_dir(
-        output_dir, "settings.json", asdict(args), uncounted=("output_dir", "rows", "steps", "seeds", "mixed")
-    )
+    uncounted = ("output_dir", "rows", "steps", "seeds", "mixed", "launch_config")
+    claim_output_dir(output_dir, "settings.json", asdict(args), uncounted)
     columns = [] if args.image_column is None else ["--image_column", args.image_column]
     columns += [] if args.mask_column is None else ["--mask_column", args.mask_column]
     table: dict[str, dict[str, str]] = {}
@@ -127,13 +133,13 @@ def main(args: TableArguments) -> None:
             pairs = make_pairs(args, row, columns)
             stages = ["--train", pairs, "--finetune", args.train, *further]
             runs = {"finetuned": (stages, {"synthetic": 0, "finetuned": 1, **last})}
-            if args.mixed:
+            if row in args.mixed:
                 runs["mixed"] = (["--train", pairs, "--train", args.train, "--mix", 0.5], {"mixed": 0})
         for name, (sources, ways) in runs.items():
             results = output_dir / row / name
             flags = ["--test", args.test, "--output_dir", results, "--resolution", args.resolution, *columns]
             flags += ["--seeds", str(args.seeds), "--crop_size", args.crop_size, *shlex.split(args.segmentation)]
-            call(SCRIPTS / "train_segmentation.py", *sources, *flags)
+            call(SCRIPTS / "train_segmentation.py", *sources, *flags, launch_config=args.launch_config)
             seeds = json.loads((results / "results.json").read_text())["seeds"]
             for way, stage in ways.items():
                 scores = [seed["stages"][stage] for seed in seeds]

@@ -74,12 +74,15 @@ def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
     sys.exit(1)
 
 
-def call(script: Path, *flags: object) -> None:
-    """Runs a script as a process of its own.
+def call(script: Path, *flags: object, launch_config: str | None = None) -> None:
+    """Runs a script as a process of its own, or as those that an accelerate configuration file describes.
 
     Raises:
         InputError: it failed; why, it has said itself.
     """
-    result = subprocess.run([sys.executable, str(script), *map(str, flags)])
+    launcher = []
+    if launch_config is not None:
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", launch_config]
+    result = subprocess.run([sys.executable, *launcher, str(script), *map(str, flags)])
     if result.returncode:
         raise InputError(f"{script.name} ended with exit code {result.returncode}; its error is above")

@@ -20,7 +20,7 @@ def test_cells_are_the_segmenters_scores(tmp_path):
     for name, count, seed in (("train", 6, 0), ("test", 3, 1), ("more", 4, 2)):
         write_raw_folder(tmp_path / name, random_pairs(count, seed=seed))
     flags = ["--train", tmp_path / "train", "--test", tmp_path / "test", "--rows", "[copy_paste,real]"]
-    flags += ["--finetune", tmp_path / "more"]
+    flags += ["--finetune", tmp_path / "more", "--launch_config", ROOT / "accelerate_configs" / "multi_cpu.yaml"]
     flags += ["--resolution", 16, "--crop_size", 24, "--num_samples", 8, "--copy_paste=--min_area 1"]
     flags += ["--segmentation=--encoder_name resnet18 --max_train_steps 2 --batch_size 4", "--seeds", "[0]"]
     result = reproduce(tmp_path, *flags)
@@ -36,7 +36,9 @@ def test_cells_are_the_segmenters_scores(tmp_path):
     assert [stage["stage"].split()[0] for stage in stages] == ["--train", "--finetune", "--finetune"]
     columns = [*stages, results["mixed"]]
     assert cells[1:] == [f"{scores[name]:.3f}" for scores in columns for name in ("dice", "iou")]
-    results = json.loads((tmp_path / "table" / "real" / "real" / "results.json").read_text())
+    folder = tmp_path / "table" / "real" / "real"
+    assert json.loads((folder / "settings.json").read_text())["processes"] == 2
+    results = json.loads((folder / "results.json").read_text())
     first, last = ([f"{stage[name]:.3f}" for name in ("dice", "iou")] for stage in results["seeds"][0]["stages"])
     expected = ["real pairs only", *first, "", "", *last, "", ""]
     assert [cell.strip() for cell in real.strip().strip("|").split("|")] == expected
@@ -55,4 +57,10 @@ def test_layout_without_further_fine_tuning(tmp_path):
 def test_unknown_row(tmp_path):
     flags = ["--train", "demo", "--test", "demo"]
     assert refused(reproduce(tmp_path, *flags, "--rows", "[gan]"), "--rows has gan", "two_encoder_gan")
+    assert not (tmp_path / "table").exists()
+
+
+def test_missing_launch_config(tmp_path):
+    flags = ["--train", "demo", "--test", "demo", "--launch_config", tmp_path / "cpu.yaml"]
+    assert refused(reproduce(tmp_path, *flags), "--launch_config", "cpu.yaml", "try accelerate_configs")
     assert not (tmp_path / "table").exists()
