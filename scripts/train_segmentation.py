@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
+from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -76,6 +77,7 @@ class SegmentationArguments(HubArguments):
         epochs: passes over the pairs of the first stage.
         max_train_steps: optimizer steps of the first stage, in place of `epochs`.
         learning_rate: of SGD with a momentum of 0.9, in the first stage.
+        lr_scheduler: `constant`, or `cosine`, which lets every stage's learning rate fall to zero.
         finetune_epochs: passes over the pairs of every `finetune`, as in '[10,5]', or one number for all.
         finetune_max_train_steps: optimizer steps, likewise; `epochs` and `max_train_steps` when neither is given.
         finetune_learning_rate: learning rates, likewise; `learning_rate` when not given.
@@ -105,6 +107,7 @@ class SegmentationArguments(HubArguments):
     epochs: int = 50
     max_train_steps: int | None = None
     learning_rate: float = 0.01
+    lr_scheduler: Literal["constant", "cosine"] = "constant"
     finetune_epochs: list[int] = field(default_factory=list)
     finetune_max_train_steps: list[int] = field(default_factory=list)
     finetune_learning_rate: list[float] = field(default_factory=list)
@@ -180,6 +183,7 @@ def train(
 ) -> None:
     """One stage; `key`, the seed and the stage's number, decides its data."""
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), stage.learning_rate, momentum=0.9))
+    lr_scheduler = get_scheduler(args.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=stage.steps)
     pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix)
     positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
     loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.dataloader_num_workers)
@@ -191,6 +195,7 @@ def train(
                 raise InputError(f"{stage.name}: the loss is {loss.item()}; lower its learning rate")
             accelerator.backward(loss)
             optimizer.step()
+            lr_scheduler.step()
             optimizer.zero_grad()
             progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 

@@ -149,6 +149,19 @@ def test_a_run_repeats_bit_for_bit_and_continues_after_the_last_finished_seed(fi
 
 
 @pytest.mark.slow
+def test_cosine_halves_the_second_of_two_steps(train, tmp_path):
+    """The first step is at the full rate either way, so the second's gradient is the same."""
+    ends = {}
+    for name, scheduler, steps in (("one", "constant", 1), ("two", "constant", 2), ("cosine", "cosine", 2)):
+        train(tmp_path / name, lr_scheduler=scheduler, max_train_steps=steps, learning_rate=0.1)
+        ends[name] = load_file(tmp_path / name / "seed-0" / "model.safetensors")
+    parts = [name for name in ends["one"] if name.endswith(".weight")]
+    step = torch.cat([(ends["two"][name] - ends["one"][name]).flatten() for name in parts])
+    half = torch.cat([(ends["cosine"][name] - ends["one"][name]).flatten() for name in parts])
+    assert step.norm() > 0
+    torch.testing.assert_close(half, step / 2, rtol=1e-3, atol=1e-6)
+
+
 def test_it_learns(data, train, tmp_path):
     """Bright squares on noise are easy; the real pairs' share is mixed in."""
     mixed = [data / "field", data / "generated"]
