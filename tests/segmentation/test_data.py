@@ -63,6 +63,14 @@ def test_test_tiles_are_pieces_of_their_image():
     assert (image.shape, mask.shape, mask.dtype) == ((3, 12, 12), (1, 12, 12), torch.uint8)
 
 
+def test_an_object_must_be_left_in_a_test_tile():
+    rows = without_object(random_pairs(1, (40, 32)))
+    rows[0]["mask"].putpixel((0, 0), 255)
+    assert any(mask.any() for _, mask in TestTiles(source_of(rows), resolution=32, crop_size=32))
+    with pytest.raises(InputError, match="--train field: no object is left when tiles of 32 px become 4 px; raise"):
+        TestTiles(source_of(rows), resolution=4, crop_size=32)
+
+
 def test_a_pass_holds_every_pair_once_and_depends_on_key_and_position_alone():
     sources = [source_of(red_masks(5)), source_of(red_masks(3, (16, 20), seed=1))]
     pairs = TrainingPairs(sources, resolution=16, crop_size=24, key=(3, 0))

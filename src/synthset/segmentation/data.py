@@ -207,6 +207,9 @@ class TestTiles(Dataset):
         crop_size: side in pixels of a tile in the image.
 
     Items are as in [`TrainingPairs`].
+
+    Raises:
+        InputError: the objects are so small that none is left in any tile.
     """
 
     __test__ = False  # for pytest, which takes every class called Test... for one of its own
@@ -214,6 +217,11 @@ class TestTiles(Dataset):
     def __init__(self, source: PairSource, resolution: int, crop_size: int):
         self.source, self.crop_size, self.resize = source, crop_size, ResizePair(resolution)
         self.tiles = [(i, box) for i, size in enumerate(source.sizes) for box in tile_boxes(*size, crop_size)]
+        if not any(mask.any() for _, mask in self):
+            raise InputError(
+                f"{source.name}: no object is left when tiles of {crop_size} px become {resolution} px; raise "
+                "--resolution or lower --crop_size"
+            )
 
     def __len__(self) -> int:
         return len(self.tiles)
