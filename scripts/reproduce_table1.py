@@ -65,8 +65,8 @@ class TableArguments:
         segmentation: flags of train_segmentation.py.
         seeds: a segmenter is trained for each.
         mixed: rows whose pairs segmenters are also trained on mixed half and half with real ones.
-        launch_config: accelerate configuration, such as accelerate_configs/multi_gpu.yaml, to train and generate with;
-            batch sizes are per process. One process when not given.
+        launch_config: accelerate configuration, such as accelerate_configs/multi_gpu.yaml, for training, generation and
+            segmenters; batch sizes are per process. One process when not given.
     """
 
     train: str

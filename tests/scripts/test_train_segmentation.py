@@ -148,7 +148,6 @@ def test_a_run_repeats_bit_for_bit_and_continues_after_the_last_finished_seed(fi
         assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@pytest.mark.slow
 def test_cosine_halves_the_second_of_two_steps(train, tmp_path):
     """The first step is at the full rate either way, so the second's gradient is the same."""
     ends = {}
@@ -162,6 +161,7 @@ def test_cosine_halves_the_second_of_two_steps(train, tmp_path):
     torch.testing.assert_close(half, step / 2, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_learns(data, train, tmp_path):
     """Bright squares on noise are easy; the real pairs' share is mixed in."""
     mixed = [data / "field", data / "generated"]
