@@ -29,6 +29,7 @@ def inputs(channels: int = 4, size: tuple[int, int] = (8, 12)) -> tuple:
         ({"block_out_channels": (8, 16, 8), "layers_per_block": 2}, (5, 7)),
         ({"block_out_channels": (8,)}, (1, 3)),
         ({"image_channels": 5, "mask_channels": 2, "spectral_norm": True}, (2, 6)),
+        ({"patch_size": 2}, (6, 10)),
     ],
     ids=str,
 )

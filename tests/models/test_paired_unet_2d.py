@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from PIL import Image
 from testing_utils.models import (
@@ -50,6 +51,7 @@ def inputs(channels: int = 4, size: tuple[int, int] = (8, 12), condition_channel
         ({"image_channels": 5, "mask_channels": 2, "layers_per_block": 2}, (2, 6)),
         ({"image_channels": 1, "condition_channels": 3}, (6, 4)),
         ({"condition_channels": 2}, (6, 4)),
+        ({"patch_size": 2, "condition_channels": 2}, (8, 12)),
     ],
     ids=str,
 )
@@ -171,6 +173,20 @@ def test_cross_attention_attends_to_the_other_branch(variant):
 
 
 @every_variant
+def test_patches_are_pixels_of_more_channels(variant):
+    """A model with patches is the one without on unshuffled branches; the condition is resized to the patches' grid."""
+    patched = build(variant, patch_size=2, condition_channels=4)
+    plain = build(variant, image_channels=3 * 4, mask_channels=4, condition_channels=4)
+    plain.register_to_config(image_channels=3)  # of the condition, which has no patches
+    plain.load_state_dict(patched.state_dict())
+    sample, timestep, condition = inputs(size=(8, 12), condition_channels=4)
+    unshuffled = torch.cat([F.pixel_unshuffle(part, 2) for part in sample.split([3, 1], dim=1)], dim=1)
+    image, mask = plain(unshuffled, timestep, condition).sample.split([3 * 4, 4], dim=1)
+    expected = torch.cat([F.pixel_shuffle(image, 2), F.pixel_shuffle(mask, 2)], dim=1)
+    torch.testing.assert_close(patched(sample, timestep, condition).sample, expected)
+
+
+@every_variant
 def test_pairs_of_a_batch_do_not_mix(variant):
     model = build(variant, condition_channels=4)
     sample, timestep, condition = inputs(condition_channels=4)
@@ -265,16 +281,17 @@ def test_bad_configuration(config, message):
 
 
 @pytest.mark.parametrize(
-    ("size", "condition", "condition_channels", "message"),
+    ("size", "condition", "config", "message"),
     [
-        ((8, 10), None, 0, "`sample` is 8 x 10 pixels.*stride, 4"),
-        ((8, 8), None, 4, "`condition` is missing.*`condition_channels=4`"),
-        ((8, 8), torch.zeros(1, 4, 4, 4), 0, "`condition` is given.*`condition_channels=0`"),
-        ((8, 8), torch.zeros(1, 3, 4, 4), 4, "`condition` has 3 channels.*`condition_channels=4`"),
+        ((8, 10), None, {}, "`sample` is 8 x 10 pixels.*stride, 4"),
+        ((8, 12), None, {"patch_size": 2}, "`sample` is 8 x 12 pixels.*stride, 8"),
+        ((8, 8), None, {"condition_channels": 4}, "`condition` is missing.*`condition_channels=4`"),
+        ((8, 8), torch.zeros(1, 4, 4, 4), {}, "`condition` is given.*`condition_channels=0`"),
+        ((8, 8), torch.zeros(1, 3, 4, 4), {"condition_channels": 4}, "`condition` has 3 .*`condition_channels=4`"),
     ],
 )
-def test_bad_input(size, condition, condition_channels, message):
-    model = build("concat", block_out_channels=(8, 8, 8), condition_channels=condition_channels)
+def test_bad_input(size, condition, config, message):
+    model = build("concat", block_out_channels=(8, 8, 8), **config)
     with pytest.raises(ValueError, match=message):
         model(torch.zeros(1, 4, *size), 0, condition)
 

@@ -14,6 +14,7 @@ RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
     "flags, words",
     [
         ("--resolution 100 --block_out_channels [32,64,128,256]", ["--resolution", "100", "8", "96"]),
+        ("--resolution 24 --patch_size 2", ["--resolution", "24", "--patch_size 2", "16", "32"]),
         ("--resolution 0", ["--resolution", "0"]),
         ("--learning_rate -1", ["--learning_rate", "-1"]),
         ("--train_batch_size 1.5", ["--train_batch_size", "1.5"]),

@@ -36,8 +36,10 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
         sample_size: Height and width of a sample in pixels; for information.
         image_channels: Channels C of the image.
         mask_channels: Channels M of the mask.
-        block_out_channels: Channels of each level, from full resolution down; each level halves height and width.
+        block_out_channels: Channels of each level, from `1 / patch_size` of the sample's resolution down; each level
+            halves height and width.
         layers_per_block: ResNet blocks in each level.
+        patch_size: Side in pixels of the squares that a pair is cut into, as in `PairedUNet2DModel`.
         norm_num_groups: Groups of every group normalization; must divide every entry of `block_out_channels`.
         norm_eps: Epsilon of every group normalization.
         act_fn: Activation, by diffusers' name.
@@ -59,6 +61,7 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
         mask_channels: int = 1,
         block_out_channels: tuple[int, ...] = (32, 64, 128, 256),
         layers_per_block: int = 1,
+        patch_size: int = 1,
         norm_num_groups: int = 8,
         norm_eps: float = 1e-5,
         act_fn: str = "silu",
@@ -73,7 +76,9 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
         first, last = block_out_channels[0], block_out_channels[-1]
         self.time_proj = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(first, 4 * first, act_fn=act_fn)
-        self.conv_in = nn.Conv2d(image_channels + mask_channels, first, kernel_size=3, padding=1)
+        self.patchify = nn.PixelUnshuffle(patch_size)
+        in_channels = (image_channels + mask_channels) * patch_size**2
+        self.conv_in = nn.Conv2d(in_channels, first, kernel_size=3, padding=1)
         self.blocks = nn.ModuleList(
             FusionBlock2D(
                 in_channels,
@@ -105,13 +110,13 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
         r"""Judges pairs.
 
         Args:
-            sample: Pairs x_{t-1}, (B, C + M, H, W), image channels first, of any size.
+            sample: Pairs x_{t-1}, (B, C + M, H, W), image channels first, H and W divisible by `patch_size`.
             timestep: t, one for the batch or (B,).
             return_dict: Whether to return a [`PairedDiscriminator2DOutput`] or a plain tuple.
         """
         timesteps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
         temb = self.time_embedding(self.time_proj(timesteps).to(sample.dtype))
-        hidden = self.conv_in(sample)
+        hidden = self.conv_in(self.patchify(sample))
         for level, block in enumerate(self.blocks):
             hidden = block(hidden, (), temb, None)
             if level < len(self.downsamplers):

@@ -110,7 +110,7 @@ class SynthSetSRPipeline(PairPipeline):
             )
         batch_size, channels, low_height, low_width = condition.shape
         height, width = (side * self.config.scale_factor for side in (low_height, low_width))
-        stride = 2 ** (len(self.unet.config.block_out_channels) - 1)
+        stride = self.unet.total_stride
         if height % stride or width % stride:
             raise ValueError(
                 f"images are {low_width} x {low_height} pixels, {width} x {height} enlarged, but the network needs "

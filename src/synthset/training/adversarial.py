@@ -118,6 +118,7 @@ def build_adversary(args: TrainingArguments, accelerator: Accelerator) -> Advers
         sample_size=args.resolution,
         block_out_channels=tuple(args.block_out_channels),
         layers_per_block=args.discriminator_layers_per_block,
+        patch_size=args.patch_size,
         norm_num_groups=args.norm_num_groups,
         spectral_norm=args.spectral_norm,
     )

@@ -53,6 +53,8 @@ class TrainingArguments(HubArguments):
         overfit: train on the first N pairs without augmentation, validate on the same; a smoke test (0 = off).
         block_out_channels: channels of each resolution level.
         layers_per_block: residual layers in a level.
+        patch_size: side in pixels of the squares that are one place to the network, whose cost falls with its square;
+            1, the paper, is the sharpest.
         skip_fusion: how features from elsewhere enter a block: `scale_u` (the paper's choice), `zero_conv`, `concat`.
         attention_head_dim: channels of an attention head in the bottleneck.
         num_train_timesteps: T, steps of the noising process.
@@ -111,6 +113,7 @@ class TrainingArguments(HubArguments):
     overfit: int = 0
     block_out_channels: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
     layers_per_block: int = 2
+    patch_size: int = 1
     skip_fusion: Literal["scale_u", "zero_conv", "concat"] = "scale_u"
     attention_head_dim: int = 32
     num_train_timesteps: int = 1000
@@ -156,9 +159,9 @@ class TrainingArguments(HubArguments):
     def __post_init__(self):
         super().__post_init__()
         self.require_positive(
-            *"resolution crop_size layers_per_block attention_head_dim num_train_timesteps train_batch_size".split(),
-            *"gradient_accumulation_steps num_train_epochs max_train_steps learning_rate snr_gamma".split(),
-            *"max_grad_norm checkpointing_steps checkpoints_total_limit num_validation_images".split(),
+            *"resolution crop_size layers_per_block patch_size attention_head_dim num_train_timesteps".split(),
+            *"train_batch_size gradient_accumulation_steps num_train_epochs max_train_steps learning_rate".split(),
+            *"snr_gamma max_grad_norm checkpointing_steps checkpoints_total_limit num_validation_images".split(),
             *"validation_num_inference_steps logging_steps".split(),
         )
         self.require_not_negative(
@@ -175,12 +178,12 @@ class TrainingArguments(HubArguments):
             raise InputError(
                 f"--block_out_channels is {self.block_out_channels}; give widths such as '[32,64,128,256]'"
             )
-        stride = 2 ** (len(self.block_out_channels) - 1)
+        stride = self.patch_size * 2 ** (len(self.block_out_channels) - 1)
         if self.resolution % stride:
             raise InputError(
                 f"--resolution is {self.resolution}, which {len(self.block_out_channels)} levels of "
-                f"--block_out_channels can't halve evenly; give a multiple of {stride}, "
-                f"such as {max(1, round(self.resolution / stride)) * stride}"
+                f"--block_out_channels can't halve evenly after --patch_size {self.patch_size}; give a multiple of "
+                f"{stride}, such as {max(1, round(self.resolution / stride)) * stride}"
             )
         if (self.lr_scheduler == "multistep") != bool(self.lr_milestones):
             raise InputError(
