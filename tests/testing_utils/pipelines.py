@@ -55,6 +55,8 @@ class RecallingDenoiser(GaussianDenoiser):
         large: (N, C + 1, H, W).
     """
 
+    total_stride = 2
+
     @register_to_config
     def __init__(
         self,
@@ -62,7 +64,6 @@ class RecallingDenoiser(GaussianDenoiser):
         mask_channels: int = 1,
         condition_channels: int = 4,
         condition_noise: bool = False,
-        block_out_channels: tuple[int, ...] = (8, 8),
     ):
         torch.nn.Module.__init__(self)
 
