@@ -187,6 +187,29 @@ def test_patches_are_pixels_of_more_channels(variant):
 
 
 @every_variant
+def test_input_skip_adds_the_sample_by_channel_and_timestep(variant):
+    skipping, plain = build(variant, input_skip=True), build(variant)
+    plain.load_state_dict({name: value for name, value in skipping.state_dict().items() if "input_gate" not in name})
+    sample, timestep, _ = inputs()
+    added = skipping(sample, timestep).sample - plain(sample, timestep).sample
+    gate = (added / sample).mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(added, gate * sample)
+    assert (gate[0] - gate[1]).abs().min() > 1e-3 and gate.flatten(1).diff().abs().min() > 1e-3
+    assert_every_parameter_has_a_gradient(skipping, inputs())
+
+
+@every_variant
+def test_input_skip_adds_nothing_at_the_start_of_training(variant):
+    outputs = []
+    for input_skip in (False, True):
+        torch.manual_seed(0)
+        model = PairedUNet2DModel(variant=variant, block_out_channels=(32, 64), input_skip=input_skip)
+        outputs.append(output_of(model, inputs()))
+    assert torch.equal(*outputs)
+    assert_every_parameter_has_a_gradient(model, inputs(size=(16, 16)))
+
+
+@every_variant
 def test_pairs_of_a_batch_do_not_mix(variant):
     model = build(variant, condition_channels=4)
     sample, timestep, condition = inputs(condition_channels=4)

@@ -112,6 +112,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             sees p * p times its channels at height and width divided by p, and its output is laid out as pixels again.
             The network costs about p * p times less a picture, and what is finer than a square has fewer features
             (space-to-depth before the U-Net, as in Hoogeboom et al. 2023, arXiv 2301.11093). 1, the paper, cuts none.
+        input_skip: Whether the sample is added to the output, each channel times a factor that a linear layer, zero at
+            first, reads from the time embedding. Much of what a prediction is asked for is the noisy sample itself, and
+            the more so the less images vary; with the skip it need not pass through the network. (Karras et al. 2022,
+            arXiv 2206.00364, equation 7, compute the factor, from the noise and the data's standard deviation.) The
+            paper has none.
         attention_head_dim: Channels of one attention head in the bottleneck, which has
             `block_out_channels[-1] // attention_head_dim` heads, at least one.
         norm_num_groups: Groups of every group normalization; must divide every entry of `block_out_channels`.
@@ -147,6 +152,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         block_out_channels: tuple[int, ...] = (32, 64, 128, 256),
         layers_per_block: int = 2,
         patch_size: int = 1,
+        input_skip: bool = False,
         attention_head_dim: int = 32,
         norm_num_groups: int = 8,
         norm_eps: float = 1e-5,
@@ -271,6 +277,12 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             for channels in self.stream_channels
         )
 
+        # from the sample to the output, as much as the time embedding says: nothing at first
+        self.input_gate = nn.Linear(time_embed_dim, image_channels + mask_channels) if input_skip else None
+        if self.input_gate is not None:
+            nn.init.zeros_(self.input_gate.weight)
+            nn.init.zeros_(self.input_gate.bias)
+
         self.gradient_checkpointing = False
 
     @property
@@ -375,11 +387,13 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
 
         # 6. post-process
         hiddens = [fusion(h, *o) for fusion, h, o in zip(self.fusion_out, hiddens, _others(hiddens), strict=True)]
-        sample = torch.cat([self.unpatchify(conv(h)) for conv, h in zip(self.conv_out, hiddens, strict=True)], dim=1)
+        output = torch.cat([self.unpatchify(conv(h)) for conv, h in zip(self.conv_out, hiddens, strict=True)], dim=1)
+        if self.input_gate is not None:
+            output = output + self.input_gate(temb)[:, :, None, None] * sample
 
         if not return_dict:
-            return (sample,)
-        return PairedUNet2DOutput(sample=sample)
+            return (output,)
+        return PairedUNet2DOutput(sample=output)
 
     def _embed(self, embedding: TimestepEmbedding, timestep, sample: torch.Tensor) -> torch.Tensor:
         """(B, 4 * block_out_channels[0]) features of one timestep for the batch or of one for each pair."""

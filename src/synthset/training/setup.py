@@ -80,6 +80,7 @@ def build_model(args: TrainingArguments, **config) -> PairedUNet2DModel:
         block_out_channels=tuple(args.block_out_channels),
         layers_per_block=args.layers_per_block,
         patch_size=args.patch_size,
+        input_skip=args.input_skip,
         attention_head_dim=args.attention_head_dim,
         norm_num_groups=args.norm_num_groups,
         **config,
