@@ -187,15 +187,22 @@ def test_patches_are_pixels_of_more_channels(variant):
 
 
 @every_variant
-def test_input_skip_adds_the_sample_by_channel_and_timestep(variant):
-    skipping, plain = build(variant, input_skip=True), build(variant)
+@with_and_without_condition
+def test_input_skip_adds_what_comes_in_by_channel_and_timestep(variant, condition_channels):
+    config = {"condition_channels": condition_channels}
+    skipping, plain = build(variant, input_skip=True, **config), build(variant, **config)
     plain.load_state_dict({name: value for name, value in skipping.state_dict().items() if "input_gate" not in name})
-    sample, timestep, _ = inputs()
-    added = skipping(sample, timestep).sample - plain(sample, timestep).sample
-    gate = (added / sample).mean(dim=(2, 3), keepdim=True)
-    torch.testing.assert_close(added, gate * sample)
-    assert (gate[0] - gate[1]).abs().min() > 1e-3 and gate.flatten(1).diff().abs().min() > 1e-3
-    assert_every_parameter_has_a_gradient(skipping, inputs())
+    sample, timestep, condition = inputs(condition_channels=condition_channels)
+    added = skipping(sample, timestep, condition).sample - plain(sample, timestep, condition).sample
+    incoming = [sample]
+    if condition_channels:
+        incoming.append(skipping._resize_condition(condition, sample.shape[-2:]))
+    # the factors that explain what is added, for each pair and channel: (2, 4, 1 or 2, 1)
+    basis = torch.stack(incoming, dim=-1).flatten(2, 3)
+    gates = torch.linalg.lstsq(basis, added.flatten(2)[..., None]).solution
+    torch.testing.assert_close((basis @ gates).squeeze(-1), added.flatten(2), rtol=1e-3, atol=1e-4)
+    assert (gates[0] - gates[1]).abs().min() > 1e-3 and gates.diff(dim=1).abs().min() > 1e-3
+    assert_every_parameter_has_a_gradient(skipping, inputs(condition_channels=condition_channels))
 
 
 @every_variant
@@ -294,6 +301,7 @@ def test_every_level_sees_the_condition_at_its_size(scale_factor):
             {"variant": "three_encoder"},
             "`variant` must be one of two_encoder, shared_encoder, concat.*'three_encoder'",
         ),
+        ({"input_skip": True, "condition_channels": 3}, "`input_skip` adds .* `condition_channels` is 3, not 4"),
         ({"skip_fusion": "sum"}, "`skip_fusion` must be one of scale_u, zero_conv, concat.*'sum'"),
         ({"block_out_channels": (32, 36)}, r"`norm_num_groups` must divide .* 8 does not divide all of \[32, 36\]"),
     ],

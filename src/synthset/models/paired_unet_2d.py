@@ -112,11 +112,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             sees p * p times its channels at height and width divided by p, and its output is laid out as pixels again.
             The network costs about p * p times less a picture, and what is finer than a square has fewer features
             (space-to-depth before the U-Net, as in Hoogeboom et al. 2023, arXiv 2301.11093). 1, the paper, cuts none.
-        input_skip: Whether the sample is added to the output, each channel times a factor that a linear layer, zero at
-            first, reads from the time embedding. Much of what a prediction is asked for is the noisy sample itself, and
-            the more so the less images vary; with the skip it need not pass through the network. (Karras et al. 2022,
-            arXiv 2206.00364, equation 7, compute the factor, from the noise and the data's standard deviation.) The
-            paper has none.
+        input_skip: Whether the sample and the condition are added to the output, each channel times a factor that a
+            linear layer, zero at first, reads from the time embedding. Much of what a prediction is asked for is the
+            noisy sample itself, and the more so the less images vary; with the skip it need not pass through the
+            network. (Karras et al. 2022, arXiv 2206.00364, equation 7, compute the factor, from the noise and the
+            data's standard deviation.) The paper has none.
         attention_head_dim: Channels of one attention head in the bottleneck, which has
             `block_out_channels[-1] // attention_head_dim` heads, at least one.
         norm_num_groups: Groups of every group normalization; must divide every entry of `block_out_channels`.
@@ -128,8 +128,8 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         condition_noise: Whether the model is told how noisy `condition` is, by an embedding of its own.
 
     Raises:
-        ValueError: An unknown `variant` or `skip_fusion`, `norm_num_groups` that does not divide a width, or
-            `condition_noise` without `condition_channels`.
+        ValueError: An unknown `variant` or `skip_fusion`, `norm_num_groups` that does not divide a width,
+            `condition_noise` without `condition_channels`, or `input_skip` with others than a whole pair's.
     """
 
     _supports_gradient_checkpointing = True
@@ -164,6 +164,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         super().__init__()
         if condition_noise and not condition_channels:
             raise ValueError("`condition_noise` is True, but there is no condition: `condition_channels` is 0")
+        if input_skip and condition_channels not in (0, image_channels + mask_channels):
+            raise ValueError(
+                f"`input_skip` adds the condition to the output, but `condition_channels` is {condition_channels}, not "
+                f"{image_channels + mask_channels}"
+            )
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}")
         if skip_fusion not in SKIP_FUSIONS:
@@ -277,8 +282,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             for channels in self.stream_channels
         )
 
-        # from the sample to the output, as much as the time embedding says: nothing at first
-        self.input_gate = nn.Linear(time_embed_dim, image_channels + mask_channels) if input_skip else None
+        # from the sample and the condition to the output, as much as the time embedding says: nothing at first
+        gated_channels = image_channels + mask_channels + condition_channels
+        self.input_gate = nn.Linear(time_embed_dim, gated_channels) if input_skip else None
         if self.input_gate is not None:
             nn.init.zeros_(self.input_gate.weight)
             nn.init.zeros_(self.input_gate.bias)
@@ -389,7 +395,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         hiddens = [fusion(h, *o) for fusion, h, o in zip(self.fusion_out, hiddens, _others(hiddens), strict=True)]
         output = torch.cat([self.unpatchify(conv(h)) for conv, h in zip(self.conv_out, hiddens, strict=True)], dim=1)
         if self.input_gate is not None:
-            output = output + self.input_gate(temb)[:, :, None, None] * sample
+            inputs = [sample]
+            if condition is not None:
+                inputs.append(self._resize_condition(condition, sample.shape[-2:]))
+            gates = self.input_gate(temb)[:, :, None, None].chunk(len(inputs), dim=1)
+            output = output + sum(gate * x for gate, x in zip(gates, inputs, strict=True))
 
         if not return_dict:
             return (output,)
