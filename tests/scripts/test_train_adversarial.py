@@ -25,6 +25,8 @@ ADVERSARIAL = {
     "curriculum_alpha": 2,
     "curriculum_initial": 50,
     "priority_epochs": 2,
+    "patch_size": 2,
+    "input_skip": "true",
 }
 PLAIN = {"step", "loss", "gradient_norm", "learning_rate", "images_per_second"}
 MEASURED = {"discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake", "discriminator_gradient_norm"}
@@ -65,7 +67,8 @@ def test_a_run_leaves_a_plain_pipeline_and_checkpoints_with_the_discriminator(fi
     assert "iscriminator" not in (finished / "model_index.json").read_text()
     assert SynthSetPipeline.from_pretrained(finished)(num_inference_steps=2).images[0].size == (16, 16)
     discriminator = PairedDiscriminator2DModel.from_pretrained(finished / "checkpoint-6", subfolder="discriminator")
-    assert discriminator.config.spectral_norm and discriminator.config.block_out_channels == [8, 16]
+    config = discriminator.config
+    assert (config.spectral_norm, config.block_out_channels, config.patch_size) == (True, [8, 16], 2)
     parts = [weights(finished / f"checkpoint-{step}", "discriminator") for step in (3, 6)]
     assert not torch.equal(*(part["conv_in.parametrizations.weight.original"] for part in parts))
     assert state(finished, "checkpoint-6/optimizer_1.bin")["param_groups"][0]["lr"] == 2e-3

@@ -58,12 +58,14 @@ def test_resumed_ends_in_the_same_bits(data, finished, tmp_path):
 def test_two_processes_train_as_one_and_four_times_larger(data, tmp_path):
     # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
     flags = {"max_train_steps": 2, "adam_epsilon": 1e-3, "scale_factor": 4, "variant": "two_encoder"}
+    flags |= {"patch_size": 2, "input_skip": "true"}
     one = train(data, tmp_path / "one", **flags, max_noise_level=100)
     two = train(data, tmp_path / "two", LAUNCH + "multi_cpu.yaml", **flags, max_noise_level=100, train_batch_size=2)
     assert one.returncode == two.returncode == 0, one.stderr + two.stderr
     assert "2 x cpu" in two.stderr
     assert same(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=0, atol=1e-6)
     pipeline = SynthSetSRPipeline.from_pretrained(tmp_path / "two")
+    assert (pipeline.unet.config.patch_size, pipeline.unet.config.input_skip) == (2, True)
     small = random_pairs(1, size=(4, 4))[0]
     assert pipeline(small["image"], small["mask"], num_inference_steps=1).images[0].size == (16, 16)
 
