@@ -129,7 +129,8 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     Raises:
         ValueError: An unknown `variant` or `skip_fusion`, `norm_num_groups` that does not divide a width,
-            `condition_noise` without `condition_channels`, or `input_skip` with others than a whole pair's.
+            `condition_noise` without `condition_channels`, or `input_skip` and `condition_channels` other than 0 and
+            the sample's.
     """
 
     _supports_gradient_checkpointing = True

@@ -55,8 +55,8 @@ class TrainingArguments(HubArguments):
         layers_per_block: residual layers in a level.
         patch_size: side in pixels of the squares that are one place to the network, whose cost falls with its square;
             1, the paper, is the sharpest.
-        input_skip: add the noisy pair to the output, times what the network learns for each timestep; for small
-            budgets, not in the paper.
+        input_skip: add the noisy pair, and in super-resolution the enlarged one, to the output, times what the network
+            learns for each timestep; for small budgets, not in the paper.
         skip_fusion: how features from elsewhere enter a block: `scale_u` (the paper's choice), `zero_conv`, `concat`.
         attention_head_dim: channels of an attention head in the bottleneck.
         num_train_timesteps: T, steps of the noising process.
