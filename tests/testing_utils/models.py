@@ -1,5 +1,6 @@
 """What any of the networks must do, as checks of a model on the inputs that its `forward` takes."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,14 +50,17 @@ def assert_checkpointing_keeps_gradients(model: ModelMixin, inputs: tuple) -> No
         hook.remove()
 
 
-def assert_compiles(model: torch.nn.Module, inputs: tuple, backend: str) -> None:
-    """In one graph, with the eager model's output and gradients."""
+def assert_compiles(model: ModelMixin, inputs: tuple, backend: str) -> None:
+    """In one graph, with the eager model's output and gradients, and once, even if it is saved meanwhile."""
     torch.compiler.reset()
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     expected, expected_gradients = output_of(model, inputs), gradients_of(model, inputs)
     torch.testing.assert_close(output_of(compiled, inputs), expected, rtol=1e-3, atol=1e-4)
     gradients = {name.removeprefix("_orig_mod."): g for name, g in gradients_of(compiled, inputs).items()}
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-2, atol=1e-3)
+    with tempfile.TemporaryDirectory() as folder, torch._dynamo.config.patch(error_on_recompile=True):
+        model.save_pretrained(folder)
+        gradients_of(compiled, inputs)
 
 
 def assert_saves_and_loads(model: ModelMixin, inputs: tuple, folder: Path) -> None:

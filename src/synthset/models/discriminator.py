@@ -103,6 +103,7 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
             for module in list(self.modules()):
                 if isinstance(module, (nn.Conv2d, nn.Linear)):
                     spectral_normalized(module)
+        self.to_json_string()  # as in the U-Net
 
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, return_dict: bool = True

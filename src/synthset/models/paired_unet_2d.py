@@ -291,6 +291,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             nn.init.zeros_(self.input_gate.bias)
 
         self.gradient_checkpointing = False
+        # The first time, this adds diffusers' version to `config`. If that were when the model is saved, a compiled one
+        # would have to be compiled again.
+        self.to_json_string()
 
     @property
     def total_stride(self) -> int:
