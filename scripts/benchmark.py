@@ -134,7 +134,7 @@ def compare_models(args: Arguments, device: torch.device) -> None:
         memory = peak_gib(partial(train, model), device)
         print(
             f"| {name} | {sum(p.numel() for p in model.parameters()) / 1e6:.2f} | {infer_gflop[name]:.2f} "
-            f"| {infer_seconds[name]:.4f} | {train_seconds[name]:.4f} | {memory:.2f} "
+            f"| {infer_seconds[name]:.3g} | {train_seconds[name]:.3g} | {memory:.2f} "
             f"| {to_stock(name, infer_gflop, infer_seconds):.2f} | {to_stock(name, train_gflop, train_seconds):.2f} |"
         )
 
@@ -172,7 +172,7 @@ def compare_adversarial_steps(args: Arguments, device: torch.device) -> None:
         calls = {"plain": plain, "adversarial": partial(plain, Adversary(accelerator, discriminator, *prepared[1:]))}
         seconds = median_seconds(calls, args.repeats, device)
         images = [value / args.batch_size for value in seconds.values()]
-        print(f"| {variant} | {images[0]:.4f} | {images[1]:.4f} | {images[1] / images[0]:.2f} |")
+        print(f"| {variant} | {images[0]:.3g} | {images[1]:.3g} | {images[1] / images[0]:.2f} |")
 
 
 def compare_scale_u(args: Arguments, device: torch.device) -> None:

@@ -82,7 +82,8 @@ def low_frequencies(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     result is the same, bit for bit, for any number of threads.
     """
     v, u = (_lowest_harmonics(n, x) for n in x.shape[-2:])
-    j = torch.tensor([[0, 0, 0], [0, 0, 1], [0, -1, 0]], dtype=x.dtype, device=x.device)
+    j = x.new_zeros(3, 3)
+    j[1, 2], j[2, 1] = 1, -1  # written where it is: a constant copied to a GPU would have the processor wait for it
     z = ((v / len(v)).T @ x) @ (u / len(u))
     return v @ (((z - j @ z @ j.T) * gain) @ u.T)
 
