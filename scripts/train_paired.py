@@ -15,6 +15,7 @@ from synthset.cli import run
 from synthset.training import dry_run, objectives
 from synthset.training.adversarial import SaturationWatch, build_adversary
 from synthset.training.arguments import TrainingArguments
+from synthset.training.history import find_start
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
 from synthset.training.run import TrainingRun
 from synthset.training.setup import (
@@ -96,26 +97,32 @@ def main(args: PairedArguments) -> None:
         return
     stream, validation_items = build_streams(args, train, validation, timesteps, adversarial=args.gan_weight > 0)
 
-    # 2. optimizers, and where the last run stopped
+    # 2. where the last run stopped, and optimizers
+    start = find_start(args, accelerator, train, validation)
     optimizer = build_optimizer(args, model.parameters())
-    lr_scheduler = build_lr_scheduler(args, optimizer)
+    lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
     networks, adversary, watch = [model], None, SaturationWatch()
     if args.gan_weight:
-        adversary = build_adversary(args, accelerator)
+        adversary = build_adversary(args, accelerator, start.leg_start)
         networks.append(adversary.discriminator)
-    training = TrainingRun(args, accelerator, model)
+    training = TrainingRun(args, accelerator, model, start)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
         return SynthSetPipeline(unet, scheduler)
 
+    def validate() -> None:
+        inspect = partial(inspect_pairs, args=args, stream=stream)
+        training.validate(scheduler, validation_items, build_pipeline, inspect)
+
     # 3. training
+    if training.unvalidated:
+        validate()
     for batch in training.batches(stream):
         with accelerator.accumulate(*networks):
             prediction = objectives.predict(model, scheduler, batch)
             loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
             training.record(loss=loss)
-            training.require_finite(loss, batch, stream)
             if adversary is not None:
                 real, fake = objectives.posterior_pairs(prediction, scheduler, batch)
                 training.record(**adversary.step(real, fake, batch["timestep"]))
@@ -126,6 +133,7 @@ def main(args: PairedArguments) -> None:
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
                 training.record(gradient_norm=norm)
+                training.require_finite(norm, stream)
             optimizer.step()
             optimizer.zero_grad()
         if not accelerator.sync_gradients:
@@ -139,8 +147,7 @@ def main(args: PairedArguments) -> None:
         if adversary is not None and logged:
             watch.update(training.global_step, logged["accuracy_real"], logged["accuracy_fake"])
         if training.due(args.validation_steps):
-            inspect = partial(inspect_pairs, args=args, stream=stream)
-            training.validate(scheduler, validation_items, build_pipeline, inspect)
+            validate()
         if training.due(args.checkpointing_steps):
             training.save(build_pipeline, MODEL_CARD)
 

@@ -18,6 +18,7 @@ from synthset.cli import run
 from synthset.errors import InputError
 from synthset.training import dry_run, objectives
 from synthset.training.arguments import TrainingArguments
+from synthset.training.history import find_start
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
 from synthset.training.run import TrainingRun
 from synthset.training.sampler import LowResCondition
@@ -75,27 +76,34 @@ def main(args: SRArguments) -> None:
         return
     stream, validation_items = build_streams(args, train, validation, condition=condition)
 
-    # 2. optimizer, and where the last run stopped
+    # 2. where the last run stopped, and the optimizer
+    start = find_start(args, accelerator, train, validation)
     optimizer = build_optimizer(args, model.parameters())
-    lr_scheduler = build_lr_scheduler(args, optimizer)
+    lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
-    training = TrainingRun(args, accelerator, model)
+    training = TrainingRun(args, accelerator, model, start)
     ddim = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
         return SynthSetSRPipeline(unet, ddim, args.scale_factor, args.max_noise_level)
 
+    def validate() -> None:
+        inspect = partial(inspect_enlarged, args=args, items=validation_items)
+        training.validate(scheduler, validation_items, build_pipeline, inspect)
+
     # 3. training
+    if training.unvalidated:
+        validate()
     for batch in training.batches(stream):
         with accelerator.accumulate(model):
             prediction = objectives.predict(model, scheduler, batch)
             loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
             training.record(loss=loss)
-            training.require_finite(loss, batch, stream)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
                 training.record(gradient_norm=norm)
+                training.require_finite(norm, stream)
             optimizer.step()
             optimizer.zero_grad()
         if not accelerator.sync_gradients:
@@ -103,8 +111,7 @@ def main(args: SRArguments) -> None:
         lr_scheduler.step()
         training.finish_step(learning_rate=lr_scheduler.get_last_lr()[0])
         if training.due(args.validation_steps):
-            inspect = partial(inspect_enlarged, args=args, items=validation_items)
-            training.validate(scheduler, validation_items, build_pipeline, inspect)
+            validate()
         if training.due(args.checkpointing_steps):
             training.save(build_pipeline, MODEL_CARD)
 

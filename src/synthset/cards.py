@@ -37,7 +37,14 @@ HUB_LICENSES = set(
 
 
 def write_pipeline_card(
-    template: Path, folder: Path, arguments: dict, parameters: int, metrics: list[dict], steps: int, pairs_per_step: int
+    template: Path,
+    folder: Path,
+    arguments: dict,
+    parameters: int,
+    metrics: list[dict],
+    steps: int,
+    pairs_per_step: int,
+    history: str = "",
 ) -> None:
     """Writes `folder/README.md`, the card of a pipeline.
 
@@ -49,6 +56,7 @@ def write_pipeline_card(
         metrics: entries of `metrics.jsonl`.
         steps: optimizer steps so far.
         pairs_per_step: pairs that a step saw.
+        history: sentences about a run that did not go straight.
     """
     previews = sorted((folder / "previews").glob("step-*.png"))
     source = arguments["dataset"]
@@ -81,6 +89,7 @@ def write_pipeline_card(
         "steps": f"{steps:,}",
         "pairs_seen": f"{steps * pairs_per_step:,}",
         "pairs_per_step": pairs_per_step,
+        "history": history,
         "source": describe(source),
         "configuration": yaml.safe_dump(shown, sort_keys=False).strip(),
     }

@@ -1,6 +1,7 @@
 """What the scripts' command lines share: parsing, one line instead of a traceback for bad input, calling each other."""
 
 import errno
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from jsonargparse import ArgumentParser
 
+from . import signals
 from .errors import InputError
 
 Arguments = TypeVar("Arguments")
@@ -55,10 +57,18 @@ def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Argu
 
 
 def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
-    """Parses the command line into `cls`, calls `main` with it, and reports bad input and a full disk in one line."""
+    """Parses the command line into `cls`, calls `main` with it, and reports bad input, a full disk and a request to
+    stop in one line; after the last, the exit code is `signals.EXIT_CODE`."""
     arguments = parse_arguments(cls)
+    signals.install()
     try:
         main(arguments)
+    except signals.Stopped as stop:
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"stopped by {stop}; the same command continues\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(signals.EXIT_CODE)  # at once: pushes and workers in the background would hold the process up
     except InputError as error:
         message = str(error)
     except OSError as error:
@@ -79,10 +89,19 @@ def call(script: Path, *flags: object, launch_config: str | None = None) -> None
 
     Raises:
         InputError: it failed; why, it has said itself.
+        Stopped: it was asked to stop, or this process was, which then waits until it has.
     """
     launcher = []
     if launch_config is not None:
         launcher = ["-m", "accelerate.commands.launch", "--config_file", launch_config]
-    result = subprocess.run([sys.executable, *launcher, str(script), *map(str, flags)])
-    if result.returncode:
-        raise InputError(f"{script.name} ended with exit code {result.returncode}; its error is above")
+    process = subprocess.Popen([sys.executable, *launcher, str(script), *map(str, flags)])
+    try:
+        code = process.wait()
+    except signals.Stopped:
+        process.terminate()
+        process.wait()
+        raise
+    if code == signals.EXIT_CODE:
+        raise signals.Stopped(f"{script.name}, which was asked to stop")
+    if code:
+        raise InputError(f"{script.name} ended with exit code {code}; its error is above")

@@ -1,15 +1,57 @@
-"""A folder remembers what it is made with: the same command line continues in it, another one is refused."""
+"""A folder remembers what it is made with: the same command line continues in it, another one is refused; and one
+command at a time writes into it."""
 
+import errno
 import json
+import os
 from collections.abc import Collection
 from pathlib import Path
 
 from .data.writer import atomic_path
 from .errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_LOCKED: dict[Path, int] = {}  # folder -> descriptor, until this process ends
+
+
+def lock_output_dir(output_dir: Path) -> None:
+    """Keeps `output_dir`, made if missing, for this process, until it ends in whatever way. The lock is on the folder
+    itself and leaves no file. Processes that were launched together share the main one's; file systems without locks do
+    without.
+
+    Raises:
+        InputError: another process has it.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    folder = output_dir.resolve()
+    if fcntl is None or folder in _LOCKED or os.environ.get("RANK", "0") != "0":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.EWOULDBLOCK:
+            raise InputError(
+                f"--output_dir {output_dir} is being written by another process; wait for it, or choose another folder"
+            ) from None
+    else:
+        _LOCKED[folder] = descriptor
+
+
+def require_empty(output_dir: Path, file_name: str) -> None:
+    """Raises InputError for a folder that holds anything (hidden files do not count) but has no `file_name`, by which
+    it would be known."""
+    if output_dir.exists() and any(not file.name.startswith(".") for file in output_dir.iterdir()):
+        raise InputError(f"--output_dir {output_dir} is not empty and has no {file_name}; choose another folder")
+
 
 def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted: Collection[str]) -> None:
-    """Writes `settings` into `output_dir/file_name`; if it is there, it must say the same.
+    """Locks `output_dir` and writes `settings` into `output_dir/file_name`; if it is there, it must say the same.
 
     Args:
         output_dir: made if missing.
@@ -18,8 +60,9 @@ def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted
         uncounted: settings that may differ, such as paths of models whose digests are settings too.
 
     Raises:
-        InputError: the folder holds other settings, or something else.
+        InputError: the folder holds other settings, or something else, or another process writes into it.
     """
+    lock_output_dir(output_dir)
     path = output_dir / file_name
     if path.exists():
         old = json.loads(path.read_text())
@@ -31,7 +74,6 @@ def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted
                 "to continue, or choose another folder"
             )
         return
-    if output_dir.exists() and any(not file.name.startswith(".") for file in output_dir.iterdir()):
-        raise InputError(f"--output_dir {output_dir} is not empty and has no {file_name}; choose another folder")
+    require_empty(output_dir, file_name)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")

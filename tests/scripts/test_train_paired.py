@@ -39,7 +39,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert {path.name for path in finished.iterdir()} == {
         *(f"checkpoint-{step}" for step in (3, 6, 9, 12)),
         *("model_index.json", "unet", "scheduler", "best-loss", "best-divergence", "previews", "logs"),
-        *("README.md", "arguments.yaml", "metrics.jsonl"),
+        *("README.md", "arguments.yaml", "metrics.jsonl", "run.json"),
     }
     assert list((finished / "logs").rglob("events.out.tfevents.*"))
     assert Image.open(finished / "previews" / "step-000012.png").size == (2 * 98 + 2, 3 * 98 + 4)
@@ -133,8 +133,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(data, finished):
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(data, tmp_path):
-    result = train(data, tmp_path / "run", learning_rate=1e30, checkpointing_steps=1, checkpoints_total_limit=1)
-    assert refused(result, "the loss is", "step 2", "--learning_rate", "--max_grad_norm")
+    result = train(data, tmp_path / "run", learning_rate=1e30, checkpointing_steps=1, checkpoints_total_limit=2)
+    assert refused(result, "the loss is", "step 2", "--resume_from_checkpoint checkpoint-1", "--max_grad_norm")
     kept = weights(tmp_path / "run" / "checkpoint-1", "unet_ema")
     assert all(tensor.isfinite().all() for tensor in kept.values())
 

@@ -57,6 +57,9 @@ class Adversary:
         Returns:
             What to log, scalars: its loss, the shares of real and of fake pairs that it took for what they are, and,
             when the optimizer stepped, the gradient's norm.
+
+        Raises:
+            InputError: the gradient is not finite (with fp16, such a step is left out instead).
         """
         real = real.detach().requires_grad_(self.r1_gamma > 0)
         logits = self.discriminator(torch.cat([real, fake.detach()]), timesteps.repeat(2)).logits
@@ -75,6 +78,12 @@ class Adversary:
             self.scaler.unscale_(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.max_grad_norm)
             measured["discriminator_gradient_norm"] = norm
+            if not self.scaler.is_enabled() and not norm.isfinite():
+                raise InputError(
+                    f"the discriminator's gradient has the norm {norm.item()}; nothing was learned from it: go back "
+                    "with --resume_from_checkpoint CHECKPOINT --new_leg and a lower --discriminator_learning_rate (now "
+                    f"{self.lr_scheduler.get_last_lr()[0]:g}), a lower --learning_rate or --max_grad_norm 1"
+                )
             self.scaler.step(optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
@@ -82,26 +91,19 @@ class Adversary:
         return measured
 
     def generator_loss(self, fake: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """How little the fake pairs pass for real, a scalar; its gradient reaches the generator alone.
-
-        Raises:
-            InputError: it is not a number, because the discriminator's training has diverged.
-        """
+        """The adversarial loss, a scalar, the smaller the more the fake pairs pass for real; its gradient reaches the
+        generator alone."""
         # Not through DistributedDataParallel, which would wait for gradients of the discriminator.
         network = self.accelerator.unwrap_model(self.discriminator, keep_torch_compile=False)
         with frozen(network):
-            loss = objectives.generator_loss(network(fake, timesteps).logits).mean()
-        if not loss.isfinite():
-            raise InputError(
-                f"the discriminator makes the generator's loss {loss.item()}; the checkpoints are unharmed: lower "
-                f"--discriminator_learning_rate (now {self.lr_scheduler.get_last_lr()[0]:g}) or set --max_grad_norm 1 "
-                "in a new --output_dir"
-            )
-        return loss
+            return objectives.generator_loss(network(fake, timesteps).logits).mean()
 
 
-def build_adversary(args: TrainingArguments, accelerator: Accelerator) -> Adversary:
+def build_adversary(args: TrainingArguments, accelerator: Accelerator, leg_start: int = 0) -> Adversary:
     """The discriminator that the flags of `train_paired.py` ask for, with its optimizer.
+
+    Args:
+        leg_start: the step from which its learning rate's schedule counts.
 
     Raises:
         InputError: there are shards of the model on several devices, and accelerate shards one model only; or R1 is
@@ -123,7 +125,7 @@ def build_adversary(args: TrainingArguments, accelerator: Accelerator) -> Advers
         spectral_norm=args.spectral_norm,
     )
     optimizer = build_optimizer(args, discriminator.parameters(), args.discriminator_learning_rate)
-    lr_scheduler = build_lr_scheduler(args, optimizer)
+    lr_scheduler = build_lr_scheduler(args, optimizer, leg_start)
     prepared = accelerator.prepare(discriminator, optimizer, lr_scheduler)
     return Adversary(accelerator, *prepared, args.r1_gamma, args.max_grad_norm or float("inf"))
 

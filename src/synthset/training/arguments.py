@@ -13,7 +13,7 @@ from ..hub import HUB_FLAGS, HubArguments
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
 OPERATIONAL = {
     "output_dir",
-    "max_train_steps",
+    "new_leg",
     "num_train_epochs",
     "checkpointing_steps",
     "checkpoints_total_limit",
@@ -34,6 +34,14 @@ OPERATIONAL = {
     "gradient_accumulation_steps",
     *HUB_FLAGS,
 }
+# Where data comes from. Except of a stream, the pairs that came of it count in a run's identity instead.
+SOURCE = {"dataset", "image_column", "mask_column", "validation_fraction", "streaming"}
+# What stays the same in every leg of a run: the networks and the noise.
+FIXED = (
+    *("resolution", "variant", "skip_fusion", "block_out_channels", "layers_per_block", "patch_size", "input_skip"),
+    *("attention_head_dim", "num_train_timesteps", "beta_schedule", "prediction_type", "use_ema", "streaming"),
+    *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
+)
 
 
 @dataclass
@@ -86,9 +94,11 @@ class TrainingArguments(HubArguments):
         allow_tf32: TF32 matrix products on NVIDIA GPUs since Ampere.
         dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
         checkpointing_steps: optimizer steps between checkpoints.
-        checkpoints_total_limit: checkpoints to keep; the oldest go first.
+        checkpoints_total_limit: checkpoints to keep, 2 or more; the oldest go first.
         resume_from_checkpoint: `latest` continues from the newest checkpoint in `output_dir` if there is one, a
             checkpoint's path continues from that one, `none` starts anew.
+        new_leg: continue with other flags than the checkpoint's: another length, learning rate, optimizer, batch or
+            data. Weights, moments and average go on; the learning rate's schedule starts again, with its warm-up.
         validation_steps: optimizer steps between validations and previews; 0 = only at the end.
         num_validation_images: pairs in a preview.
         num_divergence_images: pairs drawn at a validation to compare their colours with the training set's; 0 = none.
@@ -147,6 +157,7 @@ class TrainingArguments(HubArguments):
     checkpointing_steps: int = 500
     checkpoints_total_limit: int | None = None
     resume_from_checkpoint: str = "latest"
+    new_leg: bool = False
     validation_steps: int = 500
     num_validation_images: int = 16
     num_divergence_images: int = 64
@@ -167,6 +178,8 @@ class TrainingArguments(HubArguments):
             *"snr_gamma max_grad_norm checkpointing_steps checkpoints_total_limit num_validation_images".split(),
             *"validation_num_inference_steps logging_steps".split(),
         )
+        if self.checkpoints_total_limit == 1:
+            raise InputError("--checkpoints_total_limit is 1; give 2 or more, since the newest one may get damaged")
         self.require_not_negative(
             *"seed overfit lr_warmup_steps validation_steps num_divergence_images dataloader_num_workers".split()
         )
@@ -223,9 +236,17 @@ class TrainingArguments(HubArguments):
         """Pairs that an optimizer step sees."""
         return self.train_batch_size * self.gradient_accumulation_steps * num_processes
 
+    @property
+    def length_counts(self) -> bool:
+        """Whether what a step learns depends on how many there will be."""
+        return self.lr_scheduler == "cosine" or getattr(self, "curriculum", False)
+
     def identity(self, num_processes: int) -> dict:
         """The flags that decide what is learned, by which a checkpoint is compared with the run that resumes it."""
-        chosen = {name: value for name, value in asdict(self).items() if name not in OPERATIONAL}
+        left_out = OPERATIONAL if self.streaming else OPERATIONAL | SOURCE
+        if not self.length_counts:
+            left_out = left_out | {"max_train_steps"}
+        chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         total_batch = self.pairs_per_step(num_processes)
         return chosen | {"train_batch_size x gradient_accumulation_steps x processes": total_batch}
 

@@ -1,12 +1,12 @@
 """Checkpoints that are whole or absent, and the finished pipeline.
 
 `OUTPUT/checkpoint-STEP/` holds `unet/` and `unet_ema/`, with a discriminator `discriminator/` (safetensors, each opens
-with `from_pretrained`), accelerate's optimizer, learning rate and random states, and `training_state.json`. It is
-written under a temporary name and renamed.
+with `from_pretrained`), accelerate's optimizer, learning rate and random states, and `training_state.json`, which has
+the digests of all others. It is written under a temporary name and renamed.
 """
 
 import json
-import re
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 
 from ..errors import InputError
 from ..models import PairedDiscriminator2DModel, PairedUNet2DModel
+from ..signals import deferred
+from .history import STATE_FILE, Start, list_checkpoints, list_digests, step_of
 
-_STATE = "training_state.json"
 _FOLDERS = {PairedUNet2DModel: "unet", PairedDiscriminator2DModel: "discriminator"}
 
 
@@ -28,32 +29,34 @@ _FOLDERS = {PairedUNet2DModel: "unet", PairedDiscriminator2DModel: "discriminato
 def whole_or_absent(target: Path, accelerator: Accelerator) -> Iterator[Path]:
     """Gives every process a temporary folder next to `target` that takes `target`'s place when the block ends.
 
-    If the block fails, the temporary folder is removed and what stood at `target` stays.
+    If the block fails, the temporary folder is removed and what stood at `target` stays. A request to stop waits.
 
     Raises:
         InputError: the disk is full or not writable.
     """
     temporary = target.with_name(f"tmp-{target.name}")
-    try:
-        if accelerator.is_main_process:
+    with deferred():
+        try:
+            if accelerator.is_main_process:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+            accelerator.wait_for_everyone()
+            yield temporary
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                shutil.rmtree(target, ignore_errors=True)
+                temporary.rename(target)
+            accelerator.wait_for_everyone()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in reason:
+                raise  # only torch.save reports a full disk this way
+            raise InputError(
+                f"cannot write {target}: {reason}; free some space or choose another --output_dir, then run the same "
+                "command again: it continues from the last whole checkpoint"
+            ) from error
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        accelerator.wait_for_everyone()
-        yield temporary
-        accelerator.wait_for_everyone()
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = " ".join(str(error).split())
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in reason:
-            raise  # only torch.save reports a full disk this way
-        raise InputError(
-            f"cannot write {target}: {reason}; free some space or choose another --output_dir, then run the same "
-            "command again: it continues from the last whole checkpoint"
-        ) from error
-    if accelerator.is_main_process:
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
-    accelerator.wait_for_everyone()
 
 
 class Checkpointer:
@@ -63,8 +66,8 @@ class Checkpointer:
         accelerator: everything it prepared (model, optimizer, learning rate schedule) is saved and restored.
         output_dir: the run's folder.
         ema: the U-Net's moving average, to save and restore beside it, if there is one.
-        identity: the flags that decide what is learned; a checkpoint whose identity differs is refused.
-        total_limit: checkpoints to keep.
+        legs: those of the run's [`Start`].
+        total_limit: checkpoints to keep, 2 or more: the newest may turn out to be damaged.
     """
 
     def __init__(
@@ -72,11 +75,11 @@ class Checkpointer:
         accelerator: Accelerator,
         output_dir: str | Path,
         ema: EMAModel | None,
-        identity: dict,
+        legs: list[dict],
         total_limit: int | None = None,
     ):
         self.accelerator, self.output_dir, self.ema = accelerator, Path(output_dir), ema
-        self.identity, self.total_limit = identity, total_limit
+        self.legs, self.total_limit = legs, total_limit
         accelerator.register_save_state_pre_hook(self._save_models)
         accelerator.register_load_state_pre_hook(self._load_models)
 
@@ -100,62 +103,52 @@ class Checkpointer:
                 average = type(model).from_pretrained(folder, subfolder="unet_ema")
                 self.ema.shadow_params = [p.detach().to(self.accelerator.device) for p in average.parameters()]
 
-    def save(self, step: int) -> None:
-        """Writes `checkpoint-STEP` and removes the oldest beyond `total_limit`. Every process calls it."""
-        with whole_or_absent(self.output_dir / f"checkpoint-{step}", self.accelerator) as folder:
-            self.accelerator.save_state(folder)
-            if self.accelerator.is_main_process:
-                state = {"global_step": step, "identity": self.identity}
-                (folder / _STATE).write_text(json.dumps(state, indent=2) + "\n")
-        if self.accelerator.is_main_process and self.total_limit:
-            for old in self.list()[: -self.total_limit]:
-                shutil.rmtree(old)
-
-    def list(self) -> list[Path]:
-        """The run's checkpoints, oldest first."""
-        found = [p for p in self.output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-        return sorted(found, key=lambda p: int(p.name.split("-")[1]))
-
-    def resume(self, resume_from_checkpoint: str) -> int:
-        """Restores a checkpoint and returns its step, or 0 where there is nothing to resume.
+    def save(self, step: int, interrupted: bool = False) -> None:
+        """Writes `checkpoint-STEP`, then removes the oldest beyond `total_limit`, those that were only written because
+        the run was interrupted, and later ones, from which the run has gone back. Every process calls it.
 
         Args:
-            resume_from_checkpoint: `latest`, `none`, or a checkpoint's path or name.
-
-        Raises:
-            InputError: the checkpoint is not there, is of another configuration, or would be written over.
+            interrupted: whether this one is to go when the next is written.
         """
-        if resume_from_checkpoint == "none":
-            if self.list():
-                raise InputError(
-                    f"--output_dir is {self.output_dir}, which holds {self.list()[-1].name} of an earlier run; choose "
-                    "another folder or continue with --resume_from_checkpoint latest"
-                )
-            return 0
-        if resume_from_checkpoint == "latest":
-            if not self.list():
-                return 0
-            folder = self.list()[-1]
-        else:
-            candidates = [Path(resume_from_checkpoint), self.output_dir / resume_from_checkpoint]
-            folder = next((c for c in candidates if (c / _STATE).is_file()), None)
-            if folder is None:
-                raise InputError(
-                    f"--resume_from_checkpoint is {resume_from_checkpoint}, which is no checkpoint; {self.output_dir} "
-                    f"holds {', '.join(c.name for c in self.list()) or 'none'}"
-                )
-        state = json.loads((folder / _STATE).read_text())
-        was, now = state["identity"], json.loads(json.dumps(self.identity))
-        differing = [f"{name} {was.get(name)} (now {now.get(name)})" for name in now if was.get(name) != now.get(name)]
-        if differing:
-            raise InputError(
-                f"{folder} was trained with {', '.join(differing)}; give the same values, or another --output_dir to "
-                "train anew"
-            )
-        self.accelerator.load_state(folder)
+        with whole_or_absent(self.output_dir / f"checkpoint-{step}", self.accelerator) as folder:
+            self.accelerator.save_state(folder)
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                state = {"global_step": step, "interrupted": interrupted, "legs": self.legs}
+                state["files"] = list_digests(folder)
+                (folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+        if self.accelerator.is_main_process:
+            for other in list_checkpoints(self.output_dir):
+                if step_of(other) > step or (step_of(other) < step and _is_interrupted(other)):
+                    shutil.rmtree(other)
+            for old in list_checkpoints(self.output_dir)[: -self.total_limit] if self.total_limit else []:
+                shutil.rmtree(old)
+
+    def restore(self, start: Start) -> None:
+        """Restores what `start` continues from, if anything. At the beginning of a leg, the learning rate and the
+        optimizers' other numbers are those that the flags ask for now, and their moments go on."""
+        if start.checkpoint is None:
+            return
+        optimizers, lr_schedulers = self.accelerator._optimizers, self.accelerator._schedulers
+        numbers = [[dict(group, params=None) for group in optimizer.param_groups] for optimizer in optimizers]
+        schedules = [lr_scheduler.state_dict() for lr_scheduler in lr_schedulers]
+        self.accelerator.load_state(start.checkpoint)
+        if start.begins_leg:
+            for optimizer, groups in zip(optimizers, numbers, strict=True):
+                for group, new in zip(optimizer.param_groups, groups, strict=True):
+                    group.update({name: value for name, value in new.items() if name != "params"})
+            for lr_scheduler, schedule in zip(lr_schedulers, schedules, strict=True):
+                lr_scheduler.load_state_dict(schedule)
         if self.ema is not None:
-            self.ema.optimization_step = state["global_step"]
-        return state["global_step"]
+            self.ema.optimization_step = start.step
+
+
+def _is_interrupted(checkpoint: Path) -> bool:
+    """Whether a checkpoint was only written because its run was interrupted."""
+    try:
+        return json.loads((checkpoint / STATE_FILE).read_text())["interrupted"]
+    except (OSError, ValueError, KeyError):  # damaged
+        return False
 
 
 @contextmanager
@@ -188,17 +181,17 @@ def whole_model(accelerator: Accelerator, model: ModelMixin) -> ModelMixin:
 def save_pipeline(pipeline: DiffusionPipeline, output_dir: Path, accelerator: Accelerator) -> None:
     """Writes `model_index.json` and the components' folders into `output_dir`, beside what is there. Every process
     calls it; the main one writes."""
-    with whole_or_absent(output_dir / "pipeline", accelerator) as folder:
+    with deferred():
+        with whole_or_absent(output_dir / "pipeline", accelerator) as folder:
+            if accelerator.is_main_process:
+                pipeline.save_pretrained(folder)
         if accelerator.is_main_process:
-            pipeline.save_pretrained(folder)
-    if accelerator.is_main_process:
-        # model_index.json goes last: a folder that has it is a whole pipeline
-        (output_dir / "model_index.json").unlink(missing_ok=True)
-        parts = sorted((output_dir / "pipeline").iterdir(), key=lambda p: p.name == "model_index.json")
-        for part in parts:
-            destination = output_dir / part.name
-            if destination.is_dir():
-                shutil.rmtree(destination)
-            part.rename(destination)
-        (output_dir / "pipeline").rmdir()
-    accelerator.wait_for_everyone()
+            # model_index.json goes last: a folder that has it is a whole pipeline
+            (output_dir / "model_index.json").unlink(missing_ok=True)
+            parts = [file for file in (output_dir / "pipeline").rglob("*") if file.is_file()]
+            for part in sorted(parts, key=lambda file: file.name == "model_index.json"):
+                destination = output_dir / part.relative_to(output_dir / "pipeline")
+                destination.parent.mkdir(exist_ok=True)
+                os.replace(part, destination)
+            shutil.rmtree(output_dir / "pipeline")
+        accelerator.wait_for_everyone()

@@ -24,16 +24,15 @@ def build_optimizer(
     )
 
 
-def build_lr_scheduler(args: TrainingArguments, optimizer: torch.optim.Optimizer) -> LambdaLR:
-    """The learning rate as a function of the optimizer step, by diffusers' `get_scheduler`."""
+def build_lr_scheduler(args: TrainingArguments, optimizer: torch.optim.Optimizer, leg_start: int = 0) -> LambdaLR:
+    """The learning rate as a function of the optimizer steps since `leg_start`, by diffusers' `get_scheduler`."""
     if args.lr_scheduler == "multistep":
         rules = [f"{0.1**i}:{step}" for i, step in enumerate(args.lr_milestones)]
         step_rules = ",".join([*rules, str(0.1 ** len(args.lr_milestones))])
         return get_scheduler("piecewise_constant", optimizer, step_rules=step_rules)
     name = {"constant": "constant_with_warmup"}.get(args.lr_scheduler, args.lr_scheduler)
-    return get_scheduler(
-        name, optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=args.max_train_steps
-    )
+    steps = args.max_train_steps - leg_start
+    return get_scheduler(name, optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=steps)
 
 
 def build_ema(args: TrainingArguments, parameters: Iterable[Parameter], device: torch.device) -> EMAModel | None:

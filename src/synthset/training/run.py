@@ -1,5 +1,6 @@
 """A run's folder and place in time: what a training script does around its loop."""
 
+import json
 import logging
 import shutil
 import time
@@ -18,10 +19,14 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..cards import license_of_pairs, write_pipeline_card
+from ..data.writer import atomic_path
 from ..errors import InputError
 from ..hub import BackgroundPush, check_push, push_folder
+from ..settings import lock_output_dir
+from ..signals import Stopped, deferred, request, undeferred
 from .arguments import TrainingArguments
 from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
+from .history import RUN_FILE, Start, differences, list_checkpoints, on_main_process
 from .optimization import build_ema
 from .sampler import PositionSampler, TrainingStream, ValidationItems
 from .validation import MetricsLog, validation_loss
@@ -32,48 +37,65 @@ logger = logging.getLogger("synthset")
 class TrainingRun:
     """A run's folder and place in time; the loop itself is the script's.
 
-    Restores the last checkpoint, if there is one, and writes `arguments.yaml`.
+    Takes the folder, restores the checkpoint to continue from, if there is one, and writes `arguments.yaml`.
 
     Args:
         args: the resolved flags.
         accelerator: has prepared everything that a checkpoint holds.
         model: the network, as prepared.
+        start: where to continue.
 
     Attributes:
         global_step: optimizer steps taken.
         unwrapped: the network behind what accelerate prepared.
         ema: its moving average, or None.
         metrics: the log.
+
+    Raises:
+        InputError: another process writes into the folder, or it has somebody else's README.md, or the Hub says no.
     """
 
-    def __init__(self, args: TrainingArguments, accelerator: Accelerator, model: ModelMixin):
-        self.args, self.accelerator, self.model = args, accelerator, model
+    def __init__(self, args: TrainingArguments, accelerator: Accelerator, model: ModelMixin, start: Start):
+        self.args, self.accelerator, self.model, self.start = args, accelerator, model, start
         self.output_dir = Path(args.output_dir)
         self.repo_id = args.hub_model_id or self.output_dir.resolve().name
-        if args.push_to_hub and accelerator.is_main_process:
-            licence = args.data_license or license_of_pairs([args.dataset])
-            check_push(self.repo_id, "model", args.hub_private_repo, licence)
-        self.pushes = BackgroundPush()
         self.unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
         if args.use_ema and accelerator.distributed_type == DistributedType.FSDP:
             raise InputError("--use_ema is true, but there is no moving average of sharded weights; give false")
         self.ema = build_ema(args, self.unwrapped.parameters(), accelerator.device)
+        on_main_process(accelerator, self._claim)
         self.checkpointer = Checkpointer(
-            accelerator,
-            self.output_dir,
-            self.ema,
-            args.identity(accelerator.num_processes),
-            args.checkpoints_total_limit,
+            accelerator, self.output_dir, self.ema, start.legs, args.checkpoints_total_limit
         )
-        self.global_step = self.checkpointer.resume(args.resume_from_checkpoint)
-        if accelerator.is_main_process:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            (self.output_dir / "arguments.yaml").write_text(yaml.safe_dump(asdict(args), sort_keys=False))
+        self.checkpointer.restore(start)
+        self.global_step = self.saved_step = start.step
+        self.pushes = BackgroundPush()
         self.metrics = MetricsLog(self.output_dir / "metrics.jsonl", self.global_step, accelerator)
         scalars = {k: v if isinstance(v, int | float | str) else str(v) for k, v in asdict(args).items()}
         accelerator.init_trackers(args.run_name, config=scalars)
         self.recorded: dict[str, list[torch.Tensor]] = {}
+        self.positions: list[torch.Tensor] = []
         self.logged, self.since = self.global_step, time.perf_counter()
+
+    def _claim(self) -> None:
+        """Makes the folder this run's, on the main process."""
+        args = self.args
+        if args.push_to_hub:
+            licence = args.data_license or license_of_pairs([args.dataset])
+            check_push(self.repo_id, "model", args.hub_private_repo, licence)
+        lock_output_dir(self.output_dir)
+        card = self.output_dir / "README.md"
+        if card.exists() and "synthset" not in card.read_text(encoding="utf-8", errors="replace"):
+            raise InputError(f"{card} is not a card of SynthSet, which goes there at the end; move it away")
+        for name, text in {
+            RUN_FILE: json.dumps({"legs": self.start.legs}, indent=2) + "\n",
+            "arguments.yaml": yaml.safe_dump(asdict(args), sort_keys=False),
+        }.items():
+            with atomic_path(self.output_dir / name) as temporary:
+                temporary.write_text(text)
+        if self.start.begins_leg:
+            before, leg = (leg["identity"] for leg in self.start.legs[-2:])
+            logger.info(f"a new leg begins at step {self.start.step}: {', '.join(differences(before, leg))}")
 
     @property
     def parameters(self) -> int:
@@ -81,7 +103,11 @@ class TrainingRun:
         return sum(p.numel() for p in self.unwrapped.parameters())
 
     def batches(self, stream: TrainingStream) -> Iterator[dict[str, torch.Tensor]]:
-        """This process's batches from where the run stands to its last step, on its device."""
+        """This process's batches from where the run stands to its last step, on its device.
+
+        Raises:
+            Stopped: a process was asked to stop; the step is finished and in a checkpoint.
+        """
         args, accelerator = self.args, self.accelerator
         positions = PositionSampler(
             args.train_batch_size,
@@ -106,22 +132,50 @@ class TrainingRun:
             total=args.max_train_steps, initial=self.global_step, disable=not accelerator.is_main_process
         )
         self.since = time.perf_counter()
-        with self.progress:
+        with self.progress, deferred():
             for batch in loader:
+                self.positions.append(batch["position"])
                 yield {name: value.to(accelerator.device) for name, value in batch.items()}
+                if accelerator.sync_gradients and self.stop_requested():
+                    if self.saved_step < self.global_step:
+                        self.checkpointer.save(self.global_step, interrupted=True)
+                    logger.info(f"step {self.global_step} is finished and in a checkpoint")
+                    accelerator.end_training()
+                    raise Stopped(request.signal)
 
-    def require_finite(self, loss: torch.Tensor, batch: dict[str, torch.Tensor], stream: TrainingStream) -> None:
-        """Stops a run whose loss is not a number, before the optimizer steps.
+    def stop_requested(self) -> bool:
+        """Whether any process was asked to stop. Every process calls it."""
+        if self.accelerator.num_processes > 1:
+            if request.signal:
+                self.accelerator.set_trigger()
+            if self.accelerator.check_trigger():
+                request.signal = request.signal or "a signal to another process"
+        return request.signal is not None
+
+    def require_finite(self, gradient_norm: torch.Tensor, stream: TrainingStream) -> None:
+        """Stops a run whose gradient is not finite, before the optimizer steps. With fp16 that is no fault: accelerate
+        leaves such a step out; then only the losses count.
+
+        Args:
+            gradient_norm: of all processes' gradients together, so that all of them stop.
 
         Raises:
             InputError: names the step and the pairs.
         """
-        if not loss.isfinite():
-            raise InputError(
-                f"the loss is {loss.item()} at step {self.global_step + 1} on the pairs "
-                f"{[stream.pair_index(p) for p in batch['position'].tolist()]}; the checkpoints are unharmed: lower "
-                f"--learning_rate (now {self.args.learning_rate:g}) or set --max_grad_norm 1 in a new --output_dir"
-            )
+        if self.accelerator.scaler is None and gradient_norm.isfinite():
+            return
+        losses = self.recorded["loss"][-len(self.positions) :]
+        bad = [i for i, loss in enumerate(losses) if not loss.isfinite()]
+        if self.accelerator.scaler is not None and not bad:
+            return
+        found = f"the loss is {losses[bad[0]].item()}" if bad else f"the gradient's norm is {gradient_norm.item()}"
+        pairs = [stream.pair_index(p) for i in bad or range(len(losses)) for p in self.positions[i].tolist()]
+        there = list_checkpoints(self.output_dir)
+        back = f"go back with --resume_from_checkpoint {there[-1].name} --new_leg" if there else "start anew"
+        raise InputError(
+            f"{found} at step {self.global_step + 1} on the pairs {pairs}; nothing was learned from it: {back} and a "
+            f"lower --learning_rate (now {self.args.learning_rate:g}) or --max_grad_norm 1"
+        )
 
     def record(self, **values: torch.Tensor) -> None:
         """Takes in scalars that a forward pass measured; `finish_step` logs their means."""
@@ -134,6 +188,7 @@ class TrainingRun:
         if self.ema is not None:
             self.ema.step(self.unwrapped.parameters())
         self.global_step += 1
+        self.positions.clear()
         self.progress.update()
         if not self.due(self.args.logging_steps):
             return {}
@@ -151,6 +206,12 @@ class TrainingRun:
         last = self.global_step == self.args.max_train_steps
         return last or (every > 0 and self.global_step % every == 0)
 
+    @property
+    def unvalidated(self) -> bool:
+        """Whether a request to stop came between the last step and its validation."""
+        done = any(entry["step"] == self.global_step for entry in self.metrics.entries if "validation_loss" in entry)
+        return self.global_step > 0 and self.due(self.args.validation_steps) and not done
+
     def validate(
         self,
         scheduler: DDPMScheduler,
@@ -165,22 +226,29 @@ class TrainingRun:
             build_pipeline: makes a pipeline of the network.
             inspect: draws the preview and measures what it drew, the less the better; NAME's folder is `best-NAME`.
         """
-        pause = time.perf_counter()
-        with ema_weights(self.ema, self.unwrapped):
+        pause, accelerator = time.perf_counter(), self.accelerator
+        with deferred(), ema_weights(self.ema, self.unwrapped):
             self.unwrapped.eval()
-            loss = validation_loss(self.unwrapped, scheduler, items, self.args.train_batch_size, self.accelerator)
-            whole, measured = whole_model(self.accelerator, self.model), {}
-            if self.accelerator.is_main_process:
-                picture, measured = inspect(build_pipeline(whole))
-                (self.output_dir / "previews").mkdir(exist_ok=True)
-                picture.save(self.output_dir / "previews" / f"step-{self.global_step:06d}.png")
-            values = {"validation_loss": loss, **broadcast_object_list([measured])[0]}
+            loss = validation_loss(self.unwrapped, scheduler, items, self.args.train_batch_size, accelerator)
+            whole, drawn = whole_model(accelerator, self.model), None
+            if accelerator.is_main_process:
+                try:
+                    with undeferred():  # it takes long, and no other process takes part
+                        drawn = inspect(build_pipeline(whole))
+                except Stopped:
+                    pass
+            self.unwrapped.train()
+            if self.stop_requested():
+                return
+            values = {"validation_loss": loss, **broadcast_object_list([drawn and drawn[1]])[0]}
             for name, value in values.items():
                 if value < self.metrics.best(name):
                     folder = self.output_dir / f"best-{name.removeprefix('validation_')}"
-                    save_pipeline(build_pipeline(whole), folder, self.accelerator)
+                    save_pipeline(build_pipeline(whole), folder, accelerator)
+            if accelerator.is_main_process:
+                with atomic_path(self.output_dir / "previews" / f"step-{self.global_step:06d}.png") as temporary:
+                    drawn[0].save(temporary, "PNG")
             self.metrics.write(values, self.global_step)
-            self.unwrapped.train()
         self.since += time.perf_counter() - pause
 
     def save(self, build_pipeline: Callable[[ModelMixin], DiffusionPipeline], model_card: Path) -> None:
@@ -188,6 +256,7 @@ class TrainingRun:
         push is still going on."""
         pause, args = time.perf_counter(), self.args
         self.checkpointer.save(self.global_step)
+        self.saved_step = self.global_step
         pushes = args.push_to_hub and args.hub_strategy == "checkpoint" and self.global_step < args.max_train_steps
         if pushes and broadcast_object_list([not self.pushes.busy])[0]:
             folder = self.output_dir / ".hub"
@@ -219,6 +288,7 @@ class TrainingRun:
             self.metrics.entries,
             self.global_step,
             self.args.pairs_per_step(self.accelerator.num_processes),
+            self.start.describe(self.global_step, self.args.max_train_steps),
         )
 
     def finish(self, build_pipeline: Callable[[ModelMixin], DiffusionPipeline], model_card: Path) -> None:

@@ -1,0 +1,79 @@
+"""Stopping on request: what Ctrl-C, SIGTERM and SIGUSR1 do to a command.
+
+Between whole pieces of work a request ends the command where it is, as an exception that cleans up behind it. Code that
+must not be cut in two runs within `deferred`: the request is noted there, and the command ends when the block does.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again; batch scripts requeue on it
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+
+
+class Stopped(BaseException):
+    """The command was asked to stop. Like `KeyboardInterrupt`, it is no `Exception`, so that nothing that handles
+    errors takes it for one."""
+
+
+class StopRequest:
+    """A request to stop this process.
+
+    Attributes:
+        signal: name of the signal that asked for it; None while nobody has.
+    """
+
+    def __init__(self):
+        self.signal: str | None = None
+        self.depth, self.since, self.process = 0, 0.0, os.getpid()
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal. A second one, a second or more after the first (launchers pass Ctrl-C on, so that one
+        comes twice), does not wait for the end of a `deferred` block."""
+        if os.getpid() != self.process:
+            return  # a worker of a DataLoader, forked from here; its parent ends it
+        first = self.signal is None
+        if first:
+            self.signal, self.since = signal.Signals(number).name, time.monotonic()
+        if not self.depth or (not first and time.monotonic() - self.since >= 1):
+            raise Stopped(self.signal)
+
+
+request = StopRequest()
+
+
+def install() -> None:
+    """Handles the signals of `SIGNALS`, those that the system has, by `request` from now on."""
+    request.__init__()
+    for name in SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), request.receive)
+
+
+@contextmanager
+def deferred() -> Iterator[StopRequest]:
+    """Within the block, a request to stop is only noted, in the `StopRequest` that it gives; at the end of the
+    outermost such block it raises `Stopped`."""
+    request.depth += 1
+    try:
+        yield request
+    finally:
+        request.depth -= 1
+    if request.signal and not request.depth:
+        raise Stopped(request.signal)
+
+
+@contextmanager
+def undeferred() -> Iterator[None]:
+    """Within the block, which may stand in a `deferred` one, a request to stop raises `Stopped` at once."""
+    depth, request.depth = request.depth, 0
+    try:
+        if request.signal:
+            raise Stopped(request.signal)
+        yield
+    finally:
+        request.depth = depth
