@@ -16,6 +16,7 @@ from . import signals
 from .errors import InputError
 
 Arguments = TypeVar("Arguments")
+UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Arguments:
@@ -59,21 +60,26 @@ def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Argu
 def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
     """Parses the command line into `cls`, calls `main` with it, and reports bad input, a full disk and a request to
     stop in one line; after the last, the exit code is `signals.EXIT_CODE`."""
-    arguments = parse_arguments(cls)
     signals.install()
     try:
-        main(arguments)
-    except signals.Stopped as stop:
+        main(parse_arguments(cls))
+    except BaseException as error:
+        # another process of the run may have left first, which is an error of its own kind here
+        if not signals.request.signal and not isinstance(error, signals.Stopped):
+            _report(error)
+            raise
         if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"stopped by {stop}; the same command continues\n")
+            sys.stderr.write(f"stopped by {signals.request.signal or error}; the same command continues\n")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(signals.EXIT_CODE)  # at once: pushes and workers in the background would hold the process up
-    except InputError as error:
+
+
+def _report(error: BaseException) -> None:
+    """Ends the program with one line for errors that a user can do something about."""
+    if isinstance(error, InputError):
         message = str(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
+    elif isinstance(error, OSError) and error.errno in UNWRITABLE:
         message = (
             f"cannot write {error.filename or 'the output'}: {error.strerror}; free some space or choose another "
             "--output_dir"

@@ -121,6 +121,7 @@ class TrainingRun:
             batch_sampler=positions,
             num_workers=args.dataloader_num_workers,
             pin_memory=accelerator.device.type == "cuda",
+            generator=torch.Generator(),  # else it would draw from the global one whenever a run continues
         )
         logger.info(
             f"{args.variant}, {self.parameters / 1e6:.1f} M parameters, on {len(stream.pairs)} pairs, steps "
