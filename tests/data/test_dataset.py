@@ -1,4 +1,5 @@
 import pickle
+import shutil
 
 import datasets
 import numpy as np
@@ -12,6 +13,7 @@ from synthset.data import (
     SplitNotFoundError,
     load_pairs,
     load_train_validation,
+    pairs_digest,
     resolve_crop_size,
     smallest_side,
 )
@@ -249,6 +251,47 @@ def test_one_pair_is_too_few_to_hold_some_out(tmp_path):
     source = str(write_raw_folder(tmp_path, random_pairs(1)))
     with pytest.raises(InputError, match="--validation_fraction 0.2 of the 1 pairs in .* leaves none for training"):
         load_train_validation(source, None, None, validation_fraction=0.2, seed=0)
+
+
+def test_the_digest_is_of_the_content(tmp_path):
+    rows = random_pairs(6)
+    folder = write_raw_folder(tmp_path / "field", rows)
+    digest = pairs_digest(load_pairs(str(folder)))
+    assert len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+
+    # the same wherever it lies, and whether as files or embedded
+    shutil.copytree(folder, tmp_path / "copy")
+    assert pairs_digest(load_pairs(str(tmp_path / "copy"))) == digest
+    undecoded = load_pairs(str(folder)).with_format(None)
+    undecoded.map(lambda row: {name: embed(row[name]) for name in ("image", "mask")}).save_to_disk(tmp_path / "saved")
+    saved = load_pairs(str(tmp_path / "saved"))
+    assert saved.with_format(None)[0]["image"]["bytes"] and pairs_digest(saved) == digest
+
+    # another one for other pairs, another order, another division
+    splits = [load_train_validation(str(folder), None, None, 0.5, seed) for seed in range(2)]
+    digests = [pairs_digest(pairs) for split in splits for pairs in split]
+    pairs = load_pairs(str(folder))
+    digests += [digest, pairs_digest(pairs.select(range(5))), pairs_digest(pairs.select([1, 0, 2, 3, 4, 5]))]
+    for path, changed in [("images/003.png", random_pairs(1, seed=9)[0]["image"]), ("masks/003.png", None)]:
+        old = (folder / path).read_bytes()
+        (changed or Image.new("L", rows[3]["mask"].size)).save(folder / path)
+        digests.append(pairs_digest(load_pairs(str(folder))))
+        (folder / path).write_bytes(old)
+    assert pairs_digest(load_pairs(str(folder))) == digest
+    write_raw_folder(folder, random_pairs(7))
+    digests.append(pairs_digest(load_pairs(str(folder))))
+    assert len(set(digests)) == len(digests)
+
+
+def embed(value):
+    return {"bytes": open(value["path"], "rb").read(), "path": None}
+
+
+def test_the_digest_names_a_file_that_has_gone(tmp_path):
+    pairs = load_pairs(str(write_raw_folder(tmp_path, random_pairs(2))))
+    (tmp_path / "masks" / "001.png").unlink()
+    with pytest.raises(InputError, match="masks/001.png can't be read: No such file or directory; put it back"):
+        pairs_digest(pairs)
 
 
 def test_crop_size_fits_all_images(tmp_path, caplog):

@@ -4,6 +4,7 @@ from .dataset import (
     choose_crop_size,
     load_pairs,
     load_train_validation,
+    pairs_digest,
     resolve_crop_size,
     smallest_side,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "load_pairs",
     "load_train_validation",
     "pair_features",
+    "pairs_digest",
     "resolve_crop_size",
     "smallest_side",
     "stream_train_validation",

@@ -1,5 +1,6 @@
 """`load_pairs`: image-mask pairs from any source, under one contract; and the same pairs as tensors in memory."""
 
+import hashlib
 import io
 import logging
 import math
@@ -199,6 +200,33 @@ class DecodePairs:
         values = self.undecoded.select_columns([column])
         number = next(number for number, row in enumerate(values) if row[column] == value)
         return f"the {column} of row {number} of {self.source}"
+
+
+def pairs_digest(pairs: datasets.Dataset) -> str:
+    """The content of what `load_pairs` returned, as 64 hexadecimal digits: a SHA-256 over the images and masks, row by
+    row and as they are encoded. Neither paths nor other columns count, so copied data has the same digest.
+
+    Raises:
+        InputError: a file has gone since the pairs were loaded.
+    """
+    undecoded = pairs.with_format(None).select_columns(["image", "mask"])
+
+    def digest(index: int) -> bytes:
+        both = b""
+        for value in undecoded[index].values():
+            try:
+                content = (value or {"bytes": b""})["bytes"]
+                content = Path(value["path"]).read_bytes() if content is None else content
+            except OSError as error:
+                raise InputError(f"{value['path']} can't be read: {error.strerror}; put it back") from None
+            both += hashlib.sha256(content).digest()
+        return both
+
+    whole = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:  # reading and hashing release the interpreter's lock
+        for both in pool.map(digest, range(len(undecoded))):
+            whole.update(both)
+    return whole.hexdigest()
 
 
 def image_sizes(pairs: datasets.Dataset) -> list[tuple[int, int]]:
