@@ -20,6 +20,8 @@ from .transforms import to_tv_tensors
 
 logger = logging.getLogger(__name__)
 
+PAPER_CROP_SIZE = 512  # SynthSet, section 3
+
 
 class SplitNotFoundError(InputError):
     """The source is fine but has no such split."""

@@ -50,7 +50,7 @@ def load_training_pairs(
     `max_train_steps`."""
     source = args.dataset, args.image_column, args.mask_column, args.validation_fraction, args.seed
     if args.streaming:
-        train, validation = stream_train_validation(*source)
+        train, validation = stream_train_validation(*source, args.crop_size)
         args.crop_size = choose_crop_size(args.crop_size, min(min(image.shape[1:]) for image, _ in validation))
         train.smallest_side = args.crop_size
     else:
