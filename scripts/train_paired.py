@@ -107,7 +107,7 @@ def main(args: PairedArguments) -> None:
     training = TrainingRun(args, accelerator, model)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
-        return SynthSetPipeline(unet, scheduler)
+        return SynthSetPipeline(unet, scheduler, args.crop_size)
 
     # 3. training
     for batch in training.batches(stream):
