@@ -216,6 +216,8 @@ def main(args: GenerateArguments) -> None:
     features = pair_features(**{name: dtype for name, (flag, dtype, _) in COLUMNS.items() if getattr(args, flag)})
     in_force = {k: v for k, v in args.settings().items() if v is not None and getattr(args, NEEDS.get(k, "model"))}
     settings = {**in_force, **digests}
+    if pipeline.config.crop_size is not None:
+        settings["crop_size"] = pipeline.config.crop_size  # the scale of what a pair shows
     output_dir = Path(settings.pop("output_dir"))
     with accelerator.main_process_first():
         claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model"))

@@ -109,7 +109,7 @@ def main(args: PairedArguments) -> None:
     training = TrainingRun(args, accelerator, model, start)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
-        return SynthSetPipeline(unet, scheduler)
+        return SynthSetPipeline(unet, scheduler, args.crop_size)
 
     def validate() -> None:
         inspect = partial(inspect_pairs, args=args, stream=stream)

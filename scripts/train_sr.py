@@ -85,7 +85,7 @@ def main(args: SRArguments) -> None:
     ddim = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
-        return SynthSetSRPipeline(unet, ddim, args.scale_factor, args.max_noise_level)
+        return SynthSetSRPipeline(unet, ddim, args.scale_factor, args.max_noise_level, args.crop_size)
 
     def validate() -> None:
         inspect = partial(inspect_enlarged, args=args, items=validation_items)

@@ -41,7 +41,8 @@ def check_stages(pipeline: SynthSetPipeline, sr_pipeline: SynthSetSRPipeline, no
     """Checks that the second stage was trained for what it will get from the first.
 
     Raises:
-        InputError: it was trained for pairs of another size, or with less noise than `noise_level` timesteps'.
+        InputError: it was trained for pairs of another size or of another scale, or with less noise than `noise_level`
+            timesteps'.
     """
     scale_factor, max_noise_level = sr_pipeline.config.scale_factor, sr_pipeline.config.max_noise_level
     drawn, enlarged = (np.broadcast_to(stage.unet.config.sample_size, 2) for stage in (pipeline, sr_pipeline))
@@ -51,6 +52,12 @@ def check_stages(pipeline: SynthSetPipeline, sr_pipeline: SynthSetSRPipeline, no
         raise InputError(
             f"--model draws {found} pixels, but --sr_model enlarges {wanted} to {result}; give a --model trained with "
             f"--resolution {expected[0]}, or an --sr_model trained with --resolution {drawn[0] * scale_factor}"
+        )
+    crops = {pipeline.config.crop_size, sr_pipeline.config.crop_size} - {None}
+    if len(crops) > 1:
+        raise InputError(
+            f"--model draws what {pipeline.config.crop_size} pixels of a photo show, but --sr_model was trained on "
+            f"crops of {sr_pipeline.config.crop_size}; give two models trained with the same --crop_size"
         )
     if noise_level > max_noise_level:
         raise InputError(

@@ -302,8 +302,29 @@ def test_crop_size_fits_all_images(tmp_path, caplog):
     assert resolve_crop_size(None, large, small) == 32
     assert "crop_size is 32" in caplog.text
     assert resolve_crop_size(24, small) == 24
-    with pytest.raises(InputError, match="--crop_size 33 is larger than the smallest image side, 32"):
+    with pytest.raises(InputError, match="--crop_size 33 is larger than the smallest image side, 32") as caught:
         resolve_crop_size(33, large, small)
+    assert f"{tmp_path}/small/images/000.png (2 of 3 images are below 33)" in str(caught.value)
+    assert f"512, of {tmp_path}" not in caplog.text
+    assert f"32, of {tmp_path}/small/images/000.png (2 of 3 images are below 512)" in caplog.text
+
+
+def test_a_few_small_images_do_not_decide_the_crop_of_all(tmp_path, caplog):
+    rows = random_pairs(4, size=(100, 90)) + random_pairs(1, size=(40, 44))
+    source = str(write_raw_folder(tmp_path, rows))
+    expected = r"side is 40, of .*images/004\.png \(1 of 5 images are below 90\); remove .*--crop_size 40"
+    with pytest.raises(InputError, match=expected):
+        resolve_crop_size(None, load_pairs(source))
+    train, validation = load_train_validation(source, None, None, validation_fraction=0.2, seed=0)
+    with pytest.raises(InputError, match=expected):
+        resolve_crop_size(None, train, validation)
+    assert resolve_crop_size(40, train, validation) == 40
+    rows[4]["image"].resize((46, 45)).save(tmp_path / "images" / "004.png")
+    rows[4]["mask"].resize((46, 45)).save(tmp_path / "masks" / "004.png")
+    assert resolve_crop_size(None, load_pairs(source)) == 45 and "(5 of 5 images are below 512)" in caplog.text
+    save_parquet({"train": as_dataset(rows)}, tmp_path / "stored")
+    with pytest.raises(InputError, match=r"side is 40, of the image of row 4 of .*/stored \(1 of 5"):
+        resolve_crop_size(None, load_pairs(str(tmp_path / "stored")))
 
 
 def test_image_sizes_are_read_without_decoding(tmp_path):

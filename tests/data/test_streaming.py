@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -9,8 +10,20 @@ from PIL import Image
 from testing_utils.pairs import random_pairs
 
 from synthset.cards import write_dataset_card
-from synthset.data import pair_features, stream_train_validation, to_tv_tensors, write_pairs_shard
+from synthset.data import (
+    StreamedPairs,
+    eval_transform,
+    pair_features,
+    stream_train_validation,
+    to_tv_tensors,
+    train_transform,
+    write_pairs_shard,
+)
+from synthset.data.streaming import BUFFER_SIZE
+from synthset.data.writer import png_bytes
 from synthset.errors import InputError
+from synthset.training.sampler import StreamedTraining
+from synthset.training.timesteps import UniformTimesteps
 
 TEMPLATE = Path(__file__).parents[2] / "model_cards" / "dataset.md"
 
@@ -62,6 +75,44 @@ def test_pairs_are_held_out_where_there_is_no_validation_split(tmp_path, rows):
     train, validation = stream_train_validation(source, None, None, 0.2, seed=0)
     assert [number(pair, rows) for pair in validation] == [0, 1, 2]  # a fifth of 14, rounded up
     assert sorted(number(train[position], rows) for position in range(len(train))) == list(range(3, 14))
+
+
+def test_validation_keeps_the_squares_it_looks_at(tmp_path):
+    """Of 40 x 30 pixels, the central 24 x 24; without --crop_size at most 512 x 512. Nothing else stays in memory."""
+    rows = random_pairs(3, size=(40, 30)) + random_pairs(1, size=(600, 540))
+    source = write_dataset(tmp_path, {"train": [rows[:2]], "validation": [rows[2:]]})
+    for crop_size, shapes in [(24, [(24, 24), (24, 24)]), (None, [(30, 40), (512, 512)])]:
+        validation = stream_train_validation(source, None, None, 0.2, 0, crop_size).validation
+        assert [image.shape for image, _ in validation] == [(3, *shape) for shape in shapes]
+        assert [mask.shape for _, mask in validation] == [(1, *shape) for shape in shapes]
+        assert all(x.untyped_storage().nbytes() == x.numel() for pair in validation for x in pair)
+        for row, kept in zip(rows[2:], validation, strict=True):
+            whole, transform = to_tv_tensors(row), eval_transform(16, 24)
+            assert all(map(torch.equal, transform(*whole), transform(*kept)))
+
+
+@pytest.mark.parametrize("start", [0, 1500], ids=["fresh", "resumed"])
+def test_colors_are_compared_without_reading_again(start):
+    """A run reads up to where it is and the window it shuffles; looking at the colors of training pairs reads 256 more,
+    no matter where the run is."""
+    count, size = 2000, (8, 8)
+    (pair,) = random_pairs(1, size)
+    row, read = {name: {"bytes": png_bytes(pair[name]), "path": None} for name in ("image", "mask")}, [0]
+
+    def stored():
+        for _ in range(count):
+            read[0] += 1
+            yield row
+
+    pairs = StreamedPairs("pairs", datasets.IterableDataset.from_generator(stored), count, seed=0)
+    stream = StreamedTraining(pairs, train_transform(4, 8), UniformTimesteps(1000), seed=0)
+    for position in range(start, start + 100):
+        stream[position]
+    before = read[0]
+    assert before <= start + 100 + BUFFER_SIZE
+    assert stream.images.shape == (256, 4, 4, 3)
+    stream[start + 100]
+    assert stream.images is stream.images and read[0] <= before + 256 + 1
 
 
 def test_what_cannot_be_streamed(tmp_path, rows):

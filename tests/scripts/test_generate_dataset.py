@@ -49,7 +49,7 @@ def model(tmp_path_factory):
     # wide enough for oneDNN to order its sums by the number of threads
     unet = PairedUNet2DModel(sample_size=16, block_out_channels=[16, 64], layers_per_block=1, attention_head_dim=8)
     directory = tmp_path_factory.mktemp("model")
-    SynthSetPipeline(unet, DDPMScheduler(prediction_type="v_prediction")).save_pretrained(directory)
+    SynthSetPipeline(unet, DDPMScheduler(prediction_type="v_prediction"), crop_size=24).save_pretrained(directory)
     return directory
 
 
@@ -122,6 +122,8 @@ def test_dataset_opens(dataset, tmp_path):
         assert set(np.unique(mask)) <= {0, 255}
         assert row["coverage"] == pytest.approx((mask == 255).mean(), abs=1e-6)
     assert set(np.unique(load_pairs(str(dataset))[0]["mask"])) <= {0, 1}
+    assert json.loads((dataset / "generation.json").read_text())["crop_size"] == 24
+    assert "`crop_size`" in (dataset / "README.md").read_text()
 
 
 def test_card_and_preview(dataset):

@@ -47,7 +47,9 @@ def test_a_run_leaves_what_it_promises(finished):
     assert [entry["step"] for entry in losses if "validation_loss" in entry] == [6, 12]
     assert all(0 < entry["divergence"] < 1 for entry in losses if "validation_loss" in entry)
     assert [entry["step"] for entry in losses if "images_per_second" in entry] == [10, 12]
-    pair = SynthSetPipeline.from_pretrained(finished)(num_inference_steps=2)
+    pipelines = [SynthSetPipeline.from_pretrained(finished / part) for part in ("best-loss", "")]
+    assert [pipeline.config.crop_size for pipeline in pipelines] == [24, 24]
+    pair = pipelines[1](num_inference_steps=2)
     assert (pair.images[0].size, pair.masks[0].mode) == ((16, 16), "L")
     assert "12" in (finished / "README.md").read_text()
 

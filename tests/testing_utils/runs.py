@@ -36,14 +36,15 @@ def command(script, data, output_dir, launch="", **changes):
     return [sys.executable, *launch.split(), script, *(f"--{name}={value}" for name, value in flags.items())]
 
 
-def train(script, data, output_dir, launch="", preexec_fn=None, **changes):
-    """Runs that command line with one thread."""
+def train(script, data, output_dir, launch="", preexec_fn=None, timeout=None, **changes):
+    """Runs that command line with one thread, for at most `timeout` seconds."""
     return subprocess.run(
         command(script, data, output_dir, launch, **changes),
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         preexec_fn=preexec_fn,
+        timeout=timeout,
     )
 
 

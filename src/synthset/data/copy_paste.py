@@ -13,7 +13,6 @@ Edges: that code replaces pixels. Here an object's colour fades out over about t
 makes up at least half.
 """
 
-import logging
 import multiprocessing
 import os
 import threading
@@ -29,11 +28,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 
 from ..errors import InputError
+from .dataset import choose_crop_size
 from .folder import decode_pair
 from .transforms import ResizePair, to_tv_tensors
 from .writer import pair_features, write_pairs_shard
-
-logger = logging.getLogger(__name__)
 
 COLUMNS = {  # column: (its type for `pair_features`, what it holds); beside `image` and `mask`
     "num_objects": ("int64", "number of objects pasted"),
@@ -152,11 +150,10 @@ def fit_crop_size(backgrounds: Sequence[Path], crop_size: int | None) -> int:
     """Decodes every background once, to find bad files before any work.
 
     Returns:
-        `crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to the smallest side of a
-        background.
+        What [`choose_crop_size`] makes of `crop_size` and them.
 
     Raises:
-        InputError: one can't be read, or is smaller than `crop_size`.
+        InputError: one can't be read, or is smaller than `crop_size`, or much smaller than the others.
     """
     with ThreadPoolExecutor() as pool:
         sides = list(pool.map(lambda path: min(read_background(path).shape[:2]), backgrounds))
@@ -166,9 +163,7 @@ def fit_crop_size(backgrounds: Sequence[Path], crop_size: int | None) -> int:
             f"{backgrounds[sides.index(smallest)]} is {smallest} pixels wide or high, less than --crop_size "
             f"{crop_size}; remove it, or lower --crop_size"
         )
-    if crop_size is None and smallest < 512:
-        logger.warning(f"crop_size is {smallest}, the smallest side of a background, instead of 512")
-    return crop_size or min(512, smallest)
+    return choose_crop_size(crop_size, sides, lambda number: str(backgrounds[number]))
 
 
 def random_crop(picture: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:

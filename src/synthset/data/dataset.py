@@ -4,7 +4,8 @@ import hashlib
 import io
 import logging
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .folder import decode_pair, is_raw_folder, load_raw_folder
 from .transforms import to_tv_tensors
 
 logger = logging.getLogger(__name__)
+
+PAPER_CROP_SIZE = 512  # SynthSet, section 3
 
 
 class SplitNotFoundError(InputError):
@@ -245,24 +248,54 @@ def smallest_side(pairs: datasets.Dataset) -> int:
 
 
 def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
-    """[`choose_crop_size`] for the smallest image of `splits`."""
-    return choose_crop_size(crop_size, min(smallest_side(pairs) for pairs in splits))
+    """[`choose_crop_size`] for the images of `splits`, each of which `load_pairs` returned."""
+
+    def name(number: int) -> str:
+        for pairs in splits:
+            if number < len(pairs):
+                break
+            number -= len(pairs)
+        value = pairs.with_format(None)[number]["image"]
+        return pairs.format["format_kwargs"]["transform"].name("image", value)
+
+    return choose_crop_size(crop_size, [min(size) for pairs in splits for size in image_sizes(pairs)], name)
 
 
-def choose_crop_size(crop_size: int | None, smallest: int) -> int:
-    """`crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to `smallest`, the smallest
-    image side in pixels.
+def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable[[int], str]) -> int:
+    """`crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to the smallest image.
+
+    The crop decides how large objects are in every pair. So a few images that are much smaller than the others (than
+    half of what their median would give) are not followed unasked.
+
+    Args:
+        crop_size: pixels.
+        sides: the smaller side of every image in pixels.
+        name: what to call the image with a number.
 
     Raises:
-        InputError: `crop_size` is larger than that.
+        InputError: an image is smaller than `crop_size`, or much smaller than the others.
     """
-    if crop_size is None:
-        crop_size = min(512, smallest)
-        if crop_size < 512:
-            logger.warning(f"crop_size is {crop_size}, the smallest image side, instead of 512")
-    elif crop_size > smallest:
-        raise InputError(f"--crop_size {crop_size} is larger than the smallest image side, {smallest}; lower it")
-    return crop_size
+    smallest, usual = min(sides), min(PAPER_CROP_SIZE, statistics.median_low(sides))
+
+    def found(limit: int) -> str:
+        count = sum(side < limit for side in sides)
+        return f"{smallest}, of {name(sides.index(smallest))} ({count} of {len(sides)} images are below {limit})"
+
+    if crop_size is not None:
+        if crop_size > smallest:
+            raise InputError(
+                f"--crop_size {crop_size} is larger than the smallest image side, {found(crop_size)}; lower it, or "
+                "remove what is smaller"
+            )
+        return crop_size
+    if smallest < usual / 2:
+        raise InputError(
+            f"the smallest image side is {found(usual)}; remove what is much smaller than the others, or give "
+            f"--crop_size {smallest} to see no more than that of any image"
+        )
+    if smallest < PAPER_CROP_SIZE:
+        logger.warning(f"crop_size is {smallest}: the smallest image side is {found(PAPER_CROP_SIZE)}")
+    return min(PAPER_CROP_SIZE, smallest)
 
 
 class PairTensors(torch.utils.data.Dataset):

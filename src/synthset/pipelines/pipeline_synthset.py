@@ -16,6 +16,9 @@ class SynthSetPipeline(PairPipeline):
         scheduler: any diffusers scheduler of epsilon, v_prediction or sample type, with the betas and the prediction
             type of training. `synthset.pipelines.make_scheduler` builds the tested ones.
 
+        crop_size: side in pixels of the piece of a photo that the network was trained to draw, at its `sample_size`;
+            None where it is not known.
+
     Example:
 
         >>> pipeline = SynthSetPipeline.from_pretrained("outputs/wheat").to("cuda")
@@ -23,9 +26,10 @@ class SynthSetPipeline(PairPipeline):
         >>> pair.images[0], pair.masks[0]
     """
 
-    def __init__(self, unet: PairedUNet2DModel, scheduler: SchedulerMixin):
+    def __init__(self, unet: PairedUNet2DModel, scheduler: SchedulerMixin, crop_size: int | None = None):
         super().__init__()
         self._register(unet, scheduler)
+        self.register_to_config(crop_size=crop_size)
 
     @torch.no_grad()
     def __call__(

@@ -36,6 +36,7 @@ class SynthSetSRPipeline(PairPipeline):
             DDIM one for 100 steps, the paper's choice.
         scale_factor: how many times larger the output is.
         max_noise_level: the largest noise level of the condition that the network was trained with; 0 for none.
+        crop_size: as in `SynthSetPipeline`.
 
     Example:
 
@@ -45,11 +46,16 @@ class SynthSetSRPipeline(PairPipeline):
     """
 
     def __init__(
-        self, unet: PairedUNet2DModel, scheduler: SchedulerMixin, scale_factor: int = 2, max_noise_level: int = 0
+        self,
+        unet: PairedUNet2DModel,
+        scheduler: SchedulerMixin,
+        scale_factor: int = 2,
+        max_noise_level: int = 0,
+        crop_size: int | None = None,
     ):
         super().__init__()
         self._register(unet, scheduler)
-        self.register_to_config(scale_factor=scale_factor, max_noise_level=max_noise_level)
+        self.register_to_config(scale_factor=scale_factor, max_noise_level=max_noise_level, crop_size=crop_size)
         channels = unet.config.image_channels + unet.config.mask_channels
         if unet.config.condition_channels != channels:
             raise ValueError(

@@ -15,6 +15,7 @@ from accelerate import Accelerator, DistributedType
 from accelerate.utils import broadcast_object_list
 from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin
 from PIL import Image
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -181,6 +182,8 @@ class TrainingRun:
     def record(self, **values: torch.Tensor) -> None:
         """Takes in scalars that a forward pass measured; `finish_step` logs their means."""
         for name, value in values.items():
+            if isinstance(value, DTensor):  # FSDP's gradient norm
+                value = value.full_tensor()
             self.recorded.setdefault(name, []).append(value.detach())
 
     def finish_step(self, **values: float) -> dict[str, float]:

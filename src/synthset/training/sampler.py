@@ -99,21 +99,26 @@ class TrainingStream(Dataset):
 
     @cached_property
     def images(self) -> np.ndarray:
-        """The images of the first 256 positions, uint8 (256, H, W, 3): what colours there are."""
-        samples = torch.stack([self[position]["sample"] for position in range(256)])
-        return np.stack(self.processor.postprocess(samples)[0])
+        """The images of the first 256 positions, uint8 (256, H, W, 3): what colors there are."""
+        return self._images(self.pairs[self.pair_index(position)] for position in range(256))
+
+    def _images(self, pairs) -> np.ndarray:
+        augmented = (self._augment(*pair, position)[0] for position, pair in enumerate(pairs))
+        return np.stack([image.permute(1, 2, 0).numpy() for image in augmented])
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        image, mask = self.pairs[self.pair_index(position)]
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
-            image, mask = self.transform(image, mask)
+        image, mask = self._augment(*self.pairs[self.pair_index(position)], position)
         generator = keyed_generator(self.seed, _NOISE, position)
         timestep = self.timesteps.draw(self.epoch(position), generator)
         item = self._item(image, mask, generator, timestep, position)
         if self.adversarial:
             item["posterior_noise"] = torch.randn(2, *item["sample"].shape, generator=generator)
         return item
+
+    def _augment(self, image, mask, position):
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
+            return self.transform(image, mask)
 
     def _item(self, image, mask, generator, timestep, position):
         sample = self.processor.encode(image, mask).as_subclass(torch.Tensor)
@@ -127,6 +132,12 @@ class StreamedTraining(TrainingStream):
 
     def pair_index(self, position: int) -> int:
         return position
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """The images of the first pairs as they are stored, uint8 (up to 256, H, W, 3). For those of the first
+        positions the stream would have to go back and read a pass again."""
+        return self._images(self.pairs.first(256))
 
 
 class ValidationItems(TrainingStream):

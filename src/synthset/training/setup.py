@@ -50,8 +50,9 @@ def load_training_pairs(
     `max_train_steps`."""
     source = args.dataset, args.image_column, args.mask_column, args.validation_fraction, args.seed
     if args.streaming:
-        train, validation = stream_train_validation(*source)
-        args.crop_size = choose_crop_size(args.crop_size, min(min(image.shape[1:]) for image, _ in validation))
+        train, validation = stream_train_validation(*source, args.crop_size)
+        sides = [min(image.shape[1:]) for image, _ in validation]
+        args.crop_size = choose_crop_size(args.crop_size, sides, lambda i: f"validation pair {i} of {args.dataset}")
         train.smallest_side = args.crop_size
     else:
         train, validation = load_train_validation(*source)

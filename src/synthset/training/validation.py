@@ -1,6 +1,7 @@
 """How a run is judged while it goes: validation loss, previews, and a log that a resumed run continues."""
 
 import json
+import math
 from itertools import chain
 from pathlib import Path
 
@@ -28,17 +29,22 @@ def validation_loss(
 ) -> float:
     """Mean unweighted loss over `items`, shared out over the processes; the same for every process.
 
+    Every process makes as many forward passes as the others, on as many items: sharded weights are gathered in each.
+    Where `items` can't be shared out evenly, some are computed once more, and count once.
+
     Args:
         model: the unwrapped network with the weights to judge.
     """
-    mine = Subset(items, range(accelerator.process_index, len(items), accelerator.num_processes))
-    total = torch.zeros((), device=accelerator.device)
+    share = math.ceil(len(items) / accelerator.num_processes)
+    first = accelerator.process_index * share
+    mine = Subset(items, [i % len(items) for i in range(first, first + share)])
+    losses = []
     for batch in DataLoader(mine, batch_size):
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         with accelerator.autocast():
             prediction = predict(model, scheduler, batch)
-        total += diffusion_loss(prediction, scheduler, batch).sum()
-    return accelerator.reduce(total).item() / len(items)
+        losses.append(diffusion_loss(prediction, scheduler, batch))
+    return accelerator.gather(torch.cat(losses))[: len(items)].mean().item()
 
 
 def inspect_pairs(
