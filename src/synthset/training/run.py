@@ -24,6 +24,7 @@ from .arguments import TrainingArguments
 from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
 from .optimization import build_ema
 from .sampler import PositionSampler, TrainingStream, ValidationItems
+from .trackers import start_trackers, track_picture
 from .validation import MetricsLog, validation_loss
 
 logger = logging.getLogger("synthset")
@@ -70,8 +71,8 @@ class TrainingRun:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             (self.output_dir / "arguments.yaml").write_text(yaml.safe_dump(asdict(args), sort_keys=False))
         self.metrics = MetricsLog(self.output_dir / "metrics.jsonl", self.global_step, accelerator)
-        scalars = {k: v if isinstance(v, int | float | str) else str(v) for k, v in asdict(args).items()}
-        accelerator.init_trackers(args.run_name, config=scalars)
+        if args.report_to:
+            start_trackers(accelerator, args, self.global_step)
         self.recorded: dict[str, list[torch.Tensor]] = {}
         self.logged, self.since = self.global_step, time.perf_counter()
 
@@ -174,6 +175,7 @@ class TrainingRun:
                 picture, measured = inspect(build_pipeline(whole))
                 (self.output_dir / "previews").mkdir(exist_ok=True)
                 picture.save(self.output_dir / "previews" / f"step-{self.global_step:06d}.png")
+                track_picture(self.accelerator, "preview", picture, self.global_step)
             values = {"validation_loss": loss, **broadcast_object_list([measured])[0]}
             for name, value in values.items():
                 if value < self.metrics.best(name):
