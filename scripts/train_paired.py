@@ -61,9 +61,9 @@ class PairedArguments(TrainingArguments):
         r1_gamma: weight of the R1 penalty on the discriminator's gradients; 0 = off.
         curriculum: begin with the least noisy timesteps and admit more as training goes on, as the paper does with a
             discriminator. A run that would end before all T are in use is refused.
-        curriculum_form: `share` of the run: T is reached in steps of a hundredth after `curriculum_share`, on any number
-            of pairs; or in epochs, passes over the pairs, as the `paper` has it: t_max = min(T, sigma *
-            floor(epoch / alpha) + initial). On the paper's 9888 pairs and 1500 epochs they are the same.
+        curriculum_form: `share` of the run: T is reached in steps of a hundredth after `curriculum_share`, on any
+            number of pairs; or in epochs, passes over the pairs, as the `paper` has it: t_max = min(T, sigma *
+            floor(epoch / alpha) + initial). Over the paper's 1500 epochs they are the same.
         curriculum_share: share of the run after which all timesteps are in use (the paper: a third).
         priority_share: share of the run in which noisier timesteps are drawn more often, in proportion to t (the paper:
             a third).

@@ -24,7 +24,8 @@ def refuse_idle_flags(args, needs: Mapping[str, str]) -> None:
         for condition in conditions.split():
             name, _, value = condition.partition("=")
             if str(getattr(args, name)) != value if value else not getattr(args, name):
+                needed = condition.replace("=", " ")
                 raise InputError(
-                    f"--{flag} is {getattr(args, flag)}, which means nothing without --{' '.join((name, value)).strip()}; "
-                    f"add that, or leave --{flag} out"
+                    f"--{flag} is {getattr(args, flag)}, which means nothing without --{needed}; add that, or leave "
+                    f"--{flag} out"
                 )

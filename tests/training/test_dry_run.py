@@ -46,7 +46,7 @@ def test_activations_grow_with_the_batch_and_checkpointing_keeps_few_of_them(mod
 
 
 def test_plot_of_t_max():
-    """Eight steps of four pairs in sixteen columns, two of each; 3 more timesteps every other step until there are 9."""
+    """Eight steps of four pairs in sixteen columns, two of each; every other step 3 more timesteps, up to 9."""
     timesteps = CurriculumTimesteps(9, sigma=3, alpha=8, initial=3, priority=0)
     plot = plot_t_max(timesteps, steps=8, pairs_per_step=4, width=16, height=3)
     assert plot.splitlines() == [

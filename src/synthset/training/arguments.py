@@ -54,7 +54,7 @@ class TrainingArguments(HubArguments):
     Defaults are the paper's where it gives a value (section 3, "Training the Proposed Architectures", and its published
     configurations): T, betas, epsilon-prediction, learning rate, batch, epochs, resolution, crop, split, widths, layers
     and skip fusion. The rest is not from there: a moving average of the weights (`--use_ema false` is without), Adam's
-    moments and epsilon (PyTorch's), the width of an attention head, the sampler of previews, and what is kept and logged.
+    moments and epsilon (PyTorch's), the width of an attention head, the sampler of previews, what is kept and logged.
 
     Args:
         dataset: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or a Hub dataset id.

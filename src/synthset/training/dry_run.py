@@ -82,21 +82,20 @@ def estimate_disk(
         `checkpoint_bytes`: weights, Adam's two moments and the moving average, in float32. `pipelines`, of
         `pipeline_bytes`: the best ones, the finished one, and a copy while it is pushed. `bytes` in all.
     """
-    weights, others = (
-        sum(tensor.nbytes for tensor in network.state_dict().values()) if network else 0
-        for network in (model, discriminator)
-    )
+    networks = [model] if discriminator is None else [model, discriminator]
+    saved = [sum(tensor.nbytes for tensor in network.state_dict().values()) for network in networks]
+    moments = 2 * sum(parameter.nbytes for network in networks for parameter in network.parameters())
+    checkpoint_bytes = sum(saved) + moments + (saved[0] if args.use_ema else 0)
     checkpoints = -(-args.max_train_steps // args.checkpointing_steps)
     if args.checkpoints_total_limit is not None:
         checkpoints = min(checkpoints, args.checkpoints_total_limit + 1)
-    checkpoint_bytes = weights * (4 if args.use_ema else 3) + others * 3
     pipelines = measures + 1 + (args.push_to_hub and args.hub_strategy == "checkpoint")
     return {
         "checkpoints": checkpoints,
         "checkpoint_bytes": checkpoint_bytes,
         "pipelines": pipelines,
-        "pipeline_bytes": weights,
-        "bytes": checkpoints * checkpoint_bytes + pipelines * weights,
+        "pipeline_bytes": saved[0],
+        "bytes": checkpoints * checkpoint_bytes + pipelines * saved[0],
     }
 
 

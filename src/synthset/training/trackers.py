@@ -33,7 +33,9 @@ def start_trackers(accelerator: Accelerator, args: TrainingArguments, start: int
     name = args.run_name or Path(args.output_dir).resolve().name
     tensorboard = TensorBoardTracker(known.get("tensorboard", name), folder, purge_step=start + 1)
     # accelerate would take the project for the name of TensorBoard's run
-    accelerator.log_with = [tensorboard if tracker == "tensorboard" else tracker for tracker in accelerator.log_with]
+    accelerator.log_with = [
+        tensorboard if str(tracker) == "tensorboard" else tracker for tracker in accelerator.log_with
+    ]
     options = {
         "wandb": {"name": name, "id": known.get("wandb"), "resume": "allow", "dir": str(folder)},
         "trackio": {"name": known.get("trackio", name), "resume": "allow" if "trackio" in known else "never"},
