@@ -5,6 +5,7 @@
 Killed at any moment, the same command line continues. `SynthSetPipeline.from_pretrained(RUN)` opens what it ends with.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Literal
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import run
+from synthset.errors import InputError
+from synthset.flags import refuse_idle_flags
 from synthset.training import dry_run, objectives
-from synthset.training.adversarial import SaturationWatch, build_adversary
+from synthset.training.adversarial import SaturationWatch, build_adversary, build_discriminator
 from synthset.training.arguments import TrainingArguments
 from synthset.training.history import find_start
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
@@ -28,7 +31,22 @@ from synthset.training.setup import (
 from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
 from synthset.training.validation import inspect_pairs
 
+logger = logging.getLogger("synthset")
+
 MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "paired.md"
+NEEDS = {  # flag: the flags without which it means nothing
+    "discriminator_layers_per_block": "gan_weight",
+    "discriminator_learning_rate": "gan_weight",
+    "spectral_norm": "gan_weight",
+    "r1_gamma": "gan_weight",
+    "curriculum_form": "curriculum",
+    "curriculum_share": "curriculum curriculum_form=share",
+    "priority_share": "curriculum curriculum_form=share",
+    "curriculum_sigma": "curriculum curriculum_form=paper",
+    "curriculum_alpha": "curriculum curriculum_form=paper",
+    "curriculum_initial": "curriculum curriculum_form=paper",
+    "priority_epochs": "curriculum curriculum_form=paper",
+}
 
 
 @dataclass
@@ -43,11 +61,17 @@ class PairedArguments(TrainingArguments):
         spectral_norm: divide the discriminator's weights by their largest singular value.
         r1_gamma: weight of the R1 penalty on the discriminator's gradients; 0 = off.
         curriculum: begin with the least noisy timesteps and admit more as training goes on, as the paper does with a
-            discriminator: t_max = min(T, sigma * floor(epoch / alpha) + initial), an epoch being a pass over the pairs.
-        curriculum_sigma: timesteps admitted at once.
-        curriculum_alpha: epochs between admissions.
-        curriculum_initial: timesteps in use at the start.
-        priority_epochs: epochs in which noisier timesteps are drawn more often, in proportion to t.
+            discriminator. A run that would end before all T are in use is refused.
+        curriculum_form: `share` of the run: T is reached in steps of a hundredth after `curriculum_share`, on any
+            number of pairs; or in epochs, passes over the pairs, as the `paper` has it: t_max = min(T, sigma *
+            floor(epoch / alpha) + initial). Over the paper's 1500 epochs they are the same.
+        curriculum_share: share of the run after which all timesteps are in use (the paper: a third).
+        priority_share: share of the run in which noisier timesteps are drawn more often, in proportion to t (the paper:
+            a third).
+        curriculum_sigma: timesteps admitted at once in the paper's form.
+        curriculum_alpha: epochs between admissions in the paper's form.
+        curriculum_initial: timesteps in use at the start in the paper's form.
+        priority_epochs: epochs in which noisier timesteps are drawn more often in the paper's form.
     """
 
     variant: Literal["two_encoder", "shared_encoder", "concat"] = "two_encoder"
@@ -57,6 +81,9 @@ class PairedArguments(TrainingArguments):
     spectral_norm: bool = False
     r1_gamma: float = 0.0
     curriculum: bool = False
+    curriculum_form: Literal["share", "paper"] = "share"
+    curriculum_share: float = 1 / 3
+    priority_share: float = 1 / 3
     curriculum_sigma: int = 10
     curriculum_alpha: int = 5
     curriculum_initial: int = 10
@@ -66,34 +93,73 @@ class PairedArguments(TrainingArguments):
         super().__post_init__()
         self.require_positive("discriminator_layers_per_block", "discriminator_learning_rate")
         self.require_positive("curriculum_sigma", "curriculum_alpha", "curriculum_initial")
-        self.require_not_negative("gan_weight", "r1_gamma", "priority_epochs")
+        self.require_positive("curriculum_share")
+        self.require_not_negative("gan_weight", "r1_gamma", "priority_epochs", "priority_share")
+        for name in ("curriculum_share", "priority_share"):
+            if getattr(self, name) > 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give a share of the run, at most 1")
+        refuse_idle_flags(self, NEEDS)
+
+    @property
+    def length_counts(self) -> bool:
+        return super().length_counts or (self.curriculum and self.curriculum_form == "share")
 
 
-def build_timesteps(args: PairedArguments) -> UniformTimesteps:
+def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -> UniformTimesteps:
+    """Which timesteps are drawn when, in a run on `num_pairs` pairs.
+
+    Raises:
+        InputError: the run would end before all of them are in use, and sampling begins with the last.
+    """
+    top, positions = args.num_train_timesteps, args.max_train_steps * args.pairs_per_step(num_processes)
     if not args.curriculum:
-        return UniformTimesteps(args.num_train_timesteps)
-    return CurriculumTimesteps(
-        args.num_train_timesteps,
-        args.curriculum_sigma,
-        args.curriculum_alpha,
-        args.curriculum_initial,
-        args.priority_epochs,
-    )
+        return UniformTimesteps(top)
+    if args.curriculum_form == "share":
+        timesteps = CurriculumTimesteps.of_run(top, positions, args.curriculum_share, args.priority_share)
+        remedy = "lower --curriculum_share or give more --max_train_steps"
+    else:
+        timesteps = CurriculumTimesteps(
+            top,
+            args.curriculum_sigma,
+            args.curriculum_alpha * num_pairs,
+            args.curriculum_initial,
+            args.priority_epochs * num_pairs,
+        )
+        remedy = "give --curriculum_form share, which reaches it after a third of any run"
+        third = positions // num_pairs // 3
+        if third:
+            alpha = min(args.curriculum_alpha, third)
+            sigma = -(-(top - args.curriculum_initial) // (third // alpha))
+            remedy += f", or --curriculum_sigma {sigma} --curriculum_alpha {alpha}"
+    if timesteps.t_max(positions - 1) < top:
+        raise InputError(
+            f"--curriculum ends at t_max {timesteps.t_max(positions - 1)} of --num_train_timesteps {top}: the run of "
+            f"{args.max_train_steps} steps is {positions / num_pairs:.3g} passes over {num_pairs} pairs; {remedy}"
+        )
+    if timesteps.t_max(positions // 100) == top:
+        logger.warning(
+            f"all {top} timesteps are in use within the first hundredth of the run, {positions / num_pairs:.3g} passes "
+            f"over {num_pairs} pairs: there is no curriculum; give --curriculum_form share"
+        )
+    return timesteps
 
 
 def main(args: PairedArguments) -> None:
     # 1. data, noise, model
     accelerator = start_accelerator(args)
     train, validation = load_training_pairs(args, accelerator.num_processes)
-    scheduler, timesteps = build_noise_schedule(args), build_timesteps(args)
+    scheduler = build_noise_schedule(args)
+    timesteps = build_timesteps(args, len(train), accelerator.num_processes)
     model = build_model(args)
     if args.dry_run:
-        accelerator.print(dry_run.report(args, model))
+        measures = 1 + (args.num_divergence_images > 0)
+        discriminator = build_discriminator(args) if args.gan_weight else None
+        accelerator.print(dry_run.report(args, model, measures, discriminator))
         if args.gan_weight:
-            accelerator.print("# the discriminator is not counted")
+            accelerator.print("# the discriminator is counted in what is on the disk alone")
         if args.curriculum:
-            epochs = args.max_train_steps * args.pairs_per_step(accelerator.num_processes) // len(train)
-            accelerator.print(dry_run.plot_t_max(timesteps, epochs))
+            pairs_per_step = args.pairs_per_step(accelerator.num_processes)
+            accelerator.print(dry_run.plot_t_max(timesteps, args.max_train_steps, pairs_per_step))
         return
     stream, validation_items = build_streams(args, train, validation, timesteps, adversarial=args.gan_weight > 0)
 
@@ -133,7 +199,7 @@ def main(args: PairedArguments) -> None:
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
                 training.record(gradient_norm=norm)
-                training.require_finite(norm, stream)
+                training.require_finite(stream)
             optimizer.step()
             optimizer.zero_grad()
         if not accelerator.sync_gradients:
@@ -142,7 +208,7 @@ def main(args: PairedArguments) -> None:
         values = {"learning_rate": lr_scheduler.get_last_lr()[0]}
         if args.curriculum:
             last = (training.global_step + 1) * args.pairs_per_step(accelerator.num_processes) - 1
-            values["t_max"] = timesteps.t_max(stream.epoch(last))
+            values["t_max"] = timesteps.t_max(last)
         logged = training.finish_step(**values)
         if adversary is not None and logged:
             watch.update(training.global_step, logged["accuracy_real"], logged["accuracy_fake"])

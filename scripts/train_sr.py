@@ -103,7 +103,7 @@ def main(args: SRArguments) -> None:
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
                 training.record(gradient_norm=norm)
-                training.require_finite(norm, stream)
+                training.require_finite(stream)
             optimizer.step()
             optimizer.zero_grad()
         if not accelerator.sync_gradients:

@@ -1,11 +1,16 @@
 """Bad flags end in one line before any work; recipes and switches are read as users write them."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from synthset.cli import parse_arguments
+from synthset.errors import InputError
 from synthset.training.arguments import TrainingArguments
+from synthset.training.optimization import build_lr_scheduler, build_optimizer
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
 
@@ -26,6 +31,17 @@ RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
         ("--max_train_step 10", ["--max_train_step"]),
         ("--config missing.yaml", ["missing.yaml"]),
         ("--report_to no_such_tracker", ["--report_to", "no_such_tracker"]),
+        ("--report_to os", ["--report_to", "os", "tensorboard", "wandb"]),
+        ("--report_to none --report_to tensorboard", ["--report_to", "none alone"]),
+        ("--lr_scheduler multistep --lr_milestones [200,100]", ["--lr_milestones", "[200, 100]", "'[100, 200]'"]),
+        ("--lr_scheduler multistep --lr_milestones [100,100,200]", ["--lr_milestones", "'[100, 200]'"]),
+        ("--lr_scheduler multistep --lr_milestones [0,100]", ["--lr_milestones", "[0, 100]", "'[100]'"]),
+        ("--lr_scheduler multistep --lr_milestones [10,90] --max_train_steps 90", ["--lr_milestones", "[90]", "90"]),
+        ("--lr_warmup_steps 100 --max_train_steps 100", ["--lr_warmup_steps", "100", "give 10,"]),
+        ("--num_train_timesteps 16", ["--validation_num_inference_steps is 25", "--num_train_timesteps 16"]),
+        ("--adam_beta1 1", ["--adam_beta1", "below 1"]),
+        ("--adam_epsilon 0", ["--adam_epsilon"]),
+        ("--ema_max_decay 1.5", ["--ema_max_decay", "1.5"]),
         ("--seed -1", ["--seed", "-1"]),
     ],
 )
@@ -50,6 +66,61 @@ def test_flags_override_a_recipe_wherever_they_stand(tmp_path):
 def test_switches_need_no_value(flags, expected):
     args = parse_arguments(TrainingArguments, [*flags.split(), "--seed", "7"])
     assert (args.dry_run, args.seed) == (expected, 7)
+
+
+@pytest.mark.parametrize(
+    "flags, trackers",
+    [
+        ("", ["tensorboard"]),
+        ("--report_to none", []),
+        ("--report_to []", []),
+        ("--report_to all", ["all"]),
+        ("--report_to [tensorboard]", ["tensorboard"]),
+        ("--config CONFIG", ["tensorboard"]),
+        ("--config CONFIG --report_to none", []),
+    ],
+)
+def test_trackers_are_a_list_however_they_are_given(flags, trackers, tmp_path):
+    (tmp_path / "config.yaml").write_text("report_to: tensorboard\n")
+    flags = flags.replace("CONFIG", str(tmp_path / "config.yaml")).split()
+    args = parse_arguments(TrainingArguments, flags)
+    assert args.report_to == trackers
+    # what arguments.yaml holds is a recipe of the same
+    assert TrainingArguments(report_to=args.report_to).report_to == trackers
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_keep_few_checkpoints(recipe):
+    """Explicitly, since recipes outlive defaults; and the default is few."""
+    limits = [
+        yaml.safe_load(recipe.read_text())["checkpoints_total_limit"],
+        TrainingArguments().checkpoints_total_limit,
+    ]
+    assert all(2 <= limit <= 5 for limit in limits)
+
+
+def test_milestones_divide_the_rate_by_ten_each():
+    flags = "--lr_scheduler multistep --lr_milestones [2,3,5] --max_train_steps 8 --learning_rate 1"
+    args = parse_arguments(TrainingArguments, flags.split())
+    optimizer = build_optimizer(args, [torch.nn.Parameter(torch.zeros(1))])
+    scheduler, rates = build_lr_scheduler(args, optimizer), []
+    for _ in range(args.max_train_steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1, 1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.001])
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="has a GPU")
+def test_half_precision_needs_a_gpu():
+    with pytest.raises(InputError, match="--mixed_precision is fp16, which needs a GPU; give bf16, no or auto"):
+        TrainingArguments(mixed_precision="fp16")
+
+
+@pytest.mark.skipif(find_spec("xformers") is not None, reason="has xformers")
+def test_xformers_must_be_there():
+    with pytest.raises(InputError, match="xformers is not installed; pip install"):
+        TrainingArguments(enable_xformers_memory_efficient_attention=True)
 
 
 def test_the_defaults_are_the_papers():

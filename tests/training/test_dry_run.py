@@ -46,18 +46,19 @@ def test_activations_grow_with_the_batch_and_checkpointing_keeps_few_of_them(mod
 
 
 def test_plot_of_t_max():
-    """Eight epochs in sixteen columns, two of each; 3 more timesteps every other epoch until there are 9."""
-    plot = plot_t_max(CurriculumTimesteps(9, sigma=3, alpha=2, initial=3), epochs=8, width=16, height=3)
+    """Eight steps of four pairs in sixteen columns, two of each; every other step 3 more timesteps, up to 9."""
+    timesteps = CurriculumTimesteps(9, sigma=3, alpha=8, initial=3, priority=0)
+    plot = plot_t_max(timesteps, steps=8, pairs_per_step=4, width=16, height=3)
     assert plot.splitlines() == [
         "# t_max",
         "#     9 |        ########",
         "#     6 |    ############",
         "#     3 |################",
         "#       +----------------",
-        "#        0              8 epochs",
+        "#        0              8 steps",
     ]
 
 
-def test_plot_of_a_t_max_that_never_changes_and_of_no_epoch():
-    rows = plot_t_max(UniformTimesteps(10), epochs=0, width=4, height=2).splitlines()
+def test_plot_of_a_t_max_that_never_changes_and_of_no_step():
+    rows = plot_t_max(UniformTimesteps(10), steps=0, pairs_per_step=4, width=4, height=2).splitlines()
     assert rows[1:3] == ["#    10 |####", "#     5 |####"]

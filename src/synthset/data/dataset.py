@@ -132,9 +132,10 @@ def load_train_validation(
     except SplitNotFoundError:
         held_out = math.ceil(validation_fraction * len(train))
     if held_out >= len(train):
+        most = math.floor(100 * (len(train) - 1) / len(train)) / 100
         raise InputError(
             f"--validation_fraction {validation_fraction} of the {len(train)} pairs in {source} leaves none for "
-            "training; lower it or add pairs"
+            f"training; {f'give {most} or less' if most else 'add one at least'}"
         )
     parts = train.train_test_split(test_size=held_out, seed=seed)
     return parts["train"], parts["test"]

@@ -99,8 +99,20 @@ class Adversary:
             return objectives.generator_loss(network(fake, timesteps).logits).mean()
 
 
+def build_discriminator(args: TrainingArguments) -> PairedDiscriminator2DModel:
+    """The discriminator that the flags of `train_paired.py` ask for; its widths are the model's."""
+    return PairedDiscriminator2DModel(
+        sample_size=args.resolution,
+        block_out_channels=tuple(args.block_out_channels),
+        layers_per_block=args.discriminator_layers_per_block,
+        patch_size=args.patch_size,
+        norm_num_groups=args.norm_num_groups,
+        spectral_norm=args.spectral_norm,
+    )
+
+
 def build_adversary(args: TrainingArguments, accelerator: Accelerator, leg_start: int = 0) -> Adversary:
-    """The discriminator that the flags of `train_paired.py` ask for, with its optimizer.
+    """The discriminator, with its optimizer.
 
     Args:
         leg_start: the step from which its learning rate's schedule counts.
@@ -116,14 +128,7 @@ def build_adversary(args: TrainingArguments, accelerator: Accelerator, leg_start
             f"--r1_gamma is {args.r1_gamma}, but torch.compile has no second derivatives; give 0 or launch without "
             "--dynamo_backend"
         )
-    discriminator = PairedDiscriminator2DModel(
-        sample_size=args.resolution,
-        block_out_channels=tuple(args.block_out_channels),
-        layers_per_block=args.discriminator_layers_per_block,
-        patch_size=args.patch_size,
-        norm_num_groups=args.norm_num_groups,
-        spectral_norm=args.spectral_norm,
-    )
+    discriminator = build_discriminator(args)
     optimizer = build_optimizer(args, discriminator.parameters(), args.discriminator_learning_rate)
     lr_scheduler = build_lr_scheduler(args, optimizer, leg_start)
     prepared = accelerator.prepare(discriminator, optimizer, lr_scheduler)

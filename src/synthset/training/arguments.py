@@ -6,8 +6,10 @@ from importlib.util import find_spec
 from typing import Literal
 
 import torch
+from accelerate.utils import LoggerType
 
 from ..errors import InputError
+from ..flags import refuse_idle_flags
 from ..hub import HUB_FLAGS, HubArguments
 
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
@@ -25,6 +27,7 @@ OPERATIONAL = {
     "dataloader_num_workers",
     "report_to",
     "logging_steps",
+    "project_name",
     "run_name",
     "enable_xformers_memory_efficient_attention",
     "gradient_checkpointing",
@@ -43,10 +46,23 @@ FIXED = (
     *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
 )
 
+NEEDS = {  # flag: the flags without which it means nothing
+    "ema_max_decay": "use_ema",
+    "ema_power": "use_ema",
+    "hub_model_id": "push_to_hub",
+    "hub_strategy": "push_to_hub",
+    "hub_private_repo": "push_to_hub",
+}
+
 
 @dataclass
 class TrainingArguments(HubArguments):
-    """Flags of a diffusion training run; defaults are the paper's (section 3, "Training the Proposed Architectures").
+    """Flags of a diffusion training run.
+
+    Defaults are the paper's where it gives a value (section 3, "Training the Proposed Architectures", and its published
+    configurations): T, betas, epsilon-prediction, learning rate, batch, epochs, resolution, crop, split, widths, layers
+    and skip fusion. The rest is not from there: a moving average of the weights (`--use_ema false` is without), Adam's
+    moments and epsilon (PyTorch's), the width of an attention head, the sampler of previews, what is kept and logged.
 
     Args:
         dataset: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or a Hub dataset id.
@@ -78,13 +94,14 @@ class TrainingArguments(HubArguments):
         learning_rate: peak learning rate of Adam.
         lr_scheduler: `constant` or `cosine` (to zero), both after `lr_warmup_steps`, or `multistep`.
         lr_warmup_steps: optimizer steps of linear warm-up.
-        lr_milestones: optimizer steps at which `multistep` divides the learning rate by 10.
-        adam_beta1: Adam's first moment decay.
-        adam_beta2: Adam's second moment decay.
+        lr_milestones: optimizer steps at which `multistep` divides the learning rate by 10, in increasing order.
+        adam_beta1: Adam's first moment decay, 0 to below 1.
+        adam_beta2: Adam's second moment decay, 0 to below 1.
         adam_weight_decay: decoupled weight decay (AdamW); 0 is Adam.
         adam_epsilon: Adam's epsilon.
         max_grad_norm: clip the gradient's norm to this (not in the paper).
-        use_ema: keep an exponential moving average of the weights; it is what is previewed and exported.
+        use_ema: keep an exponential moving average of the weights; it is what is previewed and exported (not in the
+            paper).
         ema_max_decay: the average's largest decay.
         ema_power: the average warms up as 1 - (1 + step) ** -power.
         mixed_precision: `no`, `fp16`, `bf16`, or `auto` (bf16 where the processor has it); accelerate's own
@@ -94,7 +111,8 @@ class TrainingArguments(HubArguments):
         allow_tf32: TF32 matrix products on NVIDIA GPUs since Ampere.
         dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
         checkpointing_steps: optimizer steps between checkpoints.
-        checkpoints_total_limit: checkpoints to keep, 2 or more; the oldest go first.
+        checkpoints_total_limit: checkpoints to keep, 2 or more; the oldest go first; `null` keeps all. `--dry_run` says
+            what they take.
         resume_from_checkpoint: `latest` continues from the newest checkpoint in `output_dir` if there is one, a
             checkpoint's path continues from that one, `none` starts anew.
         new_leg: continue with other flags than the checkpoint's: another length, learning rate, optimizer, batch or
@@ -103,15 +121,20 @@ class TrainingArguments(HubArguments):
         num_validation_images: pairs in a preview.
         num_divergence_images: pairs drawn at a validation to compare their colours with the training set's; 0 = none.
         validation_num_inference_steps: DPM-Solver++ steps for a preview.
-        report_to: `tensorboard`, `wandb`, `trackio`, any other of accelerate's trackers, or `none`.
-        run_name: name of the run in the tracker.
+        report_to: `tensorboard`, `wandb`, `trackio`, any other of accelerate's trackers, several as
+            '[tensorboard,wandb]', `all` that are installed, or `none`. These three get the previews and continue the
+            run they have when training resumes.
+        project_name: project in the trackers that have projects; TensorBoard has none.
+        run_name: name of the run in TensorBoard, W&B and Trackio; the name of `output_dir` when not given. A run that
+            resumes keeps its name.
         logging_steps: optimizer steps between log entries.
-        seed: decides the split, the initial weights, the data order, crops, timesteps and noise.
+        seed: decides the split, the initial weights, the data order, crops, timesteps and noise; 0 or more, of any
+            size.
         hub_model_id: repository to push to, `NAMESPACE/NAME`, or a name in your own namespace; the name of `output_dir`
             when not given.
         hub_strategy: push at the `end`, or at every `checkpoint` as well, the moving average as it stands then, while
             training goes on.
-        dry_run: print the resolved configuration, parameters, FLOPs and memory, and stop. Touches nothing.
+        dry_run: print the resolved configuration, parameters, FLOPs, memory and disk, and stop. Touches nothing.
     """
 
     dataset: str = "demo"
@@ -155,15 +178,16 @@ class TrainingArguments(HubArguments):
     allow_tf32: bool = False
     dataloader_num_workers: int = 0
     checkpointing_steps: int = 500
-    checkpoints_total_limit: int | None = None
+    checkpoints_total_limit: int | None = 5
     resume_from_checkpoint: str = "latest"
     new_leg: bool = False
     validation_steps: int = 500
     num_validation_images: int = 16
     num_divergence_images: int = 64
     validation_num_inference_steps: int = 25
-    report_to: str = "tensorboard"
-    run_name: str = "train"
+    report_to: list[str] | str = field(default_factory=lambda: ["tensorboard"])
+    project_name: str = "synthset"
+    run_name: str | None = None
     logging_steps: int = 10
     seed: int = 0
     hub_model_id: str | None = None
@@ -176,13 +200,18 @@ class TrainingArguments(HubArguments):
             *"resolution crop_size layers_per_block patch_size attention_head_dim num_train_timesteps".split(),
             *"train_batch_size gradient_accumulation_steps num_train_epochs max_train_steps learning_rate".split(),
             *"snr_gamma max_grad_norm checkpointing_steps checkpoints_total_limit num_validation_images".split(),
-            *"validation_num_inference_steps logging_steps".split(),
+            *"validation_num_inference_steps logging_steps adam_epsilon ema_power".split(),
         )
         if self.checkpoints_total_limit == 1:
             raise InputError("--checkpoints_total_limit is 1; give 2 or more, since the newest one may get damaged")
         self.require_not_negative(
-            *"seed overfit lr_warmup_steps validation_steps num_divergence_images dataloader_num_workers".split()
+            *"seed overfit lr_warmup_steps validation_steps num_divergence_images dataloader_num_workers".split(),
+            *"adam_beta1 adam_beta2 adam_weight_decay ema_max_decay".split(),
         )
+        for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
+            if getattr(self, name) >= 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give a number below 1")
+        refuse_idle_flags(self, NEEDS)
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
         for name in ("overfit", "dataloader_num_workers"):
@@ -208,9 +237,36 @@ class TrainingArguments(HubArguments):
             )
         if self.lr_scheduler == "multistep" and self.lr_warmup_steps:
             raise InputError(f"--lr_warmup_steps is {self.lr_warmup_steps}; multistep has no warm-up, give 0")
-        if self.report_to != "none" and find_spec(self.report_to) is None:
-            # accelerate would train without a word in any log
-            raise InputError(f"--report_to is {self.report_to}, which is not installed; pip install it or give none")
+        in_order = sorted({step for step in self.lr_milestones if step > 0})
+        if self.lr_milestones != in_order:
+            raise InputError(
+                f"--lr_milestones is {self.lr_milestones}; give steps above 0 in increasing order, such as "
+                f"'{in_order or [1000, 2000]}'"
+            )
+        if self.validation_num_inference_steps > self.num_train_timesteps:
+            raise InputError(
+                f"--validation_num_inference_steps is {self.validation_num_inference_steps}, and --num_train_timesteps "
+                f"{self.num_train_timesteps}; give {self.num_train_timesteps} or fewer for a preview"
+            )
+        if self.max_train_steps is not None:
+            self.require_steps()
+        self.report_to = [self.report_to] if isinstance(self.report_to, str) else self.report_to
+        if "none" in self.report_to:
+            if len(self.report_to) > 1:
+                raise InputError(f"--report_to is {self.report_to}; give none alone, or trackers")
+            self.report_to = []
+        for tracker in self.report_to:
+            if tracker not in LoggerType.list():
+                raise InputError(f"--report_to is {tracker}; use {', '.join(LoggerType.list())} or none")
+            if tracker != "all" and find_spec(tracker) is None:  # accelerate would train without a word in any log
+                raise InputError(f"--report_to is {tracker}, which is not installed; pip install it or give none")
+        if self.enable_xformers_memory_efficient_attention and find_spec("xformers") is None:
+            raise InputError(
+                "--enable_xformers_memory_efficient_attention is true, but xformers is not installed; "
+                "pip install 'synthset[xformers]' or leave the flag out"
+            )
+        if self.mixed_precision == "fp16" and not torch.accelerator.is_available():
+            raise InputError("--mixed_precision is fp16, which needs a GPU; give bf16, no or auto")
         if self.mixed_precision == "auto":
             self.mixed_precision = "bf16" if has_bf16() else "no"
 
@@ -227,6 +283,20 @@ class TrainingArguments(HubArguments):
             if not getattr(self, name) >= 0:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 0 or more")
 
+    def require_steps(self) -> None:
+        """Raises InputError for a plan of the learning rate that does not fit into `max_train_steps`."""
+        if self.lr_warmup_steps >= self.max_train_steps:
+            raise InputError(
+                f"--lr_warmup_steps is {self.lr_warmup_steps}, and the run ends after {self.max_train_steps} steps, "
+                f"before the learning rate is up; give {self.max_train_steps // 10}, or more --max_train_steps"
+            )
+        late = [step for step in self.lr_milestones if step >= self.max_train_steps]
+        if late:
+            raise InputError(
+                f"--lr_milestones has {late}, and the run ends after {self.max_train_steps} steps; leave them out, or "
+                "give more --max_train_steps"
+            )
+
     @property
     def norm_num_groups(self) -> int:
         """Groups of the normalisation layers: 8, or the largest number that divides it and every width."""
@@ -239,7 +309,7 @@ class TrainingArguments(HubArguments):
     @property
     def length_counts(self) -> bool:
         """Whether what a step learns depends on how many there will be."""
-        return self.lr_scheduler == "cosine" or getattr(self, "curriculum", False)
+        return self.lr_scheduler == "cosine"
 
     def identity(self, num_processes: int) -> dict:
         """The flags that decide what is learned, by which a checkpoint is compared with the run that resumes it."""

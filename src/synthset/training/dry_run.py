@@ -1,6 +1,8 @@
 """What a run would cost, without running it."""
 
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 import yaml
@@ -64,23 +66,64 @@ def estimate_costs(
     }
 
 
-def report(args: TrainingArguments, model: ModelMixin) -> str:
-    """The text of `--dry_run`: the resolved flags as YAML, ready to be saved as a recipe, and the costs as comments."""
+def estimate_disk(
+    args: TrainingArguments, model: ModelMixin, measures: int, discriminator: ModelMixin | None = None
+) -> dict[str, int]:
+    """The most that a run's folder holds at any time, but for its log and previews, which are small.
+
+    Args:
+        args: the flags, with `max_train_steps` filled in.
+        model: the network.
+        measures: by how many the best weights are kept.
+        discriminator: saved in checkpoints beside the network.
+
+    Returns:
+        `checkpoints`, the limit and the one that is being written, or what the run makes if that is less, of
+        `checkpoint_bytes`: weights, Adam's two moments and the moving average, in float32. `pipelines`, of
+        `pipeline_bytes`: the best ones, the finished one, and a copy while it is pushed. `bytes` in all.
+    """
+    networks = [model] if discriminator is None else [model, discriminator]
+    saved = [sum(tensor.nbytes for tensor in network.state_dict().values()) for network in networks]
+    moments = 2 * sum(parameter.nbytes for network in networks for parameter in network.parameters())
+    checkpoint_bytes = sum(saved) + moments + (saved[0] if args.use_ema else 0)
+    checkpoints = -(-args.max_train_steps // args.checkpointing_steps)
+    if args.checkpoints_total_limit is not None:
+        checkpoints = min(checkpoints, args.checkpoints_total_limit + 1)
+    pipelines = measures + 1 + (args.push_to_hub and args.hub_strategy == "checkpoint")
+    return {
+        "checkpoints": checkpoints,
+        "checkpoint_bytes": checkpoint_bytes,
+        "pipelines": pipelines,
+        "pipeline_bytes": saved[0],
+        "bytes": checkpoints * checkpoint_bytes + pipelines * saved[0],
+    }
+
+
+def report(
+    args: TrainingArguments, model: ModelMixin, measures: int = 1, discriminator: ModelMixin | None = None
+) -> str:
+    """The text of `--dry_run`: the resolved flags as YAML, ready to be saved as a recipe, and the costs as comments.
+    The arguments are those of `estimate_disk`."""
+    disk = estimate_disk(args, model, measures, discriminator)
+    there = next(folder for folder in Path(args.output_dir).absolute().parents if folder.exists())
     costs = estimate_costs(model, args.train_batch_size, args.use_ema, args.gradient_checkpointing)
     return f"""{yaml.safe_dump(asdict(args), sort_keys=False)}
 # parameters: {costs["parameters"]:,}
 # forward pass: {costs["forward_flops"] / 1e9:.2f} GFLOPs per pair
 # forward and backward pass: {costs["step_flops"] / 1e9:.1f} GFLOPs for {args.train_batch_size} pairs
 # memory: {costs["state_bytes"] / 2**20:.0f} MiB of weights, gradients, Adam's moments and moving average
-# memory: {costs["activation_bytes"] / 2**20:.0f} MiB of activations, in float32"""
+# memory: {costs["activation_bytes"] / 2**20:.0f} MiB of activations, in float32
+# disk: {disk["bytes"] / 2**30:.2f} GiB for at most {disk["checkpoints"]} checkpoints of \
+{disk["checkpoint_bytes"] / 2**20:.0f} MiB and {disk["pipelines"]} pipelines of \
+{disk["pipeline_bytes"] / 2**20:.0f} MiB; {shutil.disk_usage(there).free / 2**30:.1f} GiB are free"""
 
 
-def plot_t_max(timesteps: UniformTimesteps, epochs: int, width: int = 60, height: int = 10) -> str:
-    """The number of timesteps in use against epochs, in characters."""
+def plot_t_max(timesteps: UniformTimesteps, steps: int, pairs_per_step: int, width: int = 60, height: int = 10) -> str:
+    """The number of timesteps in use against optimizer steps, in characters."""
     top = timesteps.num_train_timesteps
-    bars = [timesteps.t_max(epochs * i // width) / top for i in range(width)]
+    bars = [timesteps.t_max(steps * pairs_per_step * i // width) / top for i in range(width)]
     rows = [
         "# " + (f"{top * level // height:>5} |" + "".join("#" if bar * height >= level else " " for bar in bars))
         for level in range(height, 0, -1)
     ]
-    return "\n".join(["# t_max", *rows, f"# {'':>5} +{'-' * width}", f"# {'':>6} 0{epochs:>{width - 1}} epochs"])
+    return "\n".join(["# t_max", *rows, f"# {'':>5} +{'-' * width}", f"# {'':>6} 0{steps:>{width - 1}} steps"])

@@ -30,6 +30,7 @@ from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
 from .history import RUN_FILE, Start, differences, list_checkpoints, on_main_process
 from .optimization import build_ema
 from .sampler import PositionSampler, TrainingStream, ValidationItems
+from .trackers import start_trackers, track_picture
 from .validation import MetricsLog, validation_loss
 
 logger = logging.getLogger("synthset")
@@ -72,8 +73,8 @@ class TrainingRun:
         self.global_step = self.saved_step = start.step
         self.pushes = BackgroundPush()
         self.metrics = MetricsLog(self.output_dir / "metrics.jsonl", self.global_step, accelerator)
-        scalars = {k: v if isinstance(v, int | float | str) else str(v) for k, v in asdict(args).items()}
-        accelerator.init_trackers(args.run_name, config=scalars)
+        if args.report_to:
+            start_trackers(accelerator, args, self.global_step)
         self.recorded: dict[str, list[torch.Tensor]] = {}
         self.positions: list[torch.Tensor] = []
         self.logged, self.since = self.global_step, time.perf_counter()
@@ -154,23 +155,21 @@ class TrainingRun:
                 request.signal = request.signal or "a signal to another process"
         return request.signal is not None
 
-    def require_finite(self, gradient_norm: torch.Tensor, stream: TrainingStream) -> None:
-        """Stops a run whose gradient is not finite, before the optimizer steps. With fp16 that is no fault: accelerate
-        leaves such a step out; then only the losses count.
-
-        Args:
-            gradient_norm: of all processes' gradients together, so that all of them stop.
+    def require_finite(self, stream: TrainingStream) -> None:
+        """Stops a run whose recorded gradient norm, which is that of all processes together, is not finite, before the
+        optimizer steps. With fp16 that is no fault: accelerate leaves such a step out; then only the losses count.
 
         Raises:
             InputError: names the step and the pairs.
         """
-        if self.accelerator.scaler is None and gradient_norm.isfinite():
+        norm, halves = self.recorded["gradient_norm"][-1], self.accelerator.scaler is not None
+        if not halves and norm.isfinite():
             return
         losses = self.recorded["loss"][-len(self.positions) :]
         bad = [i for i, loss in enumerate(losses) if not loss.isfinite()]
-        if self.accelerator.scaler is not None and not bad:
+        if halves and not bad:
             return
-        found = f"the loss is {losses[bad[0]].item()}" if bad else f"the gradient's norm is {gradient_norm.item()}"
+        found = f"the loss is {losses[bad[0]].item()}" if bad else f"the gradient's norm is {norm.item()}"
         pairs = [stream.pair_index(p) for i in bad or range(len(losses)) for p in self.positions[i].tolist()]
         there = list_checkpoints(self.output_dir)
         back = f"go back with --resume_from_checkpoint {there[-1].name} --new_leg" if there else "start anew"
@@ -233,7 +232,8 @@ class TrainingRun:
         pause, accelerator = time.perf_counter(), self.accelerator
         with deferred(), ema_weights(self.ema, self.unwrapped):
             self.unwrapped.eval()
-            loss = validation_loss(self.unwrapped, scheduler, items, self.args.train_batch_size, accelerator)
+            batch_size = self.args.train_batch_size
+            loss = validation_loss(self.unwrapped, scheduler, items, batch_size, accelerator, self.stop_requested)
             whole, drawn = whole_model(accelerator, self.model), None
             if accelerator.is_main_process:
                 try:
@@ -252,6 +252,7 @@ class TrainingRun:
             if accelerator.is_main_process:
                 with atomic_path(self.output_dir / "previews" / f"step-{self.global_step:06d}.png") as temporary:
                     drawn[0].save(temporary, "PNG")
+                track_picture(accelerator, "preview", drawn[0], self.global_step)
             self.metrics.write(values, self.global_step)
         self.since += time.perf_counter() - pause
 

@@ -66,7 +66,7 @@ class TrainingStream(Dataset):
         pairs: map-style source of (image, mask) tv_tensors, uint8.
         transform: joint transform called as `transform(image, mask)`; any randomness of torchvision's v2 transforms
             becomes a function of (seed, position).
-        timesteps: which timesteps are drawn in which pass over the pairs.
+        timesteps: which timesteps are drawn at which position.
         seed: non-negative.
         condition: makes what the network is told about a pair, if anything.
         adversarial: whether items have the noise of two draws of x_{t-1}.
@@ -93,10 +93,6 @@ class TrainingStream(Dataset):
         epoch, i = divmod(position, len(self.pairs))
         return permutation(self.seed, epoch, len(self.pairs))[i]
 
-    def epoch(self, position: int) -> int:
-        """The pass over the pairs to which `position` belongs, from 0."""
-        return position // len(self.pairs)
-
     @cached_property
     def images(self) -> np.ndarray:
         """The images of the first 256 positions, uint8 (256, H, W, 3): what colors there are."""
@@ -109,7 +105,7 @@ class TrainingStream(Dataset):
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
         image, mask = self._augment(*self.pairs[self.pair_index(position)], position)
         generator = keyed_generator(self.seed, _NOISE, position)
-        timestep = self.timesteps.draw(self.epoch(position), generator)
+        timestep = self.timesteps.draw(position, generator)
         item = self._item(image, mask, generator, timestep, position)
         if self.adversarial:
             item["posterior_noise"] = torch.randn(2, *item["sample"].shape, generator=generator)

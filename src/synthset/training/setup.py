@@ -21,6 +21,7 @@ from ..data import (
 )
 from ..models import PairedUNet2DModel
 from .arguments import TrainingArguments
+from .plan import check_plan
 from .sampler import StreamedTraining, TrainingStream, ValidationItems
 from .timesteps import UniformTimesteps
 
@@ -34,7 +35,7 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # without it, accelerate leaves processes on a CPU unconnected
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
-        log_with=None if args.report_to == "none" else args.report_to,
+        log_with=args.report_to,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=Path(args.output_dir) / "logs"),
         step_scheduler_with_optimizer=False,
     )
@@ -47,7 +48,7 @@ def load_training_pairs(
     args: TrainingArguments, num_processes: int
 ) -> tuple[Dataset, Dataset] | tuple[StreamedPairs, list]:
     """The pairs to train and to validate on. Fills in the flags that depend on them, `crop_size` and
-    `max_train_steps`."""
+    `max_train_steps`, and checks that the plan can work."""
     source = args.dataset, args.image_column, args.mask_column, args.validation_fraction, args.seed
     if args.streaming:
         train, validation = stream_train_validation(*source, args.crop_size)
@@ -61,6 +62,7 @@ def load_training_pairs(
         args.crop_size = resolve_crop_size(args.crop_size, train, validation)
     if args.max_train_steps is None:
         args.max_train_steps = max(1, args.num_train_epochs * len(train) // args.pairs_per_step(num_processes))
+    check_plan(args, train)
     return train, validation
 
 
@@ -73,7 +75,7 @@ def build_noise_schedule(args: TrainingArguments) -> DDPMScheduler:
 
 def build_model(args: TrainingArguments, **config) -> PairedUNet2DModel:
     """The network, with weights drawn from `--seed`; `config` adds to its configuration."""
-    set_seed(args.seed)
+    set_seed(args.seed % 2**32)  # which numpy's, and torch's on a CPU, don't reach beyond
     model = PairedUNet2DModel(
         sample_size=args.resolution,
         variant=args.variant,

@@ -11,39 +11,55 @@ class UniformTimesteps:
 
     num_train_timesteps: int
 
-    def draw(self, epoch: int, generator: torch.Generator) -> torch.Tensor:
-        """One timestep, int64 without dimensions, for a pair of pass `epoch` over the training set."""
-        return torch.randint(self.t_max(epoch), (), generator=generator)
+    def draw(self, position: int, generator: torch.Generator) -> torch.Tensor:
+        """One timestep, int64 without dimensions, for the pair at `position` of the training stream."""
+        return torch.randint(self.t_max(position), (), generator=generator)
 
-    def t_max(self, epoch: int) -> int:
-        """Number of timesteps in use in pass `epoch`: they are 0 .. t_max - 1."""
+    def t_max(self, position: int) -> int:
+        """Number of timesteps in use at `position`: they are 0 .. t_max - 1."""
         return self.num_train_timesteps
 
 
 @dataclass(frozen=True)
 class CurriculumTimesteps(UniformTimesteps):
-    """Little noise first: t_max = min(T, sigma * floor(epoch / alpha) + initial).
+    """Little noise first: t_max = min(T, sigma * floor(position / alpha) + initial).
 
-    In the first `priority_epochs` passes the n-th timestep in use is drawn with a probability proportional to n, so
-    that newly admitted, noisier ones come most often (priority sampling); after that, all alike.
+    Before the position `priority` the n-th timestep in use is drawn with a probability proportional to n, so that newly
+    admitted, noisier ones come most often (priority sampling); after that, all alike.
 
     Args:
         sigma: timesteps added at once.
-        alpha: passes between additions.
+        alpha: positions between additions; the paper counts in passes over the training pairs.
         initial: timesteps in use at the start (the paper's i).
-        priority_epochs: passes with priority sampling.
+        priority: positions with priority sampling.
     """
 
-    sigma: int = 10
-    alpha: int = 5
-    initial: int = 10
-    priority_epochs: int = 500
+    sigma: int
+    alpha: float
+    initial: int
+    priority: float
 
-    def t_max(self, epoch: int) -> int:
-        return min(self.num_train_timesteps, self.sigma * (epoch // self.alpha) + self.initial)
+    @classmethod
+    def of_run(cls, num_train_timesteps: int, positions: int, share: float, priority_share: float):
+        """The paper's curriculum stretched to a run: T is reached in steps of a hundredth, at the end of a share.
 
-    def draw(self, epoch: int, generator: torch.Generator) -> torch.Tensor:
-        if epoch >= self.priority_epochs:
-            return super().draw(epoch, generator)
-        weights = torch.arange(1.0, self.t_max(epoch) + 1)
+        With a third for both shares and 1500 passes over the pairs it is the paper's, sigma = i = 10 and alpha = 5.
+
+        Args:
+            num_train_timesteps: T.
+            positions: pairs that the run sees.
+            share: of the run, after which all T are in use.
+            priority_share: of the run, with priority sampling.
+        """
+        sigma = -(-num_train_timesteps // 100)
+        alpha = positions * share * sigma / num_train_timesteps
+        return cls(num_train_timesteps, sigma, alpha, sigma, positions * priority_share)
+
+    def t_max(self, position: int) -> int:
+        return min(self.num_train_timesteps, self.sigma * int(position // self.alpha) + self.initial)
+
+    def draw(self, position: int, generator: torch.Generator) -> torch.Tensor:
+        if position >= self.priority:
+            return super().draw(position, generator)
+        weights = torch.arange(1.0, self.t_max(position) + 1)
         return torch.multinomial(weights, 1, generator=generator)[0]

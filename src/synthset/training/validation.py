@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -25,7 +26,12 @@ from .sampler import TrainingStream, ValidationItems
 
 @torch.no_grad()
 def validation_loss(
-    model: ModelMixin, scheduler: DDPMScheduler, items: ValidationItems, batch_size: int, accelerator: Accelerator
+    model: ModelMixin,
+    scheduler: DDPMScheduler,
+    items: ValidationItems,
+    batch_size: int,
+    accelerator: Accelerator,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> float:
     """Mean unweighted loss over `items`, shared out over the processes; the same for every process.
 
@@ -34,12 +40,15 @@ def validation_loss(
 
     Args:
         model: the unwrapped network with the weights to judge.
+        stop_requested: asked before every forward pass, by all processes; once it is true, the result is NaN.
     """
     share = math.ceil(len(items) / accelerator.num_processes)
     first = accelerator.process_index * share
     mine = Subset(items, [i % len(items) for i in range(first, first + share)])
     losses = []
-    for batch in DataLoader(mine, batch_size):
+    for batch in DataLoader(mine, batch_size, generator=torch.Generator()):  # else it would use up the global one
+        if stop_requested():
+            return math.nan
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         with accelerator.autocast():
             prediction = predict(model, scheduler, batch)
