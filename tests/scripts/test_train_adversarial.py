@@ -1,6 +1,5 @@
 """`train_paired.py --gan_weight` as users run it. What it shares with a plain run is tested in test_train_paired.py."""
 
-import importlib.util
 import json
 import math
 import re
@@ -136,10 +135,7 @@ def test_dry_run_plots_t_max(data, tmp_path):
 @pytest.fixture(scope="module")
 def script():
     """`train_paired.py` as a module."""
-    spec = importlib.util.spec_from_file_location("train_paired", ROOT / "scripts" / "train_paired.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return runs.load_script("train_paired.py")
 
 
 def test_the_disk_that_the_dry_run_promises_is_what_a_run_takes(script, finished):

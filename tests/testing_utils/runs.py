@@ -1,5 +1,6 @@
 """Training scripts run as users run them, and what they leave compared."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -34,6 +35,14 @@ def command(script, data, output_dir, launch="", **changes):
     flags = {"dataset": data, "output_dir": output_dir, **TINY, **changes}
     script = str(ROOT / "scripts" / script)
     return [sys.executable, *launch.split(), script, *(f"--{name}={value}" for name, value in flags.items())]
+
+
+def load_script(name):
+    """`scripts/NAME` as a module."""
+    spec = importlib.util.spec_from_file_location(name.removesuffix(".py"), ROOT / "scripts" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def train(script, data, output_dir, launch="", preexec_fn=None, timeout=None, **changes):
