@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from testing_utils import runs
 from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import LAUNCH, refused, same, weights
@@ -41,7 +42,8 @@ def test_a_run_leaves_what_it_promises(finished):
         *("model_index.json", "unet", "scheduler", "best-loss", "best-divergence", "previews", "logs"),
         *("README.md", "arguments.yaml", "metrics.jsonl", "run.json"),
     }
-    assert list((finished / "logs").rglob("events.out.tfevents.*"))
+    events = EventAccumulator(str(finished / "logs" / "straight")).Reload()
+    assert [event.step for event in events.Images("preview")] == [6, 12]
     assert Image.open(finished / "previews" / "step-000012.png").size == (2 * 98 + 2, 3 * 98 + 4)
     losses = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in losses if "validation_loss" in entry] == [6, 12]

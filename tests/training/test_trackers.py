@@ -56,7 +56,10 @@ def test_a_run_has_the_name_it_is_given(tmp_path):
         args.report_to = ["tensorboard"]
     log_steps(args, 0, 1)
     assert list((tmp_path / "field" / "logs" / "wheat").glob("events.out.tfevents.*"))
-    assert json.loads((tmp_path / "field" / "logs" / "trackers.json").read_text()) == {"tensorboard": "wheat"}
+    assert json.loads((tmp_path / "field" / "logs" / "trackers.json").read_text()) == {
+        "name": "wheat",
+        "runs": {"tensorboard": "wheat"},
+    }
 
 
 SESSION = """
@@ -78,7 +81,7 @@ def sessions(tmp_path, monkeypatch, tracker):
         command = [sys.executable, "-c", program, str(start), str(stop)]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        known.append(json.loads((tmp_path / "field" / "logs" / "trackers.json").read_text()))
+        known.append(json.loads((tmp_path / "field" / "logs" / "trackers.json").read_text())["runs"])
     assert known[0] == known[1] and known[0].keys() == {"tensorboard", tracker}
     return known[0][tracker]
 

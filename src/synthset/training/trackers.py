@@ -1,6 +1,6 @@
 """Accelerate's trackers: one project, one run in it however often training resumes, and pictures.
 
-`OUTPUT/logs/trackers.json` says which run each tracker has: TensorBoard's and Trackio's by name, W&B's by id.
+`OUTPUT/logs/trackers.json` says which run each tracker has: W&B's by its id, the others' by name.
 """
 
 import json
@@ -29,27 +29,28 @@ def start_trackers(accelerator: Accelerator, args: TrainingArguments, start: int
         return
     folder = Path(accelerator.logging_dir)
     record = folder / "trackers.json"
-    known = json.loads(record.read_text()) if record.is_file() else {}
-    name = args.run_name or Path(args.output_dir).resolve().name
-    tensorboard = TensorBoardTracker(known.get("tensorboard", name), folder, purge_step=start + 1)
+    known = json.loads(record.read_text()) if record.is_file() else {"name": None, "runs": {}}
+    name = known["name"] or args.run_name or Path(args.output_dir).resolve().name
+    runs = known["runs"]
+    tensorboard = TensorBoardTracker(name, folder, purge_step=start + 1)
     # accelerate would take the project for the name of TensorBoard's run
     accelerator.log_with = [
         tensorboard if str(tracker) == "tensorboard" else tracker for tracker in accelerator.log_with
     ]
     options = {
-        "wandb": {"name": name, "id": known.get("wandb"), "resume": "allow", "dir": str(folder)},
-        "trackio": {"name": known.get("trackio", name), "resume": "allow" if "trackio" in known else "never"},
+        "wandb": {"name": name, "id": runs.get("wandb"), "resume": "allow", "dir": str(folder)},
+        "trackio": {"name": runs.get("trackio", name), "resume": "allow" if "trackio" in runs else "never"},
     }
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers(args.project_name, init_kwargs=options)
     scalars = {k: v if isinstance(v, int | float | str) else str(v) for k, v in asdict(args).items()}
     for tracker in accelerator.trackers:
-        if tracker.name not in known:
+        if tracker.name not in runs:
             tracker.store_init_configuration(scalars)
             handle = {"wandb": "id", "trackio": "name"}.get(tracker.name)
-            known[tracker.name] = getattr(tracker.tracker, handle) if handle else name
+            runs[tracker.name] = getattr(tracker.tracker, handle) if handle else name
     with atomic_path(record) as temporary:
-        temporary.write_text(json.dumps(known, indent=2) + "\n")
+        temporary.write_text(json.dumps({"name": name, "runs": runs}, indent=2) + "\n")
 
 
 def track_picture(accelerator: Accelerator, name: str, picture: Image.Image, step: int) -> None:
