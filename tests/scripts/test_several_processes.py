@@ -4,9 +4,11 @@ import hashlib
 import os
 import re
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -158,3 +160,21 @@ def test_a_job_and_then_two_machines_train_and_generate_as_one(data, two_process
         for folder in ("alone", "together")
     )
     assert len(alone) == 3 and together == alone
+
+
+@pytest.mark.slow
+def test_a_job_whose_time_is_up_saves_and_goes_back_into_the_queue(data, slurm, tmp_path):
+    steps = {"max_train_steps": 1_000_000, "checkpointing_steps": 1_000_000, "logging_steps": 1}
+    job = slurm(*command(data, tmp_path / "run", **steps, train_batch_size=2)[1:])
+    log = tmp_path / "run" / "metrics.jsonl"
+    while not (log.exists() and log.read_text()):
+        assert job.poll() is None, job.communicate()[1]
+        time.sleep(0.05)
+    for task in (tmp_path / "tasks").read_text().split():  # as --signal=USR1@120 does
+        os.kill(int(task), signal.SIGUSR1)
+    errors = job.communicate(timeout=60)[1]
+    assert job.returncode == 75, errors
+    assert re.fullmatch(r"requeue \d+\n", (tmp_path / "requeued").read_text())
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    assert int(checkpoint.name.split("-")[1]) == len(log.read_text().splitlines())
+    assert weights(checkpoint)
