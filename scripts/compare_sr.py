@@ -77,8 +77,8 @@ class CompareArguments:
         split: the dataset's split; a raw folder is `train`.
         image_column: image column of a dataset, or image sub-folder of a raw folder.
         mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
-        crop_size: side in pixels of the central crop that is resized to the model's output; 512, shrunk to the
-            smallest image side with a warning, when not given.
+        crop_size: side in pixels of the central crop that is resized to the model's output; when not given, what the
+            model was trained on, or where it does not say, 512, shrunk to the smallest image side with a warning.
         num_pairs: pairs to compare on, the dataset's first.
         samplers: what to compare, each a scheduler and its steps.
         batch_size: pairs enlarged at once.
@@ -231,6 +231,12 @@ def main(args: CompareArguments) -> None:
         )
     pipeline.set_progress_bar_config(disable=True)
     scale_factor, resolution = pipeline.config.scale_factor, pipeline.unet.config.sample_size
+    trained = pipeline.config.crop_size
+    if trained is not None and args.crop_size not in (None, trained):
+        raise InputError(
+            f"--crop_size is {args.crop_size}, but --model was trained on crops of {trained}; give that or leave it out"
+        )
+    args.crop_size = args.crop_size or trained
     targets = load_targets(args, resolution)
     objects = int((targets[1] > 0).flatten(1).any(dim=1).sum())
     if not objects:

@@ -65,6 +65,16 @@ def comparison(model, pairs, tmp_path_factory):
     return output_dir, compare(model, pairs, output_dir)
 
 
+def test_the_crop_is_the_one_that_the_model_was_trained_on(model, pairs, tmp_path, capsys):
+    pipeline = SynthSetSRPipeline.from_pretrained(model)
+    pipeline.register_to_config(crop_size=36)
+    pipeline.save_pretrained(tmp_path / "model")
+    line = refused(capsys, tmp_path / "model", pairs, tmp_path / "refused", crop_size=40)
+    assert "--crop_size is 40, but --model was trained on crops of 36" in line and not (tmp_path / "refused").exists()
+    compare(tmp_path / "model", pairs, tmp_path / "out", samplers="[ddim-1]")
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["crop_size"] == 36
+
+
 def row_of(comparison, method):
     return next(row for row in comparison[1] if row["method"] == method)
 

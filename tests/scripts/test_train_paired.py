@@ -109,26 +109,6 @@ def test_two_runs_of_n_steps_are_one_of_2n_and_old_checkpoints_go(data, finished
     assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == ["checkpoint-12", "checkpoint-9"]
 
 
-@pytest.mark.slow
-def test_two_processes_and_accumulated_gradients_train_as_one_process(data, tmp_path):
-    # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
-    steps = {"max_train_steps": 2, "checkpointing_steps": 2, "adam_epsilon": 1e-3}
-    runs = {
-        "one": train(data, tmp_path / "one", launch=LAUNCH + "cpu.yaml", **steps),
-        "two": train(data, tmp_path / "two", launch=LAUNCH + "multi_cpu.yaml", **steps, train_batch_size=2),
-        "accumulated": train(
-            data, tmp_path / "accumulated", **steps, train_batch_size=2, gradient_accumulation_steps=2
-        ),
-    }
-    for name, result in runs.items():
-        assert result.returncode == 0, f"{name}: {result.stderr}"
-    assert "2 x cpu" in runs["two"].stderr
-    for part in ("unet", "checkpoint-2/unet"):
-        one = weights(tmp_path / "one", part)
-        assert same(one, weights(tmp_path / "two", part), rtol=0, atol=1e-6)
-        assert same(one, weights(tmp_path / "accumulated", part), rtol=0, atol=1e-6)
-
-
 def test_a_checkpoint_of_another_configuration_is_refused(data, finished):
     before = (finished / "metrics.jsonl").read_bytes()
     result = train(data, finished, max_train_steps=24, layers_per_block=2, learning_rate=5e-4)
