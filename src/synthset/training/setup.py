@@ -35,7 +35,7 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # without it, accelerate leaves processes on a CPU unconnected
         gradient_accumulation_steps=args.gradient_accumulation_steps,
         mixed_precision=args.mixed_precision,
-        log_with=args.report_to,
+        log_with=args.report_to or None,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=Path(args.output_dir) / "logs"),
         step_scheduler_with_optimizer=False,
     )
