@@ -23,7 +23,9 @@ TEMPLATE = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 @pytest.fixture
 def client(hub, monkeypatch):
     """The client of this process talks to the local Hub, as alice."""
-    for name, value in {"ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}.items():
+    constants = {"ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+    constants["HUGGINGFACE_CO_URL_TEMPLATE"] = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in constants.items():
         monkeypatch.setattr(huggingface_hub.constants, name, value)
     monkeypatch.setenv("HF_TOKEN", "hf_alice")
     return HfApi()
@@ -206,7 +208,7 @@ def test_pickles_and_code_are_refused(client, tmp_path):
             require_safe(repo, client.list_repo_files(repo))
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "diffusion_pytorch_model.bin").touch()
-    with pytest.raises(InputError, match="holds diffusion_pytorch_model.bin"):
+    with pytest.raises(InputError, match="holds unet/diffusion_pytorch_model.bin"):
         SynthSetPipeline.from_pretrained(tmp_path)
     unet = PairedUNet2DModel(16, block_out_channels=(8, 8), layers_per_block=1, attention_head_dim=8, norm_num_groups=4)
     unet.save_pretrained(tmp_path / "pickled", safe_serialization=False)

@@ -49,10 +49,9 @@ class TrainingRun:
     def __init__(self, args: TrainingArguments, accelerator: Accelerator, model: ModelMixin):
         self.args, self.accelerator, self.model = args, accelerator, model
         self.output_dir = Path(args.output_dir)
-        self.repo_id = args.hub_model_id or self.output_dir.resolve().name
         if args.push_to_hub and accelerator.is_main_process:
             licence = args.data_license or license_of_pairs([args.dataset])
-            check_push(self.repo_id, "model", args.hub_private_repo, licence)
+            check_push(args.hub_model_id, "model", args.hub_private_repo, licence, self.output_dir)
         self.pushes = BackgroundPush()
         self.unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
         if args.use_ema and accelerator.distributed_type == DistributedType.FSDP:
@@ -193,8 +192,8 @@ class TrainingRun:
             folder = self.output_dir / ".hub"
             self._write_pipeline(folder, build_pipeline, model_card)
             if self.accelerator.is_main_process:
-                message = f"Step {self.global_step}"
-                self.pushes.start(partial(push_folder, folder, self.repo_id, args.hub_private_repo, message=message))
+                to = {"message": f"Step {self.global_step}", "home": self.output_dir}
+                self.pushes.start(partial(push_folder, folder, args.hub_model_id, args.hub_private_repo, **to))
         self.since += time.perf_counter() - pause
 
     def _write_pipeline(
@@ -234,4 +233,5 @@ class TrainingRun:
         if self.args.push_to_hub and self.accelerator.is_main_process:
             self.pushes.wait()
             shutil.rmtree(self.output_dir / ".hub", ignore_errors=True)
-            logger.info(f"pushed to {push_folder(self.output_dir, self.repo_id, self.args.hub_private_repo)}")
+            address = push_folder(self.output_dir, self.args.hub_model_id, self.args.hub_private_repo)
+            logger.info(f"pushed to {address}")
