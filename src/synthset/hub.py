@@ -251,13 +251,13 @@ def push_folder(
 
 def patiently(call: Callable, *args, attempts: int = 4, **kwargs):
     """`call(*args, **kwargs)`, for the calls that the client does not repeat itself: again while the Hub is busy or
-    broken (429, 5xx), after the time it asks for, or else 1, 2, 4 s."""
+    broken (429, 5xx), or what was looked at has changed (412), after the time it asks for, or else 1, 2, 4 s."""
     for attempt in range(attempts):
         try:
             return call(*args, **kwargs)
         except HfHubHTTPError as error:
             status = error.response.status_code
-            if attempt + 1 == attempts or (status != 429 and status < 500):
+            if attempt + 1 == attempts or (status not in (412, 429) and status < 500):
                 raise
             asked = error.response.headers.get("Retry-After", "")
             time.sleep(min(float(asked), 300) if asked.isdigit() else 2**attempt)
