@@ -37,7 +37,7 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
     Raises:
         InputError: it can't be loaded, or is a pipeline of another class.
     """
-    remedy = f"give a folder that {TRAINERS[cls]} ended with, one of its checkpoints, or a model id on the Hub"
+    remedy = f"give a folder that {TRAINERS[cls]} ended with, or a model id on the Hub"
     try:
         folder = Path(model) if Path(model).is_dir() else Path(cls.download(model))
         if (folder / "model_index.json").is_file():
