@@ -71,7 +71,8 @@ class CompareArguments:
     """Compares a super-resolution model with interpolation and real pictures.
 
     Args:
-        model: a folder that train_sr.py ended with, or the id of such a model on the Hub.
+        model: a folder that train_sr.py ended with, a checkpoint in it, or the id of such a model on the Hub; of a run
+            that has not ended, the newest checkpoint.
         output_dir: where tables, figures and samples go.
         dataset: real pairs the model was not trained on, as in train_sr.py.
         split: the dataset's split; a raw folder is `train`.

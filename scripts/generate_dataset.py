@@ -55,7 +55,8 @@ class GenerateArguments(HubArguments):
     """Generates a dataset of image-mask pairs.
 
     Args:
-        model: a folder that train_paired.py ended with, or the id of such a model on the Hub.
+        model: a folder that train_paired.py ended with, a checkpoint in it, or the id of such a model on the Hub; of a
+            run that has not ended, the newest checkpoint.
         output_dir: the dataset's folder.
         num_samples: number of pairs.
         scheduler: `ddpm` (the paper's, best at 1000 steps), `ddim`, `dpmsolver++` or `unipc` (good from about 50).
@@ -66,7 +67,7 @@ class GenerateArguments(HubArguments):
         format: `parquet`, or `imagefolder` for PNG files and metadata.jsonl.
         dtype: what the network computes in; half precision is faster on a GPU.
         enable_xformers_memory_efficient_attention: use xformers in the network's attention.
-        sr_model: a folder that train_sr.py ended with, or the id of such a model on the Hub; enlarges the pairs.
+        sr_model: as `model`, but from train_sr.py; enlarges the pairs.
         sr_scheduler: as `scheduler`, for enlarging.
         sr_num_inference_steps: denoising steps per enlarged pair.
         sr_noise_level: noise to hide the faults of the small pairs in, 0 to what the model was trained with.
@@ -100,7 +101,6 @@ class GenerateArguments(HubArguments):
     hub_dataset_id: str | None = None
 
     def __post_init__(self):
-        super().__post_init__()
         for field in fields(self):
             needed = NEEDS.get(field.name)
             if needed and not getattr(self, needed) and getattr(self, field.name) != field.default:
@@ -201,9 +201,8 @@ def main(args: GenerateArguments) -> None:
     # a machine that has nothing but a CPU would not know of each other.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
-    repo_id = args.hub_dataset_id or Path(args.output_dir).resolve().name
     if args.push_to_hub and accelerator.is_main_process:
-        check_push(repo_id, "dataset", args.hub_private_repo, find_license(args))
+        check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
     digests, sr_pipeline = {}, None
     pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator.device)
     if args.sr_model is not None:
@@ -246,7 +245,8 @@ def main(args: GenerateArguments) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         accelerator.print(f"{args.num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
         if args.push_to_hub:
-            print(f"pushed to {push_folder(output_dir, repo_id, args.hub_private_repo, args.data_license)}")
+            address = push_folder(output_dir, args.hub_dataset_id, args.hub_private_repo, args.data_license)
+            print(f"pushed to {address}")
     accelerator.end_training()
 
 

@@ -6,7 +6,6 @@ What arrived of an interrupted push is not sent again; pushing a changed folder 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from synthset.cli import run
 from synthset.hub import RepoArguments, push_folder
@@ -19,7 +18,8 @@ class PushArguments(RepoArguments):
     Args:
         folder: what train_paired.py, train_sr.py, generate_dataset.py, make_copy_paste.py, pseudo_label.py or
             prepare_dataset.py ended with, or a seed-N of train_segmentation.py.
-        repo_id: `NAMESPACE/NAME`, or a name in your own namespace; the folder's name when not given.
+        repo_id: `NAMESPACE/NAME`, or a name in your own namespace; the folder's name when not given, if no such
+            repository is there or it was pushed from this folder.
     """
 
     folder: str
@@ -27,8 +27,7 @@ class PushArguments(RepoArguments):
 
 
 def main(args: PushArguments) -> None:
-    repo_id = args.repo_id or Path(args.folder).resolve().name
-    print(f"pushed to {push_folder(args.folder, repo_id, args.hub_private_repo, args.data_license)}")
+    print(f"pushed to {push_folder(args.folder, args.repo_id, args.hub_private_repo, args.data_license)}")
 
 
 if __name__ == "__main__":

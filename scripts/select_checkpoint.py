@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import matplotlib
-import yaml
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from matplotlib import pyplot
@@ -24,9 +23,10 @@ from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import call, run
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
+from synthset.pipelines.loading import find_network, noise_schedule, read_flags
 from synthset.settings import claim_output_dir
 from synthset.training.arguments import TrainingArguments
-from synthset.training.setup import build_noise_schedule, build_streams, load_training_pairs
+from synthset.training.setup import build_streams, load_training_pairs
 from synthset.training.validation import inspect_pairs, validation_loss
 
 SCRIPTS = Path(__file__).parent
@@ -86,13 +86,8 @@ class Candidate:
 
 def read_arguments(run_dir: Path) -> TrainingArguments:
     """The flags of the training run in `run_dir`."""
-    saved = yaml.safe_load((run_dir / "arguments.yaml").read_text())
+    saved = read_flags(run_dir)
     return TrainingArguments(**{f.name: saved[f.name] for f in fields(TrainingArguments) if f.name in saved})
-
-
-def find_network(folder: Path) -> Path | None:
-    """The network in a pipeline or checkpoint, of a checkpoint the moving average if there is one."""
-    return next((folder / part for part in ("unet_ema", "unet") if (folder / part).is_dir()), None)
 
 
 def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
@@ -121,7 +116,7 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
         if (folder / "scheduler").is_dir():
             scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
         elif (folder.resolve().parent / "arguments.yaml").is_file():
-            scheduler = build_noise_schedule(read_arguments(folder.resolve().parent))
+            scheduler = noise_schedule(read_flags(folder.resolve().parent))
         else:
             raise InputError(f"--checkpoints has {name}, which lies in no run's folder; leave it where it was written")
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(unet.glob("*.safetensors")))).hexdigest()

@@ -119,7 +119,6 @@ class SegmentationArguments(HubArguments):
     hub_model_id: str | None = None
 
     def __post_init__(self):
-        super().__post_init__()
         staged = ("epochs", "max_train_steps", "learning_rate")
         for name in ("resolution", "crop_size", "batch_size", *staged, *(f"finetune_{name}" for name in staged)):
             value = getattr(self, name)
@@ -222,10 +221,9 @@ def main(args: SegmentationArguments) -> None:
     loader = accelerator.prepare(DataLoader(tiles, args.batch_size))
 
     # 2. what an earlier run left
-    repo_id = args.hub_model_id or Path(args.output_dir).resolve().name
     if args.push_to_hub and accelerator.is_main_process:
         licence = args.data_license or license_of_pairs([*args.train, *args.finetune])
-        check_push(repo_id, "model", args.hub_private_repo, licence)
+        check_push(args.hub_model_id, "model", args.hub_private_repo, licence, args.output_dir)
     digests = {f"{source.name} sha256": source.sha256 for source in (*sources, test)}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
@@ -270,7 +268,9 @@ def main(args: SegmentationArguments) -> None:
             spread = f" +- {results[f'{name}_std']:.4f}" if results.get(f"{name}_std") is not None else ""
             print(f"{name}: {round(results[name], 4)}{spread}")
         if args.push_to_hub:  # not the best seed: that would be chosen on the test set
-            print(f"pushed to {push_folder(output_dir / f'seed-{args.seeds[0]}', repo_id, args.hub_private_repo)}")
+            folder = output_dir / f"seed-{args.seeds[0]}"
+            address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)
+            print(f"pushed to {address}")
     accelerator.end_training()
 
 

@@ -102,7 +102,8 @@ def send(pids: list[int], number: int) -> None:
 
 def check_whole(folder: Path) -> None:
     """Opens every file that stands under its final name, and compares checkpoints with their digests."""
-    from synthset.training.history import find_damage, list_checkpoints
+    from synthset.pipelines.loading import list_checkpoints
+    from synthset.training.history import find_damage
 
     for checkpoint in list_checkpoints(folder):
         if damage := find_damage(checkpoint):

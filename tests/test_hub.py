@@ -1,51 +1,16 @@
 """Pushing folders with the real client to a local Hub. tests/scripts/test_push_to_hub.py runs the scripts."""
 
-import json
 import re
-from pathlib import Path
 
-import huggingface_hub.constants
+import huggingface_hub
 import pytest
-from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
-from testing_utils.pairs import random_pairs
+from testing_utils.publishing import write_dataset
 
 from synthset import PairedUNet2DModel, SynthSetPipeline, make_scheduler
-from synthset.cards import write_dataset_card
-from synthset.data import pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.hub import BackgroundPush, check_push, find_content, push_folder, verify
 from synthset.safety import require_safe
-
-TEMPLATE = Path(__file__).parents[1] / "model_cards" / "dataset.md"
-
-
-@pytest.fixture
-def client(hub, monkeypatch):
-    """The client of this process talks to the local Hub, as alice."""
-    for name, value in {"ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}.items():
-        monkeypatch.setattr(huggingface_hub.constants, name, value)
-    monkeypatch.setenv("HF_TOKEN", "hf_alice")
-    return HfApi()
-
-
-def write_dataset(folder, shards=2, seed=0, licence="cc-by-4.0"):
-    rows = random_pairs(3 * shards, seed=seed)
-    for i in range(shards):
-        name = f"train-{i:05d}-of-{shards:05d}.parquet"
-        write_pairs_shard(folder / "data" / name, rows[3 * i : 3 * i + 3], pair_features())
-    rows[0]["image"].save(folder / "preview.png")
-    (folder / "generation.json").write_text(json.dumps({"model": str(folder)}))
-    write_dataset_card(
-        folder,
-        TEMPLATE,
-        pair_features(),
-        {"train": len(rows)},
-        title="pairs",
-        picture="preview.png",
-        data_license=licence,
-    )
-    return folder
 
 
 @pytest.fixture
@@ -206,7 +171,7 @@ def test_pickles_and_code_are_refused(client, tmp_path):
             require_safe(repo, client.list_repo_files(repo))
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "diffusion_pytorch_model.bin").touch()
-    with pytest.raises(InputError, match="holds diffusion_pytorch_model.bin"):
+    with pytest.raises(InputError, match="holds unet/diffusion_pytorch_model.bin"):
         SynthSetPipeline.from_pretrained(tmp_path)
     unet = PairedUNet2DModel(16, block_out_channels=(8, 8), layers_per_block=1, attention_head_dim=8, norm_num_groups=4)
     unet.save_pretrained(tmp_path / "pickled", safe_serialization=False)

@@ -20,6 +20,7 @@ from .errors import InputError
 from .evaluation.segmentation_metrics import mean_and_std
 
 THIS_FOLDER = "path/to/this/folder"
+ORIGIN = "synthset_origin"  # in the header of a card on the Hub: which folder it was pushed from, see `hub.push_folder`
 SCORES = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary F1"}
 # https://huggingface.co/docs/hub/repositories-licenses; everything else goes by `license: other` and a name
 HUB_LICENSES = set(
@@ -341,15 +342,25 @@ def load_card(folder: str | os.PathLike) -> RepoCard:
         raise InputError(f"{path}: its header is not YAML ({str(error).splitlines()[0]}); mend it") from error
 
 
-def hub_card(folder: str | os.PathLike, repo_id: str, data_license: str | None = None) -> str:
+def hub_card(
+    folder: str | os.PathLike,
+    repo_id: str,
+    data_license: str | None = None,
+    origin: str | None = None,
+    kept: Iterable[str] = (),
+    there: dict | None = None,
+) -> str:
     """The card in `folder` as the repository `repo_id` gets it: with that name in its title, header and snippets, and
     for a dataset in parquet files with `configs`.
 
     Args:
         data_license: fills in the licence where the card names none.
+        origin: marks the folder that it comes from.
+        kept: files that stay in the repository; splits among them that the folder lacks stay in `configs`.
+        there: the header of the card in the repository, which knows the sizes of those splits.
 
     Raises:
-        InputError: as [`load_card`].
+        InputError: as [`load_card`]; or splits that stay have other columns.
     """
     folder = Path(folder)
     card = load_card(folder)
@@ -364,10 +375,35 @@ def hub_card(folder: str | os.PathLike, repo_id: str, data_license: str | None =
         text = set_section(text, "Licence", license_sentence(data_license))
         for key, value in license_header(data_license).items():
             data[key] = value
+    if origin:
+        data[ORIGIN] = origin
     shards = sorted(path.name for path in (folder / "data").glob("*.parquet"))
     if "dataset_info" in data and shards:
         splits = dict.fromkeys(shard.partition("-")[0] for shard in shards)
-        files = [{"split": split, "path": f"data/{split}-*"} for split in splits]
+        known = re.compile(r"data/(\w+)-.*\.parquet")
+        others = dict.fromkeys(found[1] for found in map(known.fullmatch, kept) if found and found[1] not in splits)
+        files = [{"split": split, "path": f"data/{split}-*"} for split in (*splits, *others)]
         data["configs"] = [{"config_name": "default", "data_files": files}]
+        if others:
+            data["dataset_info"] = _joined_info(
+                repo_id, data["dataset_info"], (there or {}).get("dataset_info"), others
+            )
     card.text = text
     return str(card)
+
+
+def _joined_info(repo_id: str, info: dict, there: dict | None, others: Iterable[str]) -> dict:
+    """The header's `dataset_info` for the splits of `info` and those `others` that stay in the repository: without
+    sizes, unless the card that is `there` has them."""
+    there = there if isinstance(there, dict) else {}
+    if there.get("features", info["features"]) != info["features"]:
+        columns = [", ".join(feature["name"] for feature in part["features"]) for part in (there, info)]
+        raise InputError(
+            f"{repo_id} has the split {', '.join(others)} of columns {columns[0]}, but these pairs have {columns[1]}; "
+            "splits of one dataset have the same: name another repository"
+        )
+    sizes = {split["name"]: split for split in there.get("splits", [])}
+    if set(others) <= set(sizes) and "splits" in info:
+        splits = [*info["splits"], *(sizes[split] for split in others)]
+        return {**info, "splits": splits, "dataset_size": sum(split["num_bytes"] for split in splits)}
+    return {key: value for key, value in info.items() if key == "features"}

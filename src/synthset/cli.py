@@ -27,6 +27,12 @@ def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Argu
     exit code 2 and one line.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if any(flag.partition("=")[0] == "--hub_token" for flag in argv):
+        sys.stderr.write(
+            "error: --hub_token is not taken any more, because command lines get into logs; log in with "
+            "`hf auth login` or set HF_TOKEN, and revoke the token that was given\n"
+        )
+        sys.exit(2)
     switches = {f"--{field.name}" for field in fields(cls) if field.type in (bool, "bool")}
     lists = {f"--{field.name}" for field in fields(cls) if str(field.type).startswith("list[")}
     recipes, flags = [], []
@@ -54,6 +60,7 @@ def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Argu
         message = str(error)
     except Exception as error:  # jsonargparse raises several kinds; the text names the flag
         message = " ".join(re.sub(r'Parser key "(\w+)":', r"--\1:", str(error)).split())
+        message = re.sub(r"\bhf_\w+", "hf_...", message)  # a token, given to a flag that is not there
     parser.exit(2, f"error: {message}\n")
 
 

@@ -1,12 +1,15 @@
 """Publishing on the Hugging Face Hub: the flags, what is pushed of a folder, how it gets there, and that it arrived."""
 
+import json
 import logging
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +18,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
-from .cards import card_license, hub_card
+from .cards import card_license, hub_card, load_card
 from .errors import InputError
+from .repository import Remote, create_repo, look_at, make_origin, read_origin, require_ours
 
 logger = logging.getLogger("synthset")
 
@@ -29,19 +33,12 @@ class RepoArguments:
 
     Args:
         hub_private_repo: make the repository private, if it is new.
-        hub_token: access token with write permission. Safer than on the command line: `hf auth login`, or the
-            environment variable HF_TOKEN.
         data_license: licence of the data that the result was made from, for its card: an identifier of the Hub such as
             `cc-by-4.0`, or a name, or a name and an address. Nothing but what comes from `demo` is pushed without.
     """
 
     hub_private_repo: bool = False
-    hub_token: str | None = None
     data_license: str | None = None
-
-    def __post_init__(self):
-        if self.hub_token:  # where the client looks for it, and gone from all that is logged and saved
-            os.environ["HF_TOKEN"], self.hub_token = self.hub_token, None
 
 
 @dataclass(kw_only=True)
@@ -64,12 +61,27 @@ HUB_FLAGS = {field.name for field in fields(HubArguments)} | {"hub_model_id", "h
 
 # ---- what is pushed ----
 
+# The files of a model by the one that tells its kind: all that is pushed of a folder, and all that may be removed of a
+# repository.
+MODEL_FILES = {
+    "model_index.json": (
+        "model_index.json unet/config.json unet/*.safetensors unet/*.safetensors.index.json "
+        "scheduler/scheduler_config.json metrics.jsonl previews/step-*.png"
+    ).split(),
+    "segmenter.json": "segmenter.json config.json model.safetensors predictions.png".split(),
+}
+
 
 class Content(NamedTuple):
     """What of a folder goes to the Hub: no checkpoints, logs, and files with paths of this machine."""
 
     repo_type: str
     paths: list[str]  # relative to the folder, with /
+
+    @property
+    def splits(self) -> set[str]:
+        """Of a dataset; a folder of PNG files is `train`."""
+        return {path[len("data/") :].split("-")[0] for path in self.paths if path.startswith("data/")} or {"train"}
 
 
 def find_content(folder: str | os.PathLike) -> Content:
@@ -79,47 +91,80 @@ def find_content(folder: str | os.PathLike) -> Content:
         InputError: it holds no pipeline, segmenter or dataset.
     """
     folder = Path(folder)
-    previews = sorted((folder / "previews").glob("step-*.png"))[-1:]
-    if (folder / "model_index.json").is_file():
-        repo_type, patterns = "model", ("model_index.json", "unet/*", "scheduler/*", "metrics.jsonl")
-    elif (folder / "segmenter.json").is_file():
-        repo_type, patterns = "model", ("segmenter.json", "config.json", "model.safetensors", "predictions.png")
+    marker = next((marker for marker in MODEL_FILES if (folder / marker).is_file()), None)
+    patterns, listed = MODEL_FILES.get(marker, ["preview.png", "overlay.png"]), []
+    if marker:
+        pass
     elif any(folder.glob("data/*.parquet")):
-        repo_type, patterns = "dataset", ("data/*.parquet", "preview.png", "overlay.png")
+        patterns = [*patterns, "data/*.parquet"]
     elif (folder / "metadata.jsonl").is_file():
-        repo_type, patterns = "dataset", ("metadata.jsonl", "*s/*.png", "preview.png")
+        listed = ["metadata.jsonl", *pictures((folder / "metadata.jsonl").read_text(encoding="utf-8"))]
+    elif (folder / "training_state.json").is_file() or any(folder.glob("checkpoint-*")):
+        raise InputError(
+            f"{folder} is of a training run that has not ended, and has no card to push; give the run's folder when "
+            "it has, or train with --push_to_hub --hub_strategy checkpoint"
+        )
     else:
         raise InputError(
             f"{folder} holds nothing to push; give a folder that train_paired.py, train_sr.py or generate_dataset.py "
             "ended with, or a seed-N of train_segmentation.py"
         )
-    files = previews + [path for pattern in patterns for path in folder.glob(pattern)]
-    return Content(repo_type, sorted({file.relative_to(folder).as_posix() for file in files} | {"README.md"}))
+    found = {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
+    previews = sorted(path for path in found if path.startswith("previews/"))
+    repo_type = "model" if marker else "dataset"
+    return Content(repo_type, sorted(found - set(previews[:-1]) | {*listed, "README.md"}))
+
+
+def pictures(metadata: str) -> list[str]:
+    """The files that a `metadata.jsonl` of [`export_imagefolder`] lists."""
+    rows = [json.loads(line) for line in metadata.splitlines()]
+    return [str(value) for row in rows for name, value in row.items() if name.endswith("file_name")]
+
+
+def find_stale(content: Content, remote: Remote) -> list[str]:
+    """Files that an earlier push of the same kind wrote and this one doesn't: shards of the splits that are pushed,
+    pictures that the last `metadata.jsonl` listed, files of a pipeline or segmenter. What else is there stays."""
+    if remote.repo_type == "model":
+        patterns = [p for marker, of_kind in MODEL_FILES.items() if marker in remote.files for p in of_kind]
+        ours = {f for f in remote.files for p in patterns if fnmatchcase(f, p) and f.count("/") == p.count("/")}
+    else:
+        shard = re.compile(rf"data/({'|'.join(map(re.escape, content.splits))})-\d+(-of-\d+)?\.parquet")
+        ours = {file for file in remote.files if shard.fullmatch(file)}
+        if "metadata.jsonl" in content.paths and "metadata.jsonl" in remote.files:
+            ours |= {path for path in pictures(remote.read("metadata.jsonl")) if re.fullmatch(r"\w+s/\d{6}\.png", path)}
+    return sorted(ours & set(remote.files) - set(content.paths))
 
 
 # ---- how it gets there ----
 
 
-def create_repo(repo_id: str, repo_type: str, private: bool) -> str:
-    """Makes the repository, if it is not there; returns its full name, `NAMESPACE/NAME`."""
-    return HfApi().create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
-
-
-def check_push(repo_id: str, repo_type: str, private: bool, licence: str | None) -> None:
+def check_push(
+    repo_id: str | None, repo_type: str, private: bool, licence: str | None, home: str | os.PathLike | None = None
+) -> None:
     """Makes sure before the work that its result can be pushed, as far as that can be known: makes the repository.
 
     A Hub that can't be reached is only warned of; it may be back when the work is done.
 
+    Args:
+        repo_id, private, home: as in [`push_folder`].
+        repo_type: `model` or `dataset`.
+        licence: of the source data.
+
     Raises:
-        InputError: no licence, or the Hub refuses: no or a wrong token, no right to write there, a bad name.
+        InputError: no licence, or the Hub refuses: no or a wrong token, no right to write there, a bad name; or the
+            repository holds what is not SynthSet's, or, unless the user named it, another folder's.
     """
     require_license(licence)
+    name = repo_id or Path(home).resolve().name
     try:
-        create_repo(repo_id, repo_type, private)
+        remote = patiently(look_at, patiently(create_repo, name, repo_type, private), repo_type)
+        require_ours(remote, repo_id is not None, read_origin(home) if home else None)
+    except InputError as error:
+        raise InputError(f"--push_to_hub: {error}") from None
     except Exception as error:  # the client raises several kinds, of two HTTP libraries
         if _refused(error):
-            raise InputError(f"--push_to_hub to {repo_id}: {explain(error)}") from error
-        logger.warning(f"{explain(error)}; going on, and trying to push to {repo_id} at the end")
+            raise InputError(f"--push_to_hub to {name}: {explain(error)}") from error
+        logger.warning(f"{explain(error)}; going on, and trying to push to {name} at the end")
 
 
 def require_license(licence: str | None) -> None:
@@ -133,69 +178,86 @@ def require_license(licence: str | None) -> None:
 
 def push_folder(
     folder: str | os.PathLike,
-    repo_id: str,
+    repo_id: str | None = None,
     private: bool = False,
     data_license: str | None = None,
     message: str = "Upload with SynthSet",
+    home: str | os.PathLike | None = None,
 ) -> str:
     """Uploads what [`find_content`] finds, in one commit, and checks that it arrived.
 
     Files are streamed from disk, `FILES_AT_ONCE` at a time. What the Hub has of an interrupted attempt, or of an
-    earlier push, is not sent again. Files of an earlier push that are no longer in the folder are removed.
+    earlier push, is not sent again. What [`find_stale`] finds of an earlier push is removed; nothing else is touched,
+    and nothing at all in a repository that [`require_ours`] refuses. `home` gets a hidden file with a mark that the
+    card on the Hub bears as well: by that, the repository is known as this folder's.
 
     Args:
         folder: of a finished pipeline, segmenter or dataset, with its card.
-        repo_id: `NAMESPACE/NAME`, or a name in the token owner's namespace.
+        repo_id: `NAMESPACE/NAME`, or a name in the token owner's namespace; the name of `home` when not given.
         private: makes a new repository private.
         data_license: for a card that names no licence.
         message: of the commit.
+        home: the output folder that `folder` belongs to; `folder` itself when not given.
 
     Returns:
         The address of the repository.
 
     Raises:
-        InputError: the folder holds nothing to push, its card names no licence, or the upload failed; then the message
-            has the command that tries again.
+        InputError: the folder holds nothing to push, its card names no licence, the repository is not ours, or the
+            upload failed; then the message has the command that tries again.
     """
-    folder = Path(folder)
-    repo_type, paths = find_content(folder)
+    folder, home = Path(folder), Path(home or folder)
+    content = find_content(folder)
+    load_card(folder)
     require_license(card_license(folder) or data_license)
-    api = HfApi()
+    name, asked, api = repo_id or home.resolve().name, repo_id is not None, HfApi()
     try:
-        repo_id = patiently(create_repo, repo_id, repo_type, private)
-        card = hub_card(folder, repo_id, data_license).encode()
-        additions = [CommitOperationAdd(path, card if path == "README.md" else folder / path) for path in paths]
+        name, origin = patiently(create_repo, name, content.repo_type, private), read_origin(home)
+        require_ours(patiently(look_at, name, content.repo_type), asked, origin, content.paths)
+        origin = origin or make_origin(home, folder / "README.md")
+        additions = [CommitOperationAdd(path, folder / path) for path in content.paths if path != "README.md"]
         for start in range(0, len(additions), FILES_AT_ONCE):
-            api.preupload_lfs_files(repo_id, additions[start : start + FILES_AT_ONCE], repo_type=repo_type)
-        folders = {path.split("/")[0] for path in paths if "/" in path} | {"data", "images", "masks"}
-        stale = set(api.list_repo_files(repo_id, repo_type=repo_type)) - set(paths)
-        deletions = [CommitOperationDelete(path) for path in sorted(stale) if path.split("/")[0] in folders]
-        changes = [*additions, *deletions]
-        commit = patiently(api.create_commit, repo_id, changes, commit_message=message, repo_type=repo_type)
-        tree = api.list_repo_tree(repo_id, recursive=True, revision=commit.oid, repo_type=repo_type)
-        verify(additions, [entry for entry in tree if isinstance(entry, RepoFile)])
-    except InputError:
-        raise
+            batch = additions[start : start + FILES_AT_ONCE]
+            api.preupload_lfs_files(name, batch, repo_type=content.repo_type)
+
+        def commit() -> tuple[str, list[CommitOperationAdd]]:
+            # looked at again: the upload may have taken hours, and a commit whose reply was lost counts
+            remote = look_at(name, content.repo_type)
+            require_ours(remote, asked, origin, content.paths)
+            stale = find_stale(content, remote)
+            kept = sorted(set(remote.files) - set(stale))
+            text = hub_card(folder, name, data_license, origin, kept, remote.header)
+            sent = [CommitOperationAdd("README.md", text.encode()), *additions]
+            changes, options = [*sent, *map(CommitOperationDelete, stale)], {"repo_type": content.repo_type}
+            made = api.create_commit(name, changes, commit_message=message, parent_commit=remote.head, **options)
+            return made.oid, sent
+
+        revision, sent = patiently(commit)
+        tree = api.list_repo_tree(name, recursive=True, revision=revision, repo_type=content.repo_type)
+        verify(sent, [entry for entry in tree if isinstance(entry, RepoFile)])
+    except InputError as error:
+        raise InputError(f"{folder} is finished and safe, but was not pushed to {name}: {error}") from None
     except Exception as error:  # the client raises several kinds, of two HTTP libraries
-        retry = f"python scripts/push_to_hub.py --folder {shlex.quote(str(folder))} --repo_id {repo_id}"
+        retry = f"python scripts/push_to_hub.py --folder {shlex.quote(str(folder))}"
+        retry += f" --repo_id {name}" if asked or home != folder else ""
         retry += " --hub_private_repo" if private else ""
         retry += f" --data_license {shlex.quote(data_license)}" if data_license else ""
         raise InputError(
-            f"{folder} is finished and safe, but was not pushed to {repo_id}: {explain(error)}. To try again: {retry}"
+            f"{folder} is finished and safe, but was not pushed to {name}: {explain(error)}. To try again: {retry}"
         ) from error
-    kind = "datasets/" if repo_type == "dataset" else ""
-    return f"{api.endpoint}/{kind}{repo_id}"
+    kind = "datasets/" if content.repo_type == "dataset" else ""
+    return f"{api.endpoint}/{kind}{name}"
 
 
 def patiently(call: Callable, *args, attempts: int = 4, **kwargs):
     """`call(*args, **kwargs)`, for the calls that the client does not repeat itself: again while the Hub is busy or
-    broken (429, 5xx), after the time it asks for, or else 1, 2, 4 s."""
+    broken (429, 5xx), or what was looked at has changed (412), after the time it asks for, or else 1, 2, 4 s."""
     for attempt in range(attempts):
         try:
             return call(*args, **kwargs)
         except HfHubHTTPError as error:
             status = error.response.status_code
-            if attempt + 1 == attempts or (status != 429 and status < 500):
+            if attempt + 1 == attempts or (status not in (412, 429) and status < 500):
                 raise
             asked = error.response.headers.get("Retry-After", "")
             time.sleep(min(float(asked), 300) if asked.isdigit() else 2**attempt)
@@ -224,6 +286,8 @@ def _refused(error: Exception) -> bool:
 
 def explain(error: Exception) -> str:
     """What went wrong with the Hub and what to do, in one line and without a token."""
+    if isinstance(error, RuntimeError) and error.__cause__:  # of an upload to the storage
+        error = error.__cause__
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
         return "the Hub does not accept the token (401); log in with `hf auth login`, or set HF_TOKEN to a valid one"
@@ -234,6 +298,8 @@ def explain(error: Exception) -> str:
     if status is not None:
         detail = getattr(error, "server_message", None) or str(error).splitlines()[0]
         return f"the Hub answered {status} ({' '.join(str(detail).split())})"
+    if type(error) is OSError:  # of `verify`
+        return str(error)
     return f"the Hub can't be reached ({type(error).__name__}: {(str(error) or 'no answer').splitlines()[0]})"
 
 
@@ -254,7 +320,7 @@ class BackgroundPush:
         def guarded():
             try:
                 logger.info(f"pushed to {push()}")
-            except InputError as error:
+            except Exception as error:  # whatever it is, training is worth more
                 logger.warning(f"training goes on: {error}")
 
         self.running = self.pool.submit(guarded)

@@ -1,8 +1,11 @@
 """`train_paired.py` as users run it: in processes of its own, killed, continued, shared out and out of disk."""
 
+import importlib
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +19,10 @@ from testing_utils import runs
 from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import LAUNCH, refused, same, weights
 
-from synthset import PairedUNet2DModel, SynthSetPipeline
+from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline
+from synthset.errors import InputError
+from synthset.hub import push_folder
+from synthset.pipelines.loading import load_pipeline
 
 command, train = partial(runs.command, "train_paired.py"), partial(runs.train, "train_paired.py")
 
@@ -54,6 +60,59 @@ def test_a_run_leaves_what_it_promises(finished):
     pair = pipelines[1](num_inference_steps=2)
     assert (pair.images[0].size, pair.masks[0].mode) == ((16, 16), "L")
     assert "12" in (finished / "README.md").read_text()
+
+
+def draw(pipeline):
+    pipeline.set_progress_bar_config(disable=True)
+    pair = pipeline(num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="pt")
+    return pair.images
+
+
+def test_a_checkpoint_opens_as_the_pipeline_that_the_run_would_end_with(finished, caplog):
+    ended, last, earlier, best = (
+        load_pipeline(SynthSetPipeline, str(finished / name))
+        for name in ("", "checkpoint-12/", "checkpoint-3", "best-loss")
+    )
+    assert last[1] == ended[1] and last[0].scheduler.config == ended[0].scheduler.config
+    assert not last[0].unet.training and torch.equal(draw(last[0]), draw(ended[0]))
+    assert earlier[1] not in (ended[1], best[1]) and not torch.equal(draw(earlier[0]), draw(ended[0]))
+    assert same(earlier[0].unet.state_dict(), weights(finished / "checkpoint-3", "unet_ema"))
+    assert not caplog.text
+
+
+def test_a_run_that_goes_on_opens_at_its_newest_whole_checkpoint(finished, tmp_path, caplog):
+    run = tmp_path / "run"
+    kept = shutil.ignore_patterns("model_index.json", "scheduler", "best-*", "checkpoint-3", "logs")
+    shutil.copytree(finished, run, ignore=kept)
+    shutil.rmtree(run / "unet")
+    digests = [load_pipeline(SynthSetPipeline, str(finished / f"checkpoint-{step}"))[1] for step in (12, 9)]
+    assert load_pipeline(SynthSetPipeline, str(run))[1] == digests[0]
+    assert (
+        f"taking its newest whole checkpoint, checkpoint-12. To get the same again later, give --model {run}"
+        in caplog.text
+    )
+    file = run / "checkpoint-12" / "unet_ema" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    assert load_pipeline(SynthSetPipeline, str(run))[1] == digests[1]
+    assert "checkpoint-12 is not whole (" in caplog.text and "newest whole checkpoint, checkpoint-9" in caplog.text
+    with pytest.raises(InputError, match="checkpoint-12, which can't be loaded"):
+        load_pipeline(SynthSetPipeline, str(run / "checkpoint-12"))
+    with pytest.raises(InputError, match="--sr_model is .*run, which holds a SynthSetPipeline; give .* train_sr.py"):
+        load_pipeline(SynthSetSRPipeline, str(run), "--sr_model")
+    for folder in (run, run / "checkpoint-9"):
+        with pytest.raises(InputError, match="is of a training run that has not ended, and has no card to push"):
+            push_folder(folder, "alice/run", data_license="mit")
+    shutil.move(run / "checkpoint-9", tmp_path / "checkpoint-9")
+    with pytest.raises(InputError, match="has no arguments.yaml, which says how a checkpoint was trained; leave it in"):
+        load_pipeline(SynthSetPipeline, str(tmp_path / "checkpoint-9"))
+
+
+def test_a_checkpoint_is_refused_as_what_it_is(finished):
+    with pytest.raises(InputError, match="checkpoint-3 is a training checkpoint, .*; it opens with --model") as raised:
+        SynthSetPipeline.from_pretrained(finished / "checkpoint-3")
+    remedy = re.search(r"in Python with (synthset[\w.]*)\.(\w+)\(SynthSetPipeline, '(.*)'\)", str(raised.value))
+    opened = getattr(importlib.import_module(remedy[1]), remedy[2])(SynthSetPipeline, remedy[3])[0]
+    assert isinstance(opened, SynthSetPipeline)
 
 
 def test_the_average_is_exported_and_differs_from_start_and_end(finished):

@@ -12,6 +12,7 @@ from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import LAUNCH, refused, same, weights
 
 from synthset import SynthSetSRPipeline
+from synthset.pipelines.loading import load_pipeline
 
 train = partial(runs.train, "train_sr.py")
 
@@ -44,6 +45,13 @@ def test_a_run_leaves_a_pipeline_that_enlarges(finished):
     assert "8 to 16 pixels" in (finished / "README.md").read_text()
     losses = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in losses if "validation_loss" in entry] == [6]
+
+
+def test_a_checkpoint_opens_as_the_pipeline_that_the_run_would_end_with(finished):
+    ended, last = (load_pipeline(SynthSetSRPipeline, str(finished / name)) for name in ("", "checkpoint-6"))
+    assert last[1] == ended[1] and load_pipeline(SynthSetSRPipeline, str(finished / "checkpoint-3"))[1] != ended[1]
+    assert last[0].scheduler.config == ended[0].scheduler.config and type(last[0].scheduler) is DDIMScheduler
+    assert dict(last[0].config) == dict(ended[0].config) | {"_name_or_path": last[0].config._name_or_path}
 
 
 def test_resumed_ends_in_the_same_bits(data, finished, tmp_path):

@@ -1,14 +1,23 @@
-"""Trained pipelines from what a user names on a command line."""
+"""Trained pipelines from what a user names on a command line: what a run ended with, or where it stands."""
 
 import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from diffusers import DiffusionPipeline
+import yaml
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from ..errors import InputError
+from ..models import PairedUNet2DModel
 from .pair_pipeline import PairPipeline
 from .pipeline_synthset import SynthSetPipeline
 from .pipeline_synthset_sr import SynthSetSRPipeline
+
+logger = logging.getLogger("synthset")
 
 TRAINERS = {SynthSetPipeline: "train_paired.py", SynthSetSRPipeline: "train_sr.py"}
 
@@ -18,7 +27,8 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
 
     Args:
         cls: `SynthSetPipeline` or `SynthSetSRPipeline`.
-        model: its folder, or its id on the Hub.
+        model: a pipeline's folder, such as the run's that ended with it, or its id on the Hub; or a checkpoint of a
+            run; or the folder of a run that has not ended, whose newest whole checkpoint is taken, with a warning.
         flag: where the user gave `model`, for messages.
 
     Returns:
@@ -30,15 +40,97 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
     remedy = f"give a folder that {TRAINERS[cls]} ended with, or a model id on the Hub"
     try:
         folder = Path(model) if Path(model).is_dir() else Path(cls.download(model))
-        pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+        if (folder / "model_index.json").is_file():
+            index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+            kind, unet = str(index["_class_name"]), folder / "unet"
+            pipeline = cls.from_pretrained(folder) if kind == cls.__name__ else None
+        elif find_network(folder):
+            pipeline, unet = load_checkpoint(folder), find_network(folder)
+            kind = type(pipeline).__name__
+        elif steps := list_checkpoints(folder):
+            pipeline, newest = _load_newest(steps)
+            kind, unet = type(pipeline).__name__, find_network(newest)
+            logger.warning(
+                f"{flag} is {model}, whose training has not ended; taking its newest whole checkpoint, {newest.name}. "
+                f"To get the same again later, give {flag} {newest}"
+            )
+        else:
+            pipeline, kind, unet = cls.from_pretrained(folder), cls.__name__, folder / "unet"
     except InputError as error:  # pickled weights or code
         raise InputError(f"{flag}: {error}") from None
     except Exception as error:  # no such repository, no network, no pipeline in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{flag} is {model}, which can't be loaded ({reason}); {remedy}") from error
-    if not isinstance(pipeline, cls):
-        raise InputError(f"{flag} is {model}, which holds a {type(pipeline).__name__}; {remedy}")
+    if kind != cls.__name__:
+        raise InputError(f"{flag} is {model}, which holds a {kind}; {remedy}")
     digest = hashlib.sha256()
-    for file in (folder / "scheduler" / "scheduler_config.json", *sorted((folder / "unet").iterdir())):
+    saved = folder / "scheduler" / "scheduler_config.json"
+    schedule = saved.read_bytes() if saved.is_file() else pipeline.scheduler.to_json_string().encode()
+    digest.update(saved.name.encode() + schedule)
+    for file in sorted(unet.iterdir()):
         digest.update(file.name.encode() + file.read_bytes())
     return pipeline, digest.hexdigest()
+
+
+# ---- checkpoints ----
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """The checkpoints of the run in `run_dir`, oldest first."""
+    found = [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def find_network(folder: Path) -> Path | None:
+    """The network in a pipeline or checkpoint, of a checkpoint the moving average if there is one."""
+    return next((folder / part for part in ("unet_ema", "unet") if (folder / part).is_dir()), None)
+
+
+def load_checkpoint(folder: Path) -> PairPipeline:
+    """The pipeline that a run would end with if it ended at this checkpoint.
+
+    A checkpoint holds networks, but not the noise that they were trained with: that is in the run's `arguments.yaml`.
+
+    Raises:
+        InputError: the checkpoint is in no run's folder, or holds no whole network.
+    """
+    flags = read_flags(folder.resolve().parent)
+    network = find_network(folder)
+    if network is None:
+        raise InputError(f"{folder} holds no network (sharded checkpoints can't be opened); let the run end")
+    unet, scheduler = PairedUNet2DModel.from_pretrained(network), noise_schedule(flags)
+    if "scale_factor" not in flags:
+        return SynthSetPipeline(unet, scheduler, flags["crop_size"])
+    ddim = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+    return SynthSetSRPipeline(unet, ddim, flags["scale_factor"], flags["max_noise_level"], flags["crop_size"])
+
+
+def _load_newest(steps: list[Path]) -> tuple[PairPipeline, Path]:
+    """The pipeline of the newest checkpoint that opens, and the checkpoint."""
+    for folder in reversed(steps):
+        try:
+            return load_checkpoint(folder), folder
+        except Exception as error:  # truncated weights or configuration: safetensors, diffusers and json have their own
+            logger.warning(f"{folder} is not whole ({str(error).splitlines()[0]}); trying the one before")
+            last = error
+    raise last
+
+
+def read_flags(run_dir: Path) -> dict[str, Any]:
+    """The flags of the training run in `run_dir`.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    file = run_dir / "arguments.yaml"
+    if not file.is_file():
+        raise InputError(
+            f"{run_dir} has no arguments.yaml, which says how its checkpoints were trained; leave them there"
+        )
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def noise_schedule(flags: Mapping[str, Any]) -> DDPMScheduler:
+    """The noising process of training (SynthSet, section 3) that a run's flags ask for."""
+    names = ("num_train_timesteps", "beta_schedule", "prediction_type")
+    return DDPMScheduler(**{name: flags[name] for name in names})

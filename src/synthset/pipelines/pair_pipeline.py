@@ -12,7 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
-from ..safety import require_safe, require_safe_repo
+from ..safety import require_safe_folder, require_safe_repo
 from .pipeline_output import SynthSetPipelineOutput
 
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
@@ -30,20 +30,21 @@ class PairPipeline(DiffusionPipeline):
         safetensors only.
 
         Raises:
-            InputError: the folder or the repository holds pickled weights or code.
+            InputError: the folder or the repository holds pickled weights or code, or names classes that are not ours.
         """
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            files = (file for part in ("*", "unet/*", "scheduler/*") for file in folder.glob(part))
-            require_safe(str(folder), (file.name for file in files))
+        if Path(pretrained_model_name_or_path).is_dir():
+            require_safe_folder(pretrained_model_name_or_path)
         return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
-        """As `DiffusionPipeline.download`, but refuses what `from_pretrained` refuses, before anything is fetched."""
+        """As `DiffusionPipeline.download`, but refuses what `from_pretrained` refuses, by name before anything is
+        fetched."""
         if not kwargs.get("local_files_only"):
             require_safe_repo(pretrained_model_name, kwargs.get("revision"), kwargs.get("token"))
-        return super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
+        folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
+        require_safe_folder(folder)
+        return folder
 
     def _register(self, unet: PairedUNet2DModel, scheduler: SchedulerMixin) -> None:
         self.register_modules(unet=unet, scheduler=scheduler)

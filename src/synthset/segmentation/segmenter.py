@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
-from ..safety import require_safe_repo
+from ..safety import require_safe_folder, require_safe_repo
 from .data import tile_boxes
 
 CONFIG = "segmenter.json"
@@ -93,7 +93,7 @@ class Segmenter(torch.nn.Module):
             revision: branch, tag or commit on the Hub; `main` when not given.
 
         Raises:
-            InputError: the repository holds pickled weights or code.
+            InputError: the folder or the repository holds pickled weights or code.
         """
         folder = find_folder(model, revision)
         # Without this argument, smp would download the encoder's first weights only to overwrite them.
@@ -105,12 +105,14 @@ def find_folder(model: str | Path, revision: str | None = None) -> Path:
     """`model` itself, or where its files from the Hub are in the cache.
 
     Raises:
-        InputError: the repository holds pickled weights or code.
+        InputError: the folder or the repository holds pickled weights or code.
     """
-    if Path(model).is_dir():
-        return Path(model)
-    require_safe_repo(str(model), revision)
-    return Path(snapshot_download(str(model), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+    folder = Path(model)
+    if not folder.is_dir():
+        require_safe_repo(str(model), revision)
+        folder = Path(snapshot_download(str(model), revision=revision, allow_patterns=["*.json", "*.safetensors"]))
+    require_safe_folder(folder)
+    return folder
 
 
 def build_segmenter(

@@ -195,7 +195,6 @@ class TrainingArguments(HubArguments):
     dry_run: bool = False
 
     def __post_init__(self):
-        super().__post_init__()
         self.require_positive(
             *"resolution crop_size layers_per_block patch_size attention_head_dim num_train_timesteps".split(),
             *"train_batch_size gradient_accumulation_steps num_train_epochs max_train_steps learning_rate".split(),

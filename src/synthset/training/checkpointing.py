@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 
 from ..errors import InputError
 from ..models import PairedDiscriminator2DModel, PairedUNet2DModel
+from ..pipelines.loading import list_checkpoints
 from ..signals import deferred
-from .history import STATE_FILE, Start, list_checkpoints, list_digests, step_of
+from .history import STATE_FILE, Start, list_digests, step_of
 
 _FOLDERS = {PairedUNet2DModel: "unet", PairedDiscriminator2DModel: "discriminator"}
 

@@ -8,7 +8,6 @@ rate's schedule starts again.
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from datasets import Dataset
 
 from ..data import pairs_digest
 from ..errors import InputError
+from ..pipelines.loading import list_checkpoints
 from ..settings import require_empty
 from .arguments import FIXED, TrainingArguments
 
@@ -126,12 +126,6 @@ def differences(was: dict, now: dict) -> list[str]:
     """The entries in which two identities differ, in words."""
     names = [name for name in {**now, **was} if was.get(name) != now.get(name)]
     return [f"{name} {was.get(name)} (now {now.get(name)})" for name in names]
-
-
-def list_checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints in a run's folder, oldest first."""
-    found = [path for path in output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(found, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -23,11 +23,12 @@ from ..cards import license_of_pairs, write_pipeline_card
 from ..data.writer import atomic_path
 from ..errors import InputError
 from ..hub import BackgroundPush, check_push, push_folder
+from ..pipelines.loading import list_checkpoints
 from ..settings import lock_output_dir
 from ..signals import Stopped, deferred, request, undeferred
 from .arguments import TrainingArguments
 from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
-from .history import RUN_FILE, Start, differences, list_checkpoints, on_main_process
+from .history import RUN_FILE, Start, differences, on_main_process
 from .optimization import build_ema
 from .sampler import PositionSampler, TrainingStream, ValidationItems
 from .trackers import start_trackers, track_picture
@@ -60,7 +61,6 @@ class TrainingRun:
     def __init__(self, args: TrainingArguments, accelerator: Accelerator, model: ModelMixin, start: Start):
         self.args, self.accelerator, self.model, self.start = args, accelerator, model, start
         self.output_dir = Path(args.output_dir)
-        self.repo_id = args.hub_model_id or self.output_dir.resolve().name
         self.unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
         if args.use_ema and accelerator.distributed_type == DistributedType.FSDP:
             raise InputError("--use_ema is true, but there is no moving average of sharded weights; give false")
@@ -84,7 +84,7 @@ class TrainingRun:
         args = self.args
         if args.push_to_hub:
             licence = args.data_license or license_of_pairs([args.dataset])
-            check_push(self.repo_id, "model", args.hub_private_repo, licence)
+            check_push(args.hub_model_id, "model", args.hub_private_repo, licence, self.output_dir)
         lock_output_dir(self.output_dir)
         card = self.output_dir / "README.md"
         if card.exists() and "synthset" not in card.read_text(encoding="utf-8", errors="replace"):
@@ -267,8 +267,8 @@ class TrainingRun:
             folder = self.output_dir / ".hub"
             self._write_pipeline(folder, build_pipeline, model_card)
             if self.accelerator.is_main_process:
-                message = f"Step {self.global_step}"
-                self.pushes.start(partial(push_folder, folder, self.repo_id, args.hub_private_repo, message=message))
+                to = {"message": f"Step {self.global_step}", "home": self.output_dir}
+                self.pushes.start(partial(push_folder, folder, args.hub_model_id, args.hub_private_repo, **to))
         self.since += time.perf_counter() - pause
 
     def _write_pipeline(
@@ -309,4 +309,5 @@ class TrainingRun:
         if self.args.push_to_hub and self.accelerator.is_main_process:
             self.pushes.wait()
             shutil.rmtree(self.output_dir / ".hub", ignore_errors=True)
-            logger.info(f"pushed to {push_folder(self.output_dir, self.repo_id, self.args.hub_private_repo)}")
+            address = push_folder(self.output_dir, self.args.hub_model_id, self.args.hub_private_repo)
+            logger.info(f"pushed to {address}")

@@ -20,6 +20,7 @@ from ..data import (
     train_transform,
 )
 from ..models import PairedUNet2DModel
+from ..pipelines.loading import noise_schedule
 from .arguments import TrainingArguments
 from .plan import check_plan
 from .sampler import StreamedTraining, TrainingStream, ValidationItems
@@ -68,9 +69,7 @@ def load_training_pairs(
 
 def build_noise_schedule(args: TrainingArguments) -> DDPMScheduler:
     """The noising process of training (SynthSet, section 3)."""
-    return DDPMScheduler(
-        args.num_train_timesteps, beta_schedule=args.beta_schedule, prediction_type=args.prediction_type
-    )
+    return noise_schedule(vars(args))
 
 
 def build_model(args: TrainingArguments, **config) -> PairedUNet2DModel:
