@@ -197,7 +197,8 @@ def test_two_processes_share_the_work(data, tmp_path):
     """Three photos on two processes: each is predicted by one of them, with the running means of the saved model."""
     write_raw_folder(tmp_path / "test", [*squares(3, 9, (40, 32))[:2], *squares(2, 10, (32, 32))[:1]])
     command = [sys.executable, *f"{LAUNCH}multi_cpu.yaml".split(), str(SCRIPT)]
-    flags = flags_of(data, tmp_path / "run", test=tmp_path / "test", batch_size=2)
+    changes = {"max_train_steps": 12, "learning_rate": 0.05}
+    flags = flags_of(data, tmp_path / "run", test=tmp_path / "test", **changes)
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*command, *flags], capture_output=True, text=True, env=env)
     assert result.returncode == 0, result.stderr
