@@ -5,7 +5,8 @@
 With `--finetune REAL_TRAIN`, which may be repeated, training goes on there, one stage after the other (SynthSet, table
 1). `--train A --train B --mix 0.5` trains on both, half of the time on A. RUN gets
 
-- `results.json`: Dice, IoU and boundary F1 on the test set, mean and standard deviation over `--seeds`;
+- `results.json`: Dice, IoU and boundary F1 on the test photos, each pixel counted once: mean and standard deviation
+  over `--seeds` (`dice_std`), and the standard error over photos (`dice_se`);
 - `seed-N/`: the model, which pseudo_label.py and `synthset.segmentation.Segmenter.from_pretrained` open, its scores
   after every stage (`results.json`) and its masks of some test tiles beside the real ones (`predictions.png`).
 
@@ -17,6 +18,7 @@ import json
 import logging
 import os
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,14 +31,14 @@ from tqdm.auto import tqdm
 
 from synthset.cards import license_of_pairs, write_segmenter_card
 from synthset.cli import run
-from synthset.data import resolve_crop_size
+from synthset.data import choose_crop_size
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.evaluation.segmentation_metrics import mean_and_std
 from synthset.hub import HubArguments, check_push, push_folder
 from synthset.segmentation import (
     PairSource,
-    TestTiles,
+    TestPhotos,
     TrainingPairs,
     build_segmenter,
     check_stage,
@@ -72,7 +74,8 @@ class SegmentationArguments(HubArguments):
         encoder_weights: weights that the encoder starts from, such as `imagenet`; `none` trains it from scratch.
         resolution: side in pixels of what the network gets.
         crop_size: side in pixels of the test tiles and of the random training crops, resized to `resolution`; 512,
-            shrunk to the smallest side of a test image, when not given. Smaller training images are taken whole.
+            shrunk to the smallest side of a test image, when not given. Smaller training images are taken whole, and
+            pairs that record what they show of a photo must show as much.
         batch_size: pairs per process and optimizer step.
         epochs: passes over the pairs of the first stage.
         max_train_steps: optimizer steps of the first stage, in place of `epochs`.
@@ -82,7 +85,7 @@ class SegmentationArguments(HubArguments):
         finetune_max_train_steps: optimizer steps, likewise; `epochs` and `max_train_steps` when neither is given.
         finetune_learning_rate: learning rates, likewise; `learning_rate` when not given.
         threshold: probability above which a pixel is the object.
-        ignore_empty: leave test tiles without an object out of the means over images, in which they otherwise score 1
+        ignore_empty: leave test photos without an object out of the means over images, in which they otherwise score 1
             where nothing is found and 0 where something is.
         seeds: a model is trained for each; a seed decides initial weights, data order, crops and flips.
         mixed_precision: `no`, `fp16` or `bf16`; accelerate's own configuration when not given.
@@ -163,11 +166,12 @@ class Stage(NamedTuple):
 
 
 def build_stages(args: SegmentationArguments, accelerator: Accelerator) -> list[Stage]:
-    """Loads what each stage trains on and works out its steps."""
+    """Loads what each stage trains on and works out its steps; `args.crop_size` must be known."""
     stages = []
     for number, names in enumerate([args.train, *([name] for name in args.finetune)]):
         flag = "--finetune" if number else "--train"
-        sources = [load_source(flag, name, ["train"], args.image_column, args.mask_column) for name in names]
+        columns = args.image_column, args.mask_column
+        sources = [load_source(flag, name, ["train"], *columns, args.crop_size) for name in names]
         check_stage(sources)
         steps = args.of_stage("max_train_steps", number)
         if steps is None or (number and args.finetune_epochs and not args.finetune_max_train_steps):
@@ -211,14 +215,17 @@ def main(args: SegmentationArguments) -> None:
     )
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
-    stages = build_stages(args, accelerator)
     splits = ["test", "validation", "train"]
     test = load_source("--test", args.test, splits, args.image_column, args.mask_column)
+    args.crop_size = choose_crop_size(args.crop_size, test.smallest_side)
+    weights = None if args.encoder_weights == "none" else args.encoder_weights
+    sizes = args.resolution, args.crop_size, args.threshold, args.batch_size
+    build = partial(build_segmenter, args.arch, args.encoder_name, weights, *sizes)
+    build()  # what can't be built is refused now
+    stages = build_stages(args, accelerator)
     sources = [source for stage in stages for source in stage.sources]
     check_test(test, sources)
-    args.crop_size = resolve_crop_size(args.crop_size, test.tensors.pairs)
-    tiles = TestTiles(test, args.resolution, args.crop_size)
-    loader = accelerator.prepare(DataLoader(tiles, args.batch_size))
+    photos = TestPhotos(test, args.resolution, args.crop_size)
 
     # 2. what an earlier run left
     if args.push_to_hub and accelerator.is_main_process:
@@ -227,7 +234,7 @@ def main(args: SegmentationArguments) -> None:
     digests = {f"{source.name} sha256": source.sha256 for source in (*sources, test)}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
-    settings |= {"mixed_precision": accelerator.mixed_precision}
+    settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # once it was tiles
     with accelerator.main_process_first():
         claim_output_dir(output_dir, "settings.json", settings, uncounted=("seeds", "dataloader_num_workers"))
 
@@ -236,23 +243,21 @@ def main(args: SegmentationArguments) -> None:
         folder = output_dir / f"seed-{seed}"
         if folder.exists():
             continue
-        set_seed(seed, device_specific=True)  # DistributedDataParallel spreads the first process's initial weights
-        weights = None if args.encoder_weights == "none" else args.encoder_weights
-        segmenter = build_segmenter(
-            args.arch, args.encoder_name, weights, args.resolution, args.crop_size, args.threshold
-        )
+        # of a larger seed, the data is made with all of it; DistributedDataParallel spreads the first process's weights
+        set_seed((seed + accelerator.process_index) % 2**32)
+        segmenter = build()
         model = accelerator.prepare(segmenter)
         report = []
         for number, stage in enumerate(stages):
             train(args, stage, (seed, number), model, accelerator)
-            scores = score(model, loader, accelerator, args.threshold, args.ignore_empty)
+            scores = score(segmenter, photos, accelerator, args.batch_size, args.ignore_empty)
             report.append({"stage": stage.name, "steps": stage.steps, "learning_rate": stage.learning_rate, **scores})
             logger.info(f"seed {seed}, after {stage.name}: Dice {scores['dice']:.4f}, IoU {scores['iou']:.4f}")
         with whole_or_absent(folder, accelerator) as temporary:
             if accelerator.is_main_process:
                 segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
                 results = {"seed": seed, **scores, "stages": report}
-                save(temporary, segmenter, tiles, results)
+                save(temporary, segmenter, photos, results)
         accelerator.free_memory(model)
 
     # 4. all seeds together
@@ -264,9 +269,10 @@ def main(args: SegmentationArguments) -> None:
             temporary.write_text(json.dumps({**results, "seeds": runs}, indent=2) + "\n")
         for seed, scores in zip(args.seeds, runs, strict=True):
             write_segmenter_card(output_dir / f"seed-{seed}", CARD, scores, runs, asdict(args))
-        for name in counted[0]:
-            spread = f" +- {results[f'{name}_std']:.4f}" if results.get(f"{name}_std") is not None else ""
-            print(f"{name}: {round(results[name], 4)}{spread}")
+        for name in (name for name in counted[0] if not name.endswith("_se")):
+            spreads = {"seeds": results.get(f"{name}_std"), "photos": results.get(f"{name}_se")}
+            spread = [f"+- {value:.4f} over {what}" for what, value in spreads.items() if value is not None]
+            print(f"{name}: {round(results[name], 4)} {', '.join(spread)}".rstrip())
         if args.push_to_hub:  # not the best seed: that would be chosen on the test set
             folder = output_dir / f"seed-{args.seeds[0]}"
             address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)

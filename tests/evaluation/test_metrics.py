@@ -24,6 +24,8 @@ RIGHT = mask("......", "..###.", "..###.", "..###.", "......")  # one to the rig
 EMPTY, FULL = np.zeros_like(SQUARE), np.ones_like(SQUARE)
 DOT = mask("#.....", "......", "......", "......", "......")
 DOTS = mask("#.....", "......", "......", "......", ".....#")
+TOP = mask("######", "######", "......", "......", "......")
+LOWER_TOP = mask("######", "######", "######", "......", "......")
 
 
 @pytest.mark.parametrize(
@@ -98,13 +100,44 @@ def test_boundary_is_the_object_s_rim_inside_the_picture():
         (DOT, RIGHT, 2, 0.0),  # the nearest pixel is 5 ** 0.5 away
         (DOT, RIGHT, 2.3, 2 * 1 * 0.125 / 1.125),  # recall 1 of 8
         (EMPTY, EMPTY, 1, 1.0),
-        (EMPTY, FULL, 1, 1.0),  # no boundary either
+        (FULL, FULL * 255, 1, 1.0),
+        (EMPTY, FULL, 1, 0.0),  # no boundary in either, and no pixel right
         (EMPTY, SQUARE, 1, 0.0),
+        (FULL, SQUARE, 1, 0.0),
+        (SQUARE, 1 - SQUARE, 1, 0.0),
+        (TOP, 1 - TOP, 1, 0.0),  # boundaries side by side
+        (TOP, 1 - TOP, 3, 0.0),
+        (TOP, LOWER_TOP, 1, 1.0),
     ],
 )
 def test_boundary_f1(drawn, reference, tolerance, expected):
     assert boundary_f1(drawn, reference, tolerance) == pytest.approx(expected)
     assert boundary_f1(reference, drawn, tolerance) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 1.5, 2.7])
+def test_boundary_f1_pixel_by_pixel(tolerance):
+    """Random masks, by the words of the docstring; where every pixel is wrong, nothing agrees."""
+    rng = np.random.default_rng(0)
+
+    def share(one, other):
+        rims = [[tuple(place) for place in np.argwhere(boundary(mask))] for mask in (one, other)]
+        agreeing = 0
+        for row, column in rims[0]:
+            beside = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
+            inside = [(r, c) for r, c in beside if 0 <= r < 9 and 0 <= c < 11]
+            right = other[row, column] or any(not one[place] and not other[place] for place in inside)
+            distances = [((row - r) ** 2 + (column - c) ** 2) ** 0.5 for r, c in rims[1]]
+            agreeing += right and min(distances) <= tolerance
+        return agreeing / len(rims[0])
+
+    for density in (0.1, 0.5, 0.9):
+        one, other = (rng.random((9, 11)) < density for _ in range(2))
+        precision, recall = share(one, other), share(other, one)
+        expected = 2 * precision * recall / (precision + recall) if precision + recall else 0
+        assert boundary_f1(one, other, tolerance) == pytest.approx(expected)
+        assert boundary_f1(one, ~one, tolerance) == 0
+        assert boundary_f1(one, one, tolerance) == 1
 
 
 def test_boundary_f1_has_a_tolerance_of_one_pixel():

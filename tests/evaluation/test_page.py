@@ -90,7 +90,7 @@ def test_the_page_says_what_it_compares(made):
         "at 128 × 128 pixels",
         "through an encoder, random:resnet18;",
         "KID uses all 120 generated and 39 real pictures",
-        "39 and 39",
+        "19 and 19",
         "among 39 crops of 39 photos",
         "report.py --seed=0",
     ):

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthset.evaluation.segmentation_metrics import BoundaryF1, Dice, IoU, mean_and_std
+from synthset.evaluation.segmentation_metrics import (
+    BoundaryF1,
+    Counts,
+    Dice,
+    IoU,
+    count,
+    mean_and_std,
+    scores_of,
+    standard_errors,
+)
 
 
 def mask(*rows):
@@ -91,7 +100,52 @@ def test_nothing_is_written(tmp_path):
     assert metric.compute()["dice"] == 1.0
 
 
+def test_scores_of_counted_images_are_those_of_the_metrics():
+    predictions, references = [LEFT, DOT, EMPTY], [MIDDLE, EMPTY, DOT]
+    counted = [count(*pair) for pair in zip(predictions, references, strict=True)]
+    assert counted[0] == (2, 4, 4, 1.0) and all(isinstance(number, int) for number in counted[0][:3])
+    for ignore_empty in (False, True):
+        expected = {}
+        for metric in (Dice(), IoU(), BoundaryF1()):
+            expected |= metric.compute(predictions=predictions, references=references, ignore_empty=ignore_empty)
+        assert scores_of(counted, ignore_empty) == expected
+
+
+def test_standard_errors_are_those_of_other_test_sets():
+    """Of a mean, the bootstrap's is its spread divided by the root of the number. Of all pixels together, it is what
+    test sets scatter by that are really drawn anew."""
+    rng = np.random.default_rng(1)
+
+    def test_set(number):
+        real = rng.integers(50, 150, number)
+        predicted = rng.integers(50, 150, number)
+        both = (np.minimum(real, predicted) * rng.random(number)).astype(int)
+        return [Counts(*numbers, 0.5) for numbers in zip(both, predicted, real, strict=True)]
+
+    images = test_set(60)
+    errors, scores = standard_errors(images), scores_of(images)
+    assert list(errors) == [f"{name}_se" for name in scores if not name.startswith("n_")]
+    single = [2 * image.both / (image.predicted + image.real) for image in images]
+    # of 1000 draws, a standard deviation is known to 1 / sqrt(2000), 2 %
+    assert errors["dice_per_image_se"] == pytest.approx(np.std(single) / 60**0.5, rel=0.1)
+    assert errors["boundary_f1_se"] == pytest.approx(0, abs=1e-12)  # the same for all
+    others = [scores_of(test_set(60)) for _ in range(400)]
+    for name in ("dice", "iou"):
+        assert errors[f"{name}_se"] == pytest.approx(np.std([other[name] for other in others]), rel=0.3)
+    assert standard_errors(images) == errors
+
+
+def test_one_image_has_no_standard_error():
+    assert set(standard_errors([count(LEFT, MIDDLE)]).values()) == {None}
+    images = [count(LEFT, MIDDLE), count(EMPTY, EMPTY)]
+    assert set(standard_errors(images, ignore_empty=True).values()) == {None}
+    assert standard_errors(images)["dice_per_image_se"] > 0.1
+
+
 def test_mean_and_std_over_seeds():
     runs = [{"dice": value, "n_images": 3} for value in (0.5, 0.6, 0.7)]
     assert mean_and_std(runs) == pytest.approx({"dice": 0.6, "dice_std": 0.1, "n_images": 3})
     assert mean_and_std(runs[:1]) == {"dice": 0.5, "dice_std": None, "n_images": 3}
+    runs = [{"dice": 0.5, "dice_se": error} for error in (0.1, 0.3)]
+    assert mean_and_std(runs) == pytest.approx({"dice": 0.5, "dice_std": 0, "dice_se": 0.2})
+    assert mean_and_std([{"dice_se": None}] * 2) == {"dice_se": None}

@@ -5,7 +5,6 @@ import os
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,23 +116,28 @@ def test_results_are_mean_and_spread_over_seeds(finished):
         first, second = (run[name] for run in results["seeds"])
         assert 0 <= first <= 1 and results[name] == pytest.approx((first + second) / 2)
         assert results[f"{name}_std"] == pytest.approx(abs(first - second) / 2**0.5)
-    # three images of 40 x 32 px, two tiles of 32 px each; the last image has no object
-    assert (results["n_images"], results["n_empty"]) == (6, 2)
+        errors = [run[f"{name}_se"] for run in results["seeds"]]
+        assert min(errors) >= 0 and results[f"{name}_se"] == pytest.approx(np.mean(errors))
+    # three photos, the last without an object
+    assert (results["n_images"], results["n_empty"]) == (3, 1)
+
+
+def assert_scores_are_those_of(model, test, scores):
+    """Of whole photos, where tiles overlap by the mean of both predictions."""
+    segmenter = Segmenter.from_pretrained(model)
+    both, areas, per_photo = 0, 0, []
+    for row in load_pairs(str(test)):
+        found = segmenter.predict(row["image"]) > segmenter.threshold
+        real = np.asarray(row["mask"]) > 0
+        both, areas = both + (found & real).sum(), areas + found.sum() + real.sum()
+        per_photo.append(2 * (found & real).sum() / max(found.sum() + real.sum(), 1) if (found | real).any() else 1)
+    assert scores["dice"] == pytest.approx(2 * both / areas)
+    assert scores["dice_per_image"] == pytest.approx(np.mean(per_photo))
 
 
 def test_scores_are_those_of_the_saved_model(data, finished):
     output_dir, results, _ = finished
-    segmenter = Segmenter.from_pretrained(output_dir / "seed-1")
-    both, areas, per_tile = 0, 0, []
-    for row in load_pairs(str(data / "test")):
-        for left in (0, 8):
-            box = (left, 0, left + 32, 32)
-            found = segmenter.predict(row["image"].crop(box)) > segmenter.threshold
-            real = np.asarray(row["mask"].crop(box)) > 0
-            both, areas = both + (found & real).sum(), areas + found.sum() + real.sum()
-            per_tile.append(2 * (found & real).sum() / max(found.sum() + real.sum(), 1) if (found | real).any() else 1)
-    assert results["seeds"][0]["dice"] == pytest.approx(2 * both / areas)
-    assert results["seeds"][0]["dice_per_image"] == pytest.approx(np.mean(per_tile))
+    assert_scores_are_those_of(output_dir / "seed-1", data / "test", results["seeds"][0])
 
 
 def test_a_run_repeats_bit_for_bit_and_continues_after_the_last_finished_seed(finished, train, tmp_path):
@@ -146,6 +150,24 @@ def test_a_run_repeats_bit_for_bit_and_continues_after_the_last_finished_seed(fi
     for seed in (0, 1):
         expected, found = (weights(folder / f"seed-{seed}") for folder in (output_dir, tmp_path / "run"))
         assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_seeds_of_any_size(train, tmp_path):
+    results = train(tmp_path / "run", seeds=f"[{2**32 + 1},{2**70}]", max_train_steps=1)
+    assert [run["seed"] for run in results["seeds"]] == [2**32 + 1, 2**70]
+
+
+def test_pasted_pairs_of_another_scale_are_refused(data, train, tmp_path, capsys):
+    """Pasted on pieces of 24 px, which --crop_size 32 would take for pieces of 32."""
+    flags = {"dataset": data / "field", "output_dir": tmp_path / "pasted", "num_samples": 2, "min_area": 1}
+    flags |= {"resolution": 32, "crop_size": 24}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["make_copy_paste.py", *(f"--{name}={value}" for name, value in flags.items())])
+        runpy.run_path(str(ROOT / "scripts" / "make_copy_paste.py"), run_name="__main__")
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", train=tmp_path / "pasted")
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: --train") and "give --crop_size 24" in line
 
 
 def test_cosine_halves_the_second_of_two_steps(train, tmp_path):
@@ -166,21 +188,23 @@ def test_it_learns(data, train, tmp_path):
     """Bright squares on noise are easy; the real pairs' share is mixed in."""
     mixed = [data / "field", data / "generated"]
     results = train(tmp_path / "run", train=mixed, mix=0.5, max_train_steps=60, batch_size=8, learning_rate=0.05)
-    assert results["dice"] > 0.8 and results["dice_std"] is None
+    assert results["dice"] > 0.8 and results["dice_std"] is None and 0 < results["dice_se"] < 0.2
     assert results["iou"] == pytest.approx(results["dice"] / (2 - results["dice"]))  # the same pixels counted
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_work(data, tmp_path):
-    """Five tiles on two processes: none is counted twice."""
+    """Three photos on two processes: each is predicted by one of them, with the running means of the saved model."""
     write_raw_folder(tmp_path / "test", [*squares(3, 9, (40, 32))[:2], *squares(2, 10, (32, 32))[:1]])
     command = [sys.executable, *f"{LAUNCH}multi_cpu.yaml".split(), str(SCRIPT)]
-    flags = flags_of(data, tmp_path / "run", test=tmp_path / "test", batch_size=2)
+    changes = {"max_train_steps": 12, "learning_rate": 0.05}
+    flags = flags_of(data, tmp_path / "run", test=tmp_path / "test", **changes)
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*command, *flags], capture_output=True, text=True, env=env)
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert (results["n_images"], results["n_empty"]) == (5, 0)
+    assert (results["n_images"], results["n_empty"]) == (3, 0)
+    assert_scores_are_those_of(tmp_path / "run" / "seed-0", tmp_path / "test", results)
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["processes"] == 2
 
@@ -204,12 +228,17 @@ def test_two_processes_share_the_work(data, tmp_path):
         ({"seeds": "[1,1]"}, "--seeds is [1, 1]"),
         ({"threshold": 1}, "--threshold is 1.0"),
         ({"encoder_name": "eye"}, "--encoder_name eye"),
+        ({"batch_size": 1}, "--batch_size is 1, but --arch unet with --encoder_name mobilenet_v2 at --resolution 32"),
+        ({"train": ["FIELD", "CROPS"]}, "--train CROPS shows pieces of 64 px of its photos, but --crop_size is 32"),
+        ({"finetune": "CROPS"}, "--finetune CROPS shows pieces of 64 px of its photos, but --crop_size is 32"),
         ({"learning_rate": 1e30}, "the loss is nan; lower its learning rate"),
     ],
 )
 def test_bad_input_is_one_line(changes, words, data, train, tmp_path, capsys):
     names = {"FIELD": data / "field", "FARM": data / "farm", "TEST": data / "test"}
-    names |= {name: tmp_path / name.lower() for name in ("SOIL", "CLASSES", "NOTHING")}
+    names |= {name: tmp_path / name.lower() for name in ("SOIL", "CLASSES", "NOTHING", "CROPS")}
+    write_raw_folder(names["CROPS"], squares(2, 23, (32, 32)))
+    (names["CROPS"] / "generation.json").write_text(json.dumps({"crop_size": 64}))
     write_raw_folder(names["SOIL"], [squares(1, seed)[-1] for seed in (20, 21)])
     write_raw_folder(names["CLASSES"], squares(2, 22))
     mask = np.zeros((32, 40), np.uint8)
@@ -224,7 +253,8 @@ def test_bad_input_is_one_line(changes, words, data, train, tmp_path, capsys):
         train(tmp_path / "run", **given)
     lines = capsys.readouterr().err.strip().splitlines()
     assert stop.value.code in (1, 2) and words in lines[-1] and lines[-1].startswith("error: ")
-    assert not list(Path(tmp_path / "run").glob("*seed-*"))
+    # what is refused leaves nothing behind; a run that fails, what it was
+    assert [path.name for path in (tmp_path / "run").glob("*")] == ["settings.json"] * ("learning_rate" in changes)
 
 
 def test_another_command_line_in_the_same_folder_is_refused(finished, train, capsys):

@@ -1,5 +1,6 @@
 """What a segmenter is trained and tested on."""
 
+import json
 import logging
 from collections import Counter
 
@@ -10,10 +11,18 @@ import torch
 from PIL import Image
 from testing_utils.pairs import random_pairs, write_raw_folder
 
-from synthset.data import load_pairs, pair_features, write_pairs_shard
+from synthset.data import PairTensors, ResizePair, load_pairs, pair_features, write_pairs_shard
 from synthset.data.dataset import DecodePairs
 from synthset.errors import InputError
-from synthset.segmentation import PairSource, TestTiles, TrainingPairs, check_stage, check_test, load_source, tile_boxes
+from synthset.segmentation import (
+    PairSource,
+    TestPhotos,
+    TrainingPairs,
+    check_stage,
+    check_test,
+    load_source,
+    tile_boxes,
+)
 
 
 def red_masks(count, size=(40, 32), seed=0):
@@ -26,11 +35,11 @@ def red_masks(count, size=(40, 32), seed=0):
     return rows
 
 
-def source_of(rows, name="--train field"):
+def source_of(rows, name="--train field", crop_size=None):
     pairs = datasets.Dataset.from_list(rows, features=pair_features())
     for column in ("image", "mask"):
         pairs = pairs.cast_column(column, datasets.Image(decode=False))
-    return PairSource(name, pairs.with_transform(DecodePairs(name, pairs)))
+    return PairSource(name, pairs.with_transform(DecodePairs(name, pairs)), crop_size)
 
 
 def without_object(rows):
@@ -50,25 +59,42 @@ def test_tiles_cover_an_image(height, width, size, boxes):
     assert tile_boxes(height, width, size) == boxes
 
 
-def test_test_tiles_are_pieces_of_their_image():
-    rows = [*red_masks(1, (40, 32)), *red_masks(1, (24, 24), seed=1)]
-    tiles = TestTiles(source_of(rows), resolution=24, crop_size=24)
-    places = [(0, 0, 0), (0, 0, 16), (0, 8, 0), (0, 8, 16), (1, 0, 0)]
-    assert len(tiles) == len(places)
-    for (image, mask), (number, top, left) in zip(tiles, places, strict=False):
-        box = (left, top, left + 24, top + 24)
-        assert (image.permute(1, 2, 0).numpy() == np.asarray(rows[number]["image"].crop(box))).all()
-        assert (mask[0].numpy() == np.asarray(rows[number]["mask"].crop(box))).all()
-    image, mask = TestTiles(source_of(rows), resolution=12, crop_size=24)[0]
-    assert (image.shape, mask.shape, mask.dtype) == ((3, 12, 12), (1, 12, 12), torch.uint8)
+def test_test_photos_are_whole_and_at_the_scale_of_the_training_data():
+    rows = [*red_masks(1, (40, 32)), *red_masks(1, (25, 24), seed=1)]
+    photos = TestPhotos(source_of(rows), resolution=24, crop_size=24)
+    assert len(photos) == 2
+    for row, (image, mask) in zip(rows, (photos[0], photos[1]), strict=True):
+        assert (image.permute(1, 2, 0).numpy() == np.asarray(row["image"])).all()
+        assert (mask[0].numpy() == np.asarray(row["mask"])).all()
+    halves = TestPhotos(source_of(rows), resolution=12, crop_size=24)
+    assert [tuple(halves[i][0].shape) for i in (0, 1)] == [(3, 16, 20), (3, 12, 12)]
+    assert (halves[0][1].shape, halves[0][1].dtype) == ((1, 16, 20), torch.uint8)
+    # half of its size is what a tile of 24 px becomes too
+    tile = ResizePair(12)(*(x[:, :24, :24] for x in source_of(rows).tensors[0]))
+    assert torch.equal(halves[0][1][:, :12, :12], tile[1].as_subclass(torch.Tensor))
 
 
-def test_an_object_must_be_left_in_a_test_tile():
+def test_test_photos_are_decoded_once_while_they_fit_into_memory(monkeypatch):
+    rows = red_masks(4, (16, 16))
+    for limit, decoded in ((2**20, [0, 1, 2, 3]), (2 * 8 * 8 * 4, [0, 1, 2, 3, 2, 3])):  # all, two of them
+        source, seen = source_of(rows), []
+        monkeypatch.setattr("synthset.segmentation.data.cache_limit", lambda limit=limit: limit)
+        get = PairTensors.__getitem__
+        monkeypatch.setattr(PairTensors, "__getitem__", lambda self, i, s=seen, g=get: s.append(i) or g(self, i))
+        photos = TestPhotos(source, resolution=8, crop_size=16)
+        passes = [[photos[index] for index in range(4)] for _ in range(2)]
+        monkeypatch.undo()
+        assert seen == decoded
+        for one, other in zip(*passes, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_an_object_must_be_left_in_a_test_photo():
     rows = without_object(random_pairs(1, (40, 32)))
     rows[0]["mask"].putpixel((0, 0), 255)
-    assert any(mask.any() for _, mask in TestTiles(source_of(rows), resolution=32, crop_size=32))
-    with pytest.raises(InputError, match="--train field: no object is left when tiles of 32 px become 4 px; raise"):
-        TestTiles(source_of(rows), resolution=4, crop_size=32)
+    assert TestPhotos(source_of(rows), resolution=32, crop_size=32)[0][1].any()
+    with pytest.raises(InputError, match="--train field: no object is left when 32 px become 4 px; raise"):
+        TestPhotos(source_of(rows), resolution=4, crop_size=32)
 
 
 def test_a_pass_holds_every_pair_once_and_depends_on_key_and_position_alone():
@@ -97,6 +123,41 @@ def test_mask_and_image_are_cropped_and_flipped_together():
         assert torch.equal(pair[0][:1] == 255, pair[1] == 1)
     wholes = {pair[0].sum().item() for pair in map(small.__getitem__, range(8))}
     assert wholes == {np.asarray(row["image"]).sum(dtype=int) for row in red_masks(4, (16, 16))}
+
+
+def test_a_small_image_does_not_change_the_crops_of_others():
+    """Stripes of 12 px: at one scale, they have one width."""
+    rows = red_masks(3, (48, 48))
+    for row in rows:
+        row["mask"] = Image.fromarray((np.indices((48, 48))[1] // 12 % 2).astype(np.uint8))  # stripes of 12 px
+    small = {name: picture.crop((0, 0, 16, 16)) for name, picture in rows[0].items()}
+    pairs = TrainingPairs([source_of([*rows, small])], resolution=24, crop_size=48, key=(0,))
+    for position in range(8):
+        index, mask = pairs.place(position)[1], pairs[position][1]
+        # two stripes of 12 px in 48 are half of 24 px; of the 16 px picture, a quarter: 6
+        assert mask.sum() == (12 if index < 3 else 6) * 24
+
+
+def test_pairs_that_are_crops_themselves_are_taken_whole():
+    """Super-resolution may draw a crop of 16 px with 32."""
+    rows = red_masks(4, (32, 32))
+    photos, crops = (TrainingPairs([source_of(rows, crop_size=c)], 32, 16, (0,)) for c in (None, 16))
+    sums = {np.asarray(row["image"]).sum(dtype=int) for row in rows}
+    assert {crops[position][0].sum().item() for position in range(4)} == sums
+    assert not {photos[position][0].sum().item() for position in range(4)} & sums
+
+
+def test_pairs_of_another_scale_are_refused(tmp_path):
+    folder = write_raw_folder(tmp_path / "generated", random_pairs(2))
+    arguments = "--train", str(folder), ["train"], None, None
+    assert load_source(*arguments, 512).crop_size is None  # photos, as far as anybody knows
+    for name in ("generation.json", "copy_paste.json"):
+        (folder / name).write_text(json.dumps({"crop_size": 256, "seed": 1}))
+        assert load_source(*arguments, 256).crop_size == load_source(*arguments).crop_size == 256
+        words = "--train .*generated shows pieces of 256 px .* --crop_size is 512, .* 2 times .*; give --crop_size 256"
+        with pytest.raises(InputError, match=words):
+            load_source(*arguments, 512)
+        (folder / name).unlink()
 
 
 def test_mix_is_the_share_of_the_first_source():

@@ -1,5 +1,6 @@
 """The network with its preprocessing, and what it is trained by."""
 
+import functools
 import math
 import os
 import subprocess
@@ -112,6 +113,32 @@ def test_networks_that_cannot_be_built(changes, words):
     with pytest.raises(InputError, match=words) as error:
         build_segmenter(**{**values, **changes})
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "arch, resolution, refused",
+    [
+        ("deeplabv3plus", 64, True),  # pools the whole picture into a pixel, and normalizes that
+        ("upernet", 64, True),
+        ("unet", 32, True),  # the encoder's last layers have a single pixel
+        ("unet", 64, False),
+        ("pspnet", 64, False),  # pools as well, but does not normalize it
+    ],
+)
+def test_batches_of_one_that_batch_normalization_cannot_take(arch, resolution, refused):
+    """Refused is what PyTorch does refuse."""
+    build = functools.partial(build_segmenter, arch, "resnet18", None, resolution, resolution)
+    images = torch.zeros(2, 3, resolution, resolution, dtype=torch.uint8)
+    segmenter = build(batch_size=2).train()
+    segmenter(images)
+    if refused:
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            segmenter(images[:1])
+        words = f"--batch_size is 1, but --arch {arch} .* at --resolution {resolution} .*; give --batch_size 2 or more"
+        with pytest.raises(InputError, match=words):
+            build(batch_size=1)
+    else:
+        build(batch_size=1).train()(images[:1])
 
 
 def test_a_folder_without_a_segmenter_is_refused(tmp_path):

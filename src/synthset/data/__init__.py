@@ -8,8 +8,9 @@ from .dataset import (
     resolve_crop_size,
     smallest_side,
 )
+from .scale import recorded_crop_size
 from .streaming import StreamedPairs, stream_train_validation
-from .transforms import ResizePair, eval_transform, to_tv_tensors, train_transform
+from .transforms import ResizePair, eval_transform, resize_pair, to_tv_tensors, train_transform
 from .writer import export_imagefolder, pair_features, write_pairs_shard
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "load_train_validation",
     "pair_features",
     "pairs_digest",
+    "recorded_crop_size",
+    "resize_pair",
     "resolve_crop_size",
     "smallest_side",
     "stream_train_validation",

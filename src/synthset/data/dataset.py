@@ -4,12 +4,14 @@ import hashlib
 import io
 import logging
 import math
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
+import psutil
 import torch
 from PIL import Image
 from torchvision import tv_tensors
@@ -299,6 +301,12 @@ def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable
     return min(PAPER_CROP_SIZE, smallest)
 
 
+def cache_limit() -> int:
+    """How many bytes one process may keep of one dataset's pairs: a quarter of the memory that is free now, shared with
+    the other processes that a launcher started on this machine, and 4 GiB at most."""
+    return min(2**32, psutil.virtual_memory().available // (4 * int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
 class PairTensors(torch.utils.data.Dataset):
     """The pairs as uint8 tv_tensors, for a `DataLoader`.
 
@@ -307,16 +315,17 @@ class PairTensors(torch.utils.data.Dataset):
 
     Args:
         pairs: what `load_pairs` returned.
-        cache_bytes: limit in bytes for the decoded pairs.
+        cache_bytes: limit in bytes for the decoded pairs; [`cache_limit`] when not given.
 
     Returns:
         For an index, the tuple of `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
     """
 
-    def __init__(self, pairs: datasets.Dataset, cache_bytes: int = 2**30):
+    def __init__(self, pairs: datasets.Dataset, cache_bytes: int | None = None):
         self.pairs = pairs
         self.cache = None
-        if sum(width * height * 4 for width, height in image_sizes(pairs)) <= cache_bytes:
+        limit = cache_limit() if cache_bytes is None else cache_bytes
+        if sum(width * height * 4 for width, height in image_sizes(pairs)) <= limit:
             with ThreadPoolExecutor() as pool:
                 self.cache = list(pool.map(self.decode, range(len(pairs))))
 

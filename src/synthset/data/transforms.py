@@ -11,24 +11,28 @@ def to_tv_tensors(row: dict) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     return tv_tensors.Image(F.pil_to_tensor(row["image"])), tv_tensors.Mask(F.pil_to_tensor(row["mask"]))
 
 
-class ResizePair(torch.nn.Module):
-    """Resizes image and mask to `resolution` x `resolution` pixels: bilinear with antialiasing, and nearest.
+def resize_pair(
+    image: tv_tensors.Image, mask: tv_tensors.Mask, size: tuple[int, int]
+) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """Resizes image and mask to `size`, (height, width) in pixels: bilinear with antialiasing, and nearest.
 
     The nearest pixel is `NEAREST_EXACT`'s, the one at the centre of the output pixel. torchvision resizes masks with
     `NEAREST`, which takes the upper left corner instead: from 256 to 64 pixels that moves the mask by 3/8 of an output
     pixel down and to the right of its image. `NEAREST_EXACT` is never more than half an input pixel off.
-
-    Args:
-        resolution: side of the output in pixels.
     """
+    resized = F.resize_image(mask.as_subclass(torch.Tensor), list(size), InterpolationMode.NEAREST_EXACT)
+    return F.resize(image, list(size), antialias=True), tv_tensors.Mask(resized)
+
+
+class ResizePair(torch.nn.Module):
+    """[`resize_pair`] to `resolution` x `resolution` pixels."""
 
     def __init__(self, resolution: int):
         super().__init__()
-        self.size = [resolution, resolution]
+        self.size = resolution, resolution
 
     def forward(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        resized = F.resize_image(mask.as_subclass(torch.Tensor), self.size, InterpolationMode.NEAREST_EXACT)
-        return F.resize(image, self.size, antialias=True), tv_tensors.Mask(resized)
+        return resize_pair(image, mask, self.size)
 
 
 def train_transform(resolution: int, crop_size: int) -> v2.Compose:

@@ -48,7 +48,7 @@ class PairSet:
 
 
 def describe_set(pairs: PairSet) -> dict[str, float | int | None]:
-    """What a set holds: numbers of `pictures` and `photos`; `difference`, how unlike its pictures are (grey levels);
+    """What a set holds: numbers of `pictures` and `photos`; `difference`, how unlike its pictures are (gray levels);
     `coverage`, the mean share of a mask that is object; `empty`, the share of masks without one; `objects` per mask;
     `object_size`, the median share of a mask that an object takes, None without objects."""
     objects = measure_objects(pairs.masks)
@@ -63,26 +63,32 @@ def describe_set(pairs: PairSet) -> dict[str, float | int | None]:
     }
 
 
-def compare_sets(real: PairSet, other: PairSet) -> dict[str, float | int | None]:
+def compare_sets(real: PairSet, other: PairSet, number: int | None = None) -> dict[str, float | int | None]:
     """How far `other` is from `real`.
 
+    Args:
+        number: pictures taken of each set for the measures that depend on it, which are all but the kernel distance:
+            with more of them, balls around points are smaller and histograms smoother. Comparisons that stand side by
+            side must be of one number. As many as both sets have when not given.
+
     Returns:
-        `color_divergence`; and from `MIN_PHOTOS` photos in both sets on, None below: `kernel_distance` with its
-        standard error `kernel_distance_error`; `precision`, `recall`, `density` and `coverage`, on `balanced` pictures
-        of each set.
+        `balanced`, that number; `color_divergence`; and where there are `MIN_PHOTOS` photos of both sets, None where
+        there are fewer: `kernel_distance` with its standard error `kernel_distance_error`, of all pictures;
+        `precision`, `recall`, `density` and `coverage`.
     """
+    number = number or min(len(real), len(other))
+    a, b = (pairs.take(choose(pairs.photos, number)) for pairs in (real, other))
+    names = ("kernel_distance", "kernel_distance_error", "precision", "recall", "density", "coverage")
+    result = {"balanced": number, "color_divergence": color_divergence(b.images, a.images), **dict.fromkeys(names)}
     photos = min(real.num_photos, other.num_photos)
-    names = ("kernel_distance", "kernel_distance_error", "precision", "recall", "density", "coverage", "balanced")
-    result = {"color_divergence": color_divergence(other.images, real.images), **dict.fromkeys(names)}
-    if photos < MIN_PHOTOS:
-        return result
-    everything = real.vectors, other.vectors, real.photos, other.photos
-    result["kernel_distance"] = kernel_distance(*everything)
-    blocks = min(MAX_BLOCKS, photos // BLOCK_PHOTOS)
-    result["kernel_distance_error"] = kernel_distance_error(*everything, blocks)
-    result["balanced"] = min(len(real), len(other))
-    a, b = (pairs.take(choose(pairs.photos, result["balanced"])) for pairs in (real, other))
-    return result | precision_recall_density_coverage(a.vectors, b.vectors, a.photos, b.photos)
+    if photos >= MIN_PHOTOS:
+        everything = real.vectors, other.vectors, real.photos, other.photos
+        result["kernel_distance"] = kernel_distance(*everything)
+        blocks = min(MAX_BLOCKS, photos // BLOCK_PHOTOS)
+        result["kernel_distance_error"] = kernel_distance_error(*everything, blocks)
+    if min(a.num_photos, b.num_photos) >= MIN_PHOTOS:
+        result |= precision_recall_density_coverage(a.vectors, b.vectors, a.photos, b.photos)
+    return result
 
 
 @dataclass
@@ -91,8 +97,8 @@ class Comparison:
 
     Attributes:
         numbers: `real` and `generated`, by `describe_set`; `generated_to_real` and `half_to_half` (one half of the real
-            photos against the other), by `compare_sets`; `copies`, about the ratios below; `variance`, the shares of it
-            that the two axes of the map show. All are plain Python, ready for JSON.
+            photos against the other), by `compare_sets` of one number of pictures; `copies`, about the ratios below;
+            `variance`, the shares of it that the two axes of the map show. All are plain Python, ready for JSON.
         real_places, generated_places: (N, 2) and (M, 2), the map of `principal_components`.
         ratios, nearest, real_ratios: (M,), (M,) and (N,), by `copy_ratios`.
         fresh_ratios: the ratios of fresh crops of the real photos.
@@ -123,11 +129,13 @@ def compare(real: PairSet, generated: PairSet, fresh: np.ndarray, seed: int = 0)
     fresh_ratios, _, _ = copy_ratios(fresh / scale, real.vectors, real.photos)
     real_places, generated_places, variance = principal_components(real.vectors, generated.vectors)
     fresh_ratio = float(np.median(fresh_ratios))
+    halves = [real.take(rows) for rows in split_photos(real.photos, 2, seed)]
+    number = min(map(len, (*halves, generated)))
     numbers = {
         "real": describe_set(real),
         "generated": describe_set(generated),
-        "generated_to_real": compare_sets(real, generated),
-        "half_to_half": compare_sets(*(real.take(rows) for rows in split_photos(real.photos, 2, seed))),
+        "generated_to_real": compare_sets(real, generated, number),
+        "half_to_half": compare_sets(*halves, number),
         "copies": {
             "ratio": float(np.median(ratios)),
             "closest_ratio": float(ratios.min()),

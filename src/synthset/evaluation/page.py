@@ -113,7 +113,7 @@ def few_photos(numbers: dict) -> list[str]:
 
 
 def distance_section(numbers: dict, encoder: str) -> Section:
-    """KID, precision, recall, density, coverage and colour divergence, of the generated set and of one half of the real
+    """KID, precision, recall, density, coverage and color divergence, of the generated set and of one half of the real
     photos against the other."""
     rows = [["measure", "generated against real", "real half against real half", "good is"]]
     columns = [numbers["generated_to_real"], numbers["half_to_half"]]
@@ -137,18 +137,18 @@ def distance_section(numbers: dict, encoder: str) -> Section:
         ("coverage", "near 0.97: every real picture has a generated one near it"),
     ):
         rows.append([name, *(number(column[name]) for column in columns), good])
-    counts = ["too few photos" if c["balanced"] is None else f"{c['balanced']} and {c['balanced']}" for c in columns]
-    rows.append(["pictures compared (last four rows)", *counts, ""])
+    counts = [f"{c['balanced']} and {c['balanced']}" for c in columns]
+    rows.append(["pictures compared (but for KID)", *counts, ""])
     text = (
         f"The measures from KID to coverage see pictures through an encoder, {encoder}; they depend on it, and compare "
         "only with reports of the same encoder and resolution. Crops of one photo are never compared with each other."
     )
-    if columns[0]["balanced"] is not None:
+    if columns[0]["kernel_distance"] is not None:
         text += (
             f" KID uses all {numbers['generated']['pictures']} generated and {numbers['real']['pictures']} real "
             "pictures; its ± is the standard error from disjoint blocks of photos, rather too large than too small, "
-            "and one factor for all embeddings makes the real ones' mean square 1. The measures below it use equal "
-            "numbers of both."
+            "and one factor for all embeddings makes the real ones' mean square 1. The other measures depend on how "
+            "many pictures are compared, so both columns use as many as a half of the real ones has."
         )
     return Section(
         "Distance in numbers",
@@ -164,7 +164,7 @@ def content_section(numbers: dict) -> Section:
     columns = [numbers["real"], numbers["generated"]]
     rows = [["", "real", "generated"]]
     rows.append(["pictures", *(str(column["pictures"]) for column in columns)])
-    rows.append(["mean difference between two pictures, grey levels", *(number(c["difference"]) for c in columns)])
+    rows.append(["mean difference between two pictures, gray levels", *(number(c["difference"]) for c in columns)])
     for name, label, scale, unit in (
         ("coverage", "share of a mask that is object, mean", 100, " %"),
         ("empty", "masks without an object", 100, " %"),

@@ -1,4 +1,7 @@
-"""How good a segmenter's masks are over a whole test set: `evaluate` metrics that need no download and no network.
+"""How good a segmenter's masks are over a whole test set.
+
+`count` reduces each mask to a few numbers and `scores_of` makes scores of those, so that processes that share a test
+set out exchange numbers only. The same as `evaluate` metrics that need no download and no network:
 
     metric = Dice()
     metric.add_batch(predictions=masks, references=real_masks)  # as often as there are batches
@@ -10,7 +13,8 @@ out of the means over images, as monai's `ignore_empty` does. They always count 
 their false positives weigh as much as any others. `n_empty` says how many there are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import datasets
 import evaluate
@@ -19,7 +23,7 @@ from PIL import Image
 
 from .metrics import boundary_f1
 
-Masks = tuple[np.ndarray, np.ndarray]  # predicted and real, bool, (H, W) each
+RESAMPLES = 1000  # of the test set, behind a standard error
 
 _INPUTS = """
 Args:
@@ -37,14 +41,102 @@ _CITATION = """
 """
 
 
-class MaskMetric(evaluate.Metric):
-    """What the metrics share. A subclass says what it measures in `_scores`.
+class Counts(NamedTuple):
+    """One image in numbers, or as arrays many.
 
-    `compute` adds `n_images`, the number of masks, and `n_empty`, the number of empty references.
+    Attributes:
+        both, predicted, real: numbers of pixels that are object in both masks, in the predicted one, in the real one.
+        boundary_f1: how well outlines agree, by [`~metrics.boundary_f1`].
+    """
+
+    both: np.ndarray
+    predicted: np.ndarray
+    real: np.ndarray
+    boundary_f1: np.ndarray
+
+    @property
+    def dice(self) -> np.ndarray:
+        """2 |A and B| / (|A| + |B|), 1 where both are empty."""
+        return _ratio(2 * self.both, self.predicted + self.real)
+
+    @property
+    def iou(self) -> np.ndarray:
+        """|A and B| / |A or B|, 1 where both are empty."""
+        return _ratio(self.both, self.predicted + self.real - self.both)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
+
+
+def count(predicted: np.ndarray, real: np.ndarray, tolerance: float = 1.0) -> Counts:
+    """The numbers of one image; masks (H, W), any value above 0 is the object, `tolerance` in pixels."""
+    predicted, real = predicted > 0, real > 0
+    areas = (int(np.count_nonzero(mask)) for mask in (predicted & real, predicted, real))
+    return Counts(*areas, boundary_f1(predicted, real, tolerance))
+
+
+def scores_of(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str, float | int]:
+    """The scores of a test set.
+
+    Args:
+        images: one for every image.
+        ignore_empty: leave images whose reference is empty out of the means over images.
+
+    Returns:
+        `dice` and `iou`, of the pixels of all images together; `dice_per_image`, `iou_per_image` and `boundary_f1`,
+        means over images; `n_images`, the number of images, and `n_empty`, that of empty references.
+
+    Raises:
+        ValueError: there are no images, or `ignore_empty` leaves none.
+    """
+    n_empty = sum(image.real == 0 for image in images)
+    if len(images) == (n_empty if ignore_empty else 0):
+        raise ValueError(f"none of {len(images)} references has an object, so there is nothing to average.")
+    scores = _weighted_scores(images, np.ones((1, len(images))), ignore_empty)
+    return {name: float(value[0]) for name, value in scores.items()} | {"n_images": len(images), "n_empty": n_empty}
+
+
+def standard_errors(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str, float | None]:
+    """How much other images like these would move each score of [`scores_of`], as `NAME_se`: its standard deviation
+    over `RESAMPLES` test sets drawn from `images` with replacement (the bootstrap; Efron 1979, "Bootstrap methods:
+    another look at the jackknife"). The draws are always the same. None where fewer than two images are averaged: one
+    tells nothing about others."""
+    rng, number = np.random.default_rng(0), len(images)
+    scores = _weighted_scores(images, rng.multinomial(number, np.full(number, 1 / number), RESAMPLES), ignore_empty)
+    few = sum(image.real > 0 or not ignore_empty for image in images) < 2
+    # a draw without any object has no means when `ignore_empty` is set
+    return {f"{name}_se": None if few else float(np.nanstd(values)) for name, values in scores.items()}
+
+
+def _weighted_scores(images: Sequence[Counts], weights: np.ndarray, ignore_empty: bool) -> dict[str, np.ndarray]:
+    """The scores (S,) of S test sets, in which images stand as often as `weights`, (S, N), say."""
+    counts = Counts(*np.array(images, float).T)
+    whole = Counts(*(weights @ values for values in counts))
+    judged = weights * (counts.real > 0) if ignore_empty else weights
+    with np.errstate(invalid="ignore"):
+        means = {
+            name: judged @ values / judged.sum(1)
+            for name, values in (("dice", counts.dice), ("iou", counts.iou), ("boundary_f1", counts.boundary_f1))
+        }
+    return {
+        "dice": whole.dice,
+        "iou": whole.iou,
+        "dice_per_image": means["dice"],
+        "iou_per_image": means["iou"],
+        "boundary_f1": means["boundary_f1"],
+    }
+
+
+class MaskMetric(evaluate.Metric):
+    """What the metrics share. A subclass says in `names` what of [`scores_of`] it measures; all add `n_images`, the
+    number of masks, and `n_empty`, the number of empty references.
 
     Raises (from `compute`):
         ValueError: no masks, a prediction of another size than its reference, or `ignore_empty` leaves no image.
     """
+
+    names: tuple[str, ...]
 
     def __init__(self, keep_in_memory: bool = True, **kwargs):
         super().__init__(keep_in_memory=keep_in_memory and kwargs.get("num_process", 1) == 1, **kwargs)
@@ -60,66 +152,47 @@ class MaskMetric(evaluate.Metric):
     def _compute(
         self, predictions: list[Image.Image], references: list[Image.Image], ignore_empty: bool = False, **options
     ) -> dict[str, float | int]:
-        pairs = [tuple(np.asarray(mask) > 0 for mask in pair) for pair in zip(predictions, references, strict=True)]
-        for number, (predicted, real) in enumerate(pairs):
+        images = []
+        for number, pair in enumerate(zip(predictions, references, strict=True)):
+            predicted, real = map(np.asarray, pair)
             if predicted.shape != real.shape:
                 raise ValueError(f"prediction {number} is {predicted.shape}, but its reference is {real.shape}.")
-        judged = [pair for pair in pairs if pair[1].any() or not ignore_empty]
-        if not judged:
-            raise ValueError(f"none of {len(pairs)} references has an object, so there is nothing to average.")
-        n_empty = sum(not real.any() for _, real in pairs)
-        return {**self._scores(pairs, judged, **options), "n_images": len(pairs), "n_empty": n_empty}
-
-    def _scores(self, pairs: Sequence[Masks], judged: Sequence[Masks]) -> dict[str, float]:
-        """Scores over all `pairs` and means over the `judged` ones."""
-        raise NotImplementedError
+            images.append(count(predicted, real, **options))
+        scores = scores_of(images, ignore_empty)
+        return {name: scores[name] for name in (*self.names, "n_images", "n_empty")}
 
 
 class Dice(MaskMetric):
     """2 |A and B| / (|A| + |B|): `dice`, with the pixels of all images together, and `dice_per_image`, the mean over
     images."""
 
-    def _scores(self, pairs, judged):
-        return overlap_scores("dice", lambda both, predicted, real: 2 * both / (predicted + real), pairs, judged)
+    names = ("dice", "dice_per_image")
 
 
 class IoU(MaskMetric):
     """|A and B| / |A or B|: `iou`, with the pixels of all images together, and `iou_per_image`, the mean over
     images."""
 
-    def _scores(self, pairs, judged):
-        return overlap_scores("iou", lambda both, predicted, real: both / (predicted + real - both), pairs, judged)
+    names = ("iou", "iou_per_image")
 
 
 class BoundaryF1(MaskMetric):
     """`boundary_f1`: the mean over images of how well outlines agree, up to `tolerance` pixels (default 1), by
     [`~metrics.boundary_f1`]."""
 
-    def _scores(self, pairs, judged, tolerance: float = 1.0):
-        return {"boundary_f1": float(np.mean([boundary_f1(*pair, tolerance) for pair in judged]))}
+    names = ("boundary_f1",)
 
 
-def overlap_scores(
-    name: str, score: Callable[[int, int, int], float], pairs: Sequence[Masks], judged: Sequence[Masks]
-) -> dict[str, float]:
-    """`score`, a function of the numbers of pixels in both masks, in the predicted and in the real one, as `name` over
-    all `pairs` together and as `name_per_image` on average over `judged`."""
-
-    def total(masks: Sequence[Masks]) -> float:
-        areas = [sum(map(np.count_nonzero, kind)) for kind in zip(*((a & b, a, b) for a, b in masks), strict=True)]
-        return float(score(*areas)) if any(areas) else 1.0
-
-    return {name: total(pairs), f"{name}_per_image": float(np.mean([total([pair]) for pair in judged]))}
-
-
-def mean_and_std(runs: Sequence[dict[str, float | int]]) -> dict[str, float | int | None]:
+def mean_and_std(runs: Sequence[dict[str, float | int | None]]) -> dict[str, float | int | None]:
     """The mean of every score over several runs, and as `NAME_std` its sample standard deviation (divisor n - 1), which
-    is None for a single run, as one run tells nothing about it. Counts (int) are those of the first run."""
+    is None for a single run, as one run tells nothing about it. Counts (int) are those of the first run. Standard
+    errors (`NAME_se`) are averaged and have no deviation: the runs share their images."""
     summary = {}
     for name, first in runs[0].items():
         summary[name] = first
         if isinstance(first, float):
             values = [run[name] for run in runs]
             summary[name] = float(np.mean(values))
-            summary[f"{name}_std"] = float(np.std(values, ddof=1)) if len(runs) > 1 else None
+            if not name.endswith("_se"):
+                summary[f"{name}_std"] = float(np.std(values, ddof=1)) if len(runs) > 1 else None
     return summary

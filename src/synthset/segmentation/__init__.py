@@ -4,14 +4,14 @@
 `results` tests it.
 """
 
-from .data import PairSource, TestTiles, TrainingPairs, check_stage, check_test, load_source, tile_boxes
+from .data import PairSource, TestPhotos, TrainingPairs, check_stage, check_test, load_source, tile_boxes
 from .results import prediction_grid, save, score
 from .segmenter import Segmenter, build_segmenter, confidence, load_segmenter, segmentation_loss
 
 __all__ = [
     "PairSource",
     "Segmenter",
-    "TestTiles",
+    "TestPhotos",
     "TrainingPairs",
     "build_segmenter",
     "check_stage",

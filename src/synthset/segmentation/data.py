@@ -1,4 +1,4 @@
-"""Pairs as a segmenter gets them: mixed, cropped and flipped to train on, cut into tiles to test on."""
+"""Pairs as a segmenter gets them: mixed, cropped and flipped to train on, whole photos at its scale to test on."""
 
 import hashlib
 import logging
@@ -10,10 +10,9 @@ import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as F
 
-from ..data import PairTensors, ResizePair, SplitNotFoundError, load_pairs, train_transform
-from ..data.dataset import raw_splits
+from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair, train_transform
+from ..data.dataset import cache_limit, raw_splits
 from ..errors import InputError
 from ..random import keyed_generator
 
@@ -28,8 +27,10 @@ class PairSource:
     Args:
         name: what the user calls it, with its flag, for messages: `--train generated/field`.
         pairs: what `load_pairs` returned.
+        crop_size: side in pixels of the piece of a photo that every image shows, where that is known.
 
     Attributes:
+        crop_size: as given.
         tensors: the pairs as tensors.
         sizes: (height, width) of every pair in pixels.
         digests: SHA-256 of every image's pixels.
@@ -40,10 +41,10 @@ class PairSource:
         InputError: there are no pairs, or one is unusable, such as a mask with other classes than 0 and 1 (or 255).
     """
 
-    def __init__(self, name: str, pairs: datasets.Dataset):
+    def __init__(self, name: str, pairs: datasets.Dataset, crop_size: int | None = None):
         if not len(pairs):
             raise InputError(f"{name} holds no pairs; add some or give another dataset")
-        self.name, self.tensors = name, PairTensors(pairs)
+        self.name, self.crop_size, self.tensors = name, crop_size, PairTensors(pairs)
         self.sizes: list[tuple[int, int]] = []
         self.digests: list[str] = []
         self.has_objects, whole = False, hashlib.sha256()
@@ -65,7 +66,12 @@ class PairSource:
 
 
 def load_source(
-    flag: str, source: str, splits: Sequence[str], image_column: str | None, mask_column: str | None
+    flag: str,
+    source: str,
+    splits: Sequence[str],
+    image_column: str | None,
+    mask_column: str | None,
+    crop_size: int | None = None,
 ) -> PairSource:
     """Loads the first of `splits` that `source` has.
 
@@ -75,10 +81,19 @@ def load_source(
         image_column, mask_column: the columns of the user's own data, as in `load_pairs`. Generated data has `image`
             and `mask`, whatever those are called: so a dataset, other than a raw folder, that lacks them is read by
             these names.
+        crop_size: side in pixels of the pieces of photos to be trained on, which `source` must show if it records what
+            it shows; any when not given.
 
     Raises:
-        InputError: as `load_pairs` and [`PairSource`] do.
+        InputError: as `load_pairs` and [`PairSource`] do, and if objects are at another scale.
     """
+    shown = recorded_crop_size(source)
+    if shown is not None and crop_size not in (None, shown):
+        raise InputError(
+            f"{flag} {source} shows pieces of {shown} px of its photos, but --crop_size is {crop_size}, so its objects "
+            f"would be {crop_size / shown:.3g} times as large as in the test photos; give --crop_size {shown}, or "
+            f"pairs made with --crop_size {crop_size}"
+        )
     for split in splits:
         try:
             pairs = load_own_or_generated(source, split, image_column, mask_column)
@@ -87,7 +102,7 @@ def load_source(
                 raise
         else:
             logger.info(f"{flag} {source}: {len(pairs)} pairs, split {split}")
-            return PairSource(f"{flag} {source}", pairs)
+            return PairSource(f"{flag} {source}", pairs, shown)
 
 
 def load_own_or_generated(
@@ -142,8 +157,8 @@ class TrainingPairs(Dataset):
     Args:
         sources: where the pairs come from.
         resolution: side in pixels of what the network gets.
-        crop_size: side in pixels of the random crop that is resized to `resolution`. In a source with smaller images,
-            such as generated pairs, which are crops themselves, its smallest side.
+        crop_size: side in pixels of the random crop that is resized to `resolution`. Of a smaller image, and of one
+            that is known to be a crop itself, such as a generated one, the largest square.
         key: non-negative integers, such as a seed and a stage.
         mix: share of the first source.
 
@@ -158,9 +173,8 @@ class TrainingPairs(Dataset):
         key: tuple[int, ...],
         mix: float | None = None,
     ):
-        self.sources, self.key, self.mix = sources, key, mix
+        self.sources, self.resolution, self.crop_size, self.key, self.mix = sources, resolution, crop_size, key, mix
         self.places = [(number, index) for number, source in enumerate(sources) for index in range(len(source))]
-        self.transforms = [train_transform(resolution, min(crop_size, source.smallest_side)) for source in sources]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -172,9 +186,13 @@ class TrainingPairs(Dataset):
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
         number, index = self.place(position)
+        source = self.sources[number]
+        image, mask = source.tensors[index]
+        whole = min(image.shape[-2:])
+        transform = train_transform(self.resolution, min(self.crop_size, whole) if source.crop_size is None else whole)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(keyed_generator(*self.key, _AUGMENTATION, position).get_state())
-            image, mask = self.transforms[number](*self.sources[number].tensors[index])
+            image, mask = transform(image, mask)
         return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
 
 
@@ -198,36 +216,51 @@ def tile_boxes(height: int, width: int, size: int) -> list[tuple[int, int]]:
     return [(top, left) for top in tops for left in lefts]
 
 
-class TestTiles(Dataset):
-    """The tiles of a test set, resized to `resolution` (SynthSet, section 4, "External Evaluation": 512 -> 256).
+def scaled_size(height: int, width: int, resolution: int, crop_size: int) -> tuple[int, int]:
+    """Height and width of an image after it is resized so that `crop_size` pixels become `resolution`."""
+    return round(height * resolution / crop_size), round(width * resolution / crop_size)
+
+
+class TestPhotos(Dataset):
+    """The photos of a test set at a segmenter's scale, where `crop_size` pixels are `resolution` (SynthSet, section 4,
+    "External Evaluation": 512 -> 256).
+
+    Photos at this scale are kept in memory, as many as fit into [`cache_limit`]: decoding and resizing one takes longer
+    than scoring it.
 
     Args:
         source: the test set; no image has a side below `crop_size`.
         resolution: side in pixels of what the network gets.
-        crop_size: side in pixels of a tile in the image.
+        crop_size: side in pixels of what of a photo that is.
 
-    Items are as in [`TrainingPairs`].
+    Items are uint8 tensors: an image (3, H, W) in 0..255 and a mask (1, H, W) in {0, 1}, sizes by [`scaled_size`].
 
     Raises:
-        InputError: the objects are so small that none is left in any tile.
+        InputError: the objects are so small that none is left.
     """
 
     __test__ = False  # for pytest, which takes every class called Test... for one of its own
 
     def __init__(self, source: PairSource, resolution: int, crop_size: int):
-        self.source, self.crop_size, self.resize = source, crop_size, ResizePair(resolution)
-        self.tiles = [(i, box) for i, size in enumerate(source.sizes) for box in tile_boxes(*size, crop_size)]
-        if not any(mask.any() for _, mask in self):
+        self.source, self.resolution, self.crop_size = source, resolution, crop_size
+        self.kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.room = cache_limit()
+        if not any(self[index][1].any() for index in range(len(self))):
             raise InputError(
-                f"{source.name}: no object is left when tiles of {crop_size} px become {resolution} px; raise "
-                "--resolution or lower --crop_size"
+                f"{source.name}: no object is left when {crop_size} px become {resolution} px; raise --resolution or "
+                "lower --crop_size"
             )
 
     def __len__(self) -> int:
-        return len(self.tiles)
+        return len(self.source)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        number, (top, left) = self.tiles[index]
-        pair = (F.crop(x, top, left, self.crop_size, self.crop_size) for x in self.source.tensors[number])
-        image, mask = self.resize(*pair)
-        return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
+        if index not in self.kept:
+            image, mask = self.source.tensors[index]
+            size = scaled_size(*image.shape[-2:], self.resolution, self.crop_size)
+            pair = tuple(x.as_subclass(torch.Tensor) for x in resize_pair(image, mask, size))
+            num_bytes = sum(x.nbytes for x in pair)
+            if num_bytes > self.room:
+                return pair
+            self.kept[index], self.room = pair, self.room - num_bytes
+        return self.kept[index]

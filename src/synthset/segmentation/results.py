@@ -1,60 +1,69 @@
 """How good a segmenter is, and what it leaves for others to see and use."""
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
 from PIL import Image
-from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import to_pil_image
 
-from ..evaluation.segmentation_metrics import BoundaryF1, Dice, IoU
+from ..evaluation.segmentation_metrics import count, scores_of, standard_errors
 from ..previews import pair_grid
-from .data import TestTiles
+from .data import TestPhotos, tile_boxes
 from .segmenter import Segmenter
 
 
-@torch.no_grad()
 def score(
-    model: torch.nn.Module, loader: DataLoader, accelerator: Accelerator, threshold: float, ignore_empty: bool
-) -> dict[str, float | int]:
-    """Tests a segmenter, the tiles shared out over the processes; the same for every process.
+    segmenter: Segmenter, photos: TestPhotos, accelerator: Accelerator, batch_size: int, ignore_empty: bool
+) -> dict[str, float | int | None]:
+    """Tests a segmenter, the photos shared out over the processes; the same for every process and any number of them.
+
+    Every pixel counts once: tiles that overlap are joined before they are scored ([`Segmenter.probabilities`]), at the
+    scale of the training data, so a photo of 1024 pixels counts 512 x 512 where 512 become 256.
 
     Args:
-        model: a [`Segmenter`] as `accelerator` prepared it.
-        loader: of [`TestTiles`], as `accelerator` prepared it.
-        threshold: probability above which a pixel is the object.
-        ignore_empty: as in the metrics.
+        segmenter: not wrapped for training; the first process's running means and variances are copied to the others.
+        photos: the test set.
+        batch_size: tiles at once, all of one photo, so that no number depends on which process predicts it.
+        ignore_empty: as in [`scores_of`].
 
     Returns:
-        `dice`, `iou`, `dice_per_image`, `iou_per_image`, `boundary_f1`, `n_images` and `n_empty`, an image being a
-        tile of `resolution` pixels a side.
+        What [`scores_of`] and [`standard_errors`] return, an image being a whole photo.
     """
-    metrics = (Dice(), IoU(), BoundaryF1())
-    model.eval()
-    for images, masks in loader:
-        found = (model(images).sigmoid() > threshold).to(masks.dtype)
-        found, masks = (x[:, 0].cpu().numpy() for x in accelerator.gather_for_metrics((found, masks)))
-        for metric in metrics:
-            metric.add_batch(predictions=found, references=masks)
-    scores = [metric.compute(ignore_empty=ignore_empty) for metric in metrics]
-    return {name: value for part in scores for name, value in part.items()}
+    for buffer in segmenter.buffers():
+        broadcast(buffer)
+    counted = []
+    for index in range(accelerator.process_index, len(photos), accelerator.num_processes):
+        image, mask = photos[index]
+        found = segmenter.probabilities(image, batch_size) > segmenter.threshold
+        counted.append((index, count(found.numpy(), mask[0].numpy())))
+    images = [numbers for _, numbers in sorted(gather_object(counted))]
+    return scores_of(images, ignore_empty) | standard_errors(images, ignore_empty)
 
 
-@torch.no_grad()
-def prediction_grid(segmenter: Segmenter, tiles: TestTiles, count: int = 8) -> Image.Image:
-    """The first `count` tiles with an object, each with its real mask and beside it with the predicted one."""
-    images, real = zip(*islice((tile for tile in tiles if tile[1].any()), count), strict=True)
-    logits = segmenter.eval()(torch.stack(images).to(segmenter.mean.device))
-    found = (logits.sigmoid() > segmenter.threshold).cpu().to(torch.uint8)
+def prediction_grid(segmenter: Segmenter, photos: TestPhotos, number: int = 8) -> Image.Image:
+    """The first `number` tiles with an object, each with its real mask and beside it with the predicted one."""
+
+    def tiles() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        side = segmenter.resolution
+        for image, real in (photos[index] for index in range(len(photos))):
+            found = (segmenter.probabilities(image) > segmenter.threshold).to(torch.uint8)[None]
+            for top, left in tile_boxes(*image.shape[-2:], side):
+                tile = tuple(x[:, top : top + side, left : left + side] for x in (image, real, found))
+                if tile[1].any():
+                    yield tile
+
+    images, real, found = zip(*islice(tiles(), number), strict=True)
     masks = [to_pil_image(mask) for pair in zip(real, found, strict=True) for mask in pair]
     twice = [to_pil_image(image) for image in images for _ in range(2)]
     return pair_grid(twice, masks, captions=["real", "predicted"] * len(images))
 
 
-def save(folder: Path, segmenter: Segmenter, tiles: TestTiles, results: dict) -> None:
+def save(folder: Path, segmenter: Segmenter, photos: TestPhotos, results: dict) -> None:
     """Writes a trained segmenter with `results.json` and `predictions.png`.
 
     Args:
@@ -63,4 +72,4 @@ def save(folder: Path, segmenter: Segmenter, tiles: TestTiles, results: dict) ->
     """
     segmenter.save_pretrained(folder)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    prediction_grid(segmenter, tiles).save(folder / "predictions.png")
+    prediction_grid(segmenter, photos).save(folder / "predictions.png")

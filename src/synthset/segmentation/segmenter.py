@@ -14,21 +14,21 @@ from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
 from ..safety import require_safe_folder, require_safe_repo
-from .data import tile_boxes
+from .data import scaled_size, tile_boxes
 
 CONFIG = "segmenter.json"
 IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
 class Segmenter(torch.nn.Module):
-    """Normalisation and network in one module, with the sizes and the threshold that a mask depends on.
+    """Normalization and network in one module, with the sizes and the threshold that a mask depends on.
 
     Args:
         network: any smp model with three input channels and one class.
         resolution: side in pixels of what the network was trained on.
         crop_size: side in pixels of the piece of an image that is resized to `resolution`.
         threshold: probability, 0 to 1, above which a pixel is the object.
-        image_mean, image_std: of R, G and B in [0, 1], by which images are normalised.
+        image_mean, image_std: of R, G and B in [0, 1], by which images are normalized.
     """
 
     def __init__(
@@ -51,30 +51,45 @@ class Segmenter(torch.nn.Module):
         return self.network((images / 255 - self.mean) / self.std)
 
     @torch.no_grad()
-    def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
-        """The probability of being the object for every pixel, from tiles as the test set's; where they overlap, their
-        mean.
+    def probabilities(self, image: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
+        """The probability of being the object for every pixel, from tiles of `resolution` pixels a side; where they
+        overlap, their mean.
 
         Args:
-            image: RGB, of any size; a side below `crop_size` makes the tiles smaller.
+            image: uint8 (3, H, W) in 0..255 at the scale of the training data, no side below `resolution`.
+            batch_size: tiles at once.
+
+        Returns:
+            float32 (H, W) in [0, 1], on the CPU. Computed in `eval` mode.
+        """
+        self.eval()
+        size = self.resolution
+        boxes = tile_boxes(*image.shape[-2:], size)
+        total, count = torch.zeros(2, *image.shape[-2:])
+        for start in range(0, len(boxes), batch_size):
+            part = boxes[start : start + batch_size]
+            tiles = torch.stack([image[:, top : top + size, left : left + size] for top, left in part])
+            found = self(tiles.to(self.mean.device)).float().sigmoid()[:, 0].cpu()
+            for (top, left), tile in zip(part, found, strict=True):
+                total[top : top + size, left : left + size] += tile
+                count[top : top + size, left : left + size] += 1
+        return total / count
+
+    def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
+        """The probability of being the object for every pixel: [`probabilities`] of the image resized so that
+        `crop_size` pixels become `resolution`, and resized back.
+
+        Args:
+            image: RGB, of any size; if a side is below `crop_size`, that side becomes `resolution`.
             batch_size: tiles at once.
 
         Returns:
             float32 (H, W) in [0, 1]; the mask is where it exceeds `threshold`. Computed in `eval` mode.
         """
-        self.eval()
         pixels = F.pil_to_tensor(image)
-        size = min(self.crop_size, *pixels.shape[-2:])
-        boxes = tile_boxes(*pixels.shape[-2:], size)
-        tiles = [F.resize(F.crop(pixels, *box, size, size), [self.resolution] * 2, antialias=True) for box in boxes]
-        total, count = torch.zeros(2, *pixels.shape[-2:])
-        for start in range(0, len(boxes), batch_size):
-            batch = torch.stack(tiles[start : start + batch_size]).to(self.mean.device)
-            probabilities = F.resize(self(batch).sigmoid().float(), [size, size], antialias=True)[:, 0].cpu()
-            for (top, left), tile in zip(boxes[start : start + batch_size], probabilities, strict=True):
-                total[top : top + size, left : left + size] += tile
-                count[top : top + size, left : left + size] += 1
-        return (total / count).numpy()
+        size = pixels.shape[-2:]
+        scaled = F.resize(pixels, scaled_size(*size, self.resolution, min(self.crop_size, *size)), antialias=True)
+        return F.resize(self.probabilities(scaled, batch_size)[None], size, antialias=True)[0].numpy()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the network as smp does (`config.json`, `model.safetensors`; `smp.from_pretrained(folder)` opens it)
@@ -116,16 +131,24 @@ def find_folder(model: str | Path, revision: str | None = None) -> Path:
 
 
 def build_segmenter(
-    arch: str, encoder_name: str, encoder_weights: str | None, resolution: int, crop_size: int, threshold: float = 0.5
+    arch: str,
+    encoder_name: str,
+    encoder_weights: str | None,
+    resolution: int,
+    crop_size: int,
+    threshold: float = 0.5,
+    batch_size: int | None = None,
 ) -> Segmenter:
     """A new segmenter; weights come from PyTorch's global generator or, for the encoder, from a download.
 
     Args:
         arch, encoder_name, encoder_weights: as in `smp.create_model`; `encoder_weights=None` starts from scratch.
         resolution, crop_size, threshold: as in [`Segmenter`].
+        batch_size: images at once in training; not checked when not given.
 
     Raises:
-        InputError: smp has no such network, can't get its weights, or it can't take images of this size.
+        InputError: smp has no such network, can't get its weights, it can't take images of this size, or it can't be
+            trained on batches of this size.
     """
     try:
         network = smp.create_model(arch, encoder_name, encoder_weights, in_channels=3, classes=1)
@@ -139,6 +162,9 @@ def build_segmenter(
             f"be built ({shorten(str(error), 200)}); smp.readthedocs.io lists architectures and encoders"
         ) from error
     segmenter = Segmenter(network, resolution, crop_size, threshold, **statistics).eval()
+    sizes: set[int] = set()  # values per image and channel that batch normalization gets
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(lambda _, x: sizes.add(x[0][0, 0].numel())) for norm in norms]
     try:
         with torch.no_grad():
             segmenter(torch.zeros(1, 3, resolution, resolution, dtype=torch.uint8))
@@ -147,6 +173,13 @@ def build_segmenter(
             f"--resolution is {resolution}, which --arch {arch} with --encoder_name {encoder_name} can't take "
             f"({shorten(str(error), 200)}); most take multiples of 32"
         ) from error
+    for hook in hooks:
+        hook.remove()
+    if batch_size == 1 and 1 in sizes:
+        raise InputError(
+            f"--batch_size is 1, but --arch {arch} with --encoder_name {encoder_name} at --resolution {resolution} has "
+            "batch normalization of single values, which needs several images to train on; give --batch_size 2 or more"
+        )
     return segmenter
 
 
