@@ -61,7 +61,8 @@ class SegmentationArguments(HubArguments):
     Args:
         train: pairs of the first stage: `demo`, a raw folder, a saved dataset or parquet folder, or a Hub dataset id.
             Repeat the flag to train on several together.
-        test: pairs to test on; the split `test`, or else `validation` or `train`.
+        test: pairs to test on.
+        test_split: their split; `test`, or else `validation` or `train`, when not given.
         output_dir: where results and models go.
         finetune: pairs of a further stage. Repeat the flag for more stages, in this order.
         mix: share of the first `train` among the pairs of the first stage, 0 to 1; all pairs alike when not given.
@@ -94,6 +95,7 @@ class SegmentationArguments(HubArguments):
     train: list[str]
     test: str
     output_dir: str
+    test_split: str | None = None
     finetune: list[str] = field(default_factory=list)
     mix: float | None = None
     image_column: str | None = None
@@ -213,7 +215,7 @@ def main(args: SegmentationArguments) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
     stages = build_stages(args, accelerator)
-    splits = ["test", "validation", "train"]
+    splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
     test = load_source("--test", args.test, splits, args.image_column, args.mask_column)
     sources = [source for stage in stages for source in stage.sources]
     check_test(test, sources)
