@@ -1,11 +1,13 @@
 """Ranks weights, of one training run or of several: which of them should generate the dataset?
 
-    python scripts/select_checkpoint.py --run_dir RUN --output_dir SELECTION --probe REAL_TEST
+    python scripts/select_checkpoint.py --run_dir RUN --output_dir SELECTION --probe validation
 
-SynthSet (section 4, "Weight Selection") chooses by validation loss, takes the last, or chooses by the divergence of
-the colours; what decides is a segmenter trained on what they generate, which `--probe` tries for each. SELECTION gets
-`selection.md`, the best weights first, `selection.json` and `figure8.png`; what is there already is not measured again.
-Losses compare between runs of one `--prediction_type` only.
+SynthSet (section 4, "Weight Selection") chooses by validation loss, takes the last weights, or chooses by the
+divergence of the colors; what decides is a segmenter trained on what they generate. `--probe` trains one for each of
+them and tests it on the real pairs that were held out of RUN's training, never on a test set unless `--probe_split`
+names it: a test set that weights were chosen on tells nothing about them any more. SELECTION gets `selection.md`, the
+best weights first, `selection.json` and `figure8.png`; what is there already is not measured again. Losses compare
+between runs of one `--prediction_type` only.
 """
 
 import hashlib
@@ -16,11 +18,14 @@ from pathlib import Path
 
 import matplotlib
 from accelerate import Accelerator
+from datasets import Dataset
 from diffusers import DDPMScheduler
 from matplotlib import pyplot
+from torchvision.transforms.v2.functional import to_pil_image
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import call, run
+from synthset.data import SplitNotFoundError, load_pairs, pair_features, write_pairs_shard
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.pipelines.loading import find_network, noise_schedule, read_flags
@@ -43,8 +48,10 @@ class SelectionArguments:
         checkpoints: folders in `run_dir`, where `final` is what the run ended with, or paths of such folders of other
             runs of the same resolution, as in '[best-loss,final,outputs/other,outputs/other/checkpoint-500]'; all in
             `run_dir` when not given.
-        num_divergence_images: pairs drawn from each to compare their colours with the training set's.
-        probe: real pairs to test a segmenter on that is trained on what each checkpoint generates; none when not given.
+        num_divergence_images: pairs drawn from each to compare their colors with the training set's.
+        probe: real pairs to test a segmenter on that is trained on what each checkpoint generates: `validation`, those
+            that `run_dir` was validated on, or others of your own; no segmenter when not given.
+        probe_split: the split of your own pairs; `test` chooses on it, which the result says.
         probe_num_samples: pairs generated for that.
         probe_generation: further flags of generate_dataset.py for it.
         probe_segmentation: further flags of train_segmentation.py for it, such as the mask column of `probe`.
@@ -55,6 +62,7 @@ class SelectionArguments:
     checkpoints: list[str] = field(default_factory=list)
     num_divergence_images: int = 64
     probe: str | None = None
+    probe_split: str = "validation"
     probe_num_samples: int = 500
     probe_generation: str = "--scheduler dpmsolver++ --num_inference_steps 25"
     probe_segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
@@ -63,6 +71,11 @@ class SelectionArguments:
         for name in ("num_divergence_images", "probe_num_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
+        if self.probe_split != "validation" and self.probe in (None, "validation"):
+            raise InputError(
+                f"--probe_split is {self.probe_split} with --probe {self.probe}; give pairs of your own as --probe, or "
+                "leave --probe_split out"
+            )
 
 
 @dataclass
@@ -126,14 +139,38 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
     return candidates
 
 
-def probe(args: SelectionArguments, pipeline: SynthSetPipeline, folder: Path) -> float:
-    """Dice on `--probe` of a segmenter trained on what `pipeline` generates."""
+def require_split(args: SelectionArguments) -> None:
+    """Raises InputError if `--probe` has no split `--probe_split`."""
+    try:
+        load_pairs(args.probe, args.probe_split)
+    except SplitNotFoundError as error:
+        raise InputError(
+            f"--probe {error}, named with --probe_split; not your test pairs, which could then test nothing"
+        ) from None
+    except InputError:
+        pass  # its columns may be named in --probe_segmentation, so train_segmentation.py says what is wrong
+
+
+def write_validation(pairs: Dataset | list, folder: Path) -> Path:
+    """Writes the pairs that a run was validated on into `folder`, as a dataset with the split `validation`."""
+    rows = pairs
+    if not isinstance(pairs, Dataset):  # a streamed run has them as tensors
+        rows = ({"image": to_pil_image(image), "mask": to_pil_image(mask)} for image, mask in pairs)
+    write_pairs_shard(folder / "data" / "validation-00000-of-00001.parquet", rows, pair_features())
+    return folder
+
+
+def probe(
+    args: SelectionArguments, pipeline: SynthSetPipeline, test: Path | str, crop_size: int, folder: Path
+) -> float:
+    """Dice on the split `--probe_split` of `test` of a segmenter trained on what `pipeline` generates, which are crops
+    of `crop_size` pixels."""
     pipeline.save_pretrained(folder / "pipeline")
     generated, results = folder / "generated", folder / "segmentation"
     flags = ["--model", folder / "pipeline", "--output_dir", generated, "--num_samples", args.probe_num_samples]
     call(SCRIPTS / "generate_dataset.py", *flags, *shlex.split(args.probe_generation))
-    flags = ["--train", generated, "--test", args.probe, "--output_dir", results]
-    flags += ["--resolution", pipeline.unet.config.sample_size]
+    flags = ["--train", generated, "--test", test, "--test_split", args.probe_split, "--output_dir", results]
+    flags += ["--resolution", pipeline.unet.config.sample_size, "--crop_size", crop_size]
     call(SCRIPTS / "train_segmentation.py", *flags, *shlex.split(args.probe_segmentation))
     return json.loads((results / "results.json").read_text())["dice"]
 
@@ -165,10 +202,16 @@ def main(args: SelectionArguments) -> None:
                 f"--checkpoints has {candidate.name}, which draws pairs of {side} pixels, but --run_dir {args.run_dir} "
                 f"trained on {training.resolution}; rank those of one resolution"
             )
+    if args.probe not in (None, "validation"):
+        require_split(args)
     output_dir = Path(args.output_dir)
     claim_output_dir(output_dir, "settings.json", asdict(args), uncounted=("output_dir", "checkpoints"))
     accelerator = Accelerator()
-    stream, items = build_streams(training, *load_training_pairs(training, num_processes=1))
+    train, validation = load_training_pairs(training, num_processes=1)
+    stream, items = build_streams(training, train, validation)
+    test = args.probe
+    if test == "validation":
+        test = write_validation(validation, output_dir / "probe-pairs")
 
     file = output_dir / "selection.json"
     measured = {row["sha256"]: row for row in json.loads(file.read_text())} if file.exists() else {}
@@ -179,19 +222,26 @@ def main(args: SelectionArguments) -> None:
             row = {"validation_loss": validation_loss(*loss, training.train_batch_size, accelerator)}
             row |= inspect_pairs(pipeline, training, stream)[1]
             if args.probe is not None:
-                row["dice"] = probe(args, pipeline, output_dir / f"probe-{digest[:8]}")
+                folder = output_dir / f"probe-{digest[:8]}"
+                row["dice"] = probe(args, pipeline, test, training.crop_size, folder)
             measured[digest] = row | {"sha256": digest}
         measured[digest]["weights"] = candidate.name
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(list(measured.values()), indent=2) + "\n")
 
-    # the segmenter decides, else the colours
+    # the segmenter decides, else the colors
     rows = [measured[digest] for digest in candidates]
     measures = [measure for measure in BEST if measure in rows[0]]
     rows.sort(key=lambda row: row[measures[-1]], reverse=BEST[measures[-1]] is max)
     lines = [f"| weights | {' | '.join(measures)} |", "|---" * (1 + len(measures)) + "|"]
     lines += [f"| {row['weights']} | {' | '.join(f'{row[m]:.4f}' for m in measures)} |" for row in rows]
     lines += ["", *(f"best {m}: {BEST[m](rows, key=lambda row, m=m: row[m])['weights']}" for m in measures)]
+    if args.probe_split != "validation":
+        lines += [
+            "",
+            f"Warning: chosen on the split {args.probe_split} of {args.probe}. What the best weights score there is no "
+            "longer a test of them; test on pairs that nothing was chosen on.",
+        ]
     with atomic_path(output_dir / "selection.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     matplotlib.use("Agg")

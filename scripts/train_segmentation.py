@@ -63,7 +63,8 @@ class SegmentationArguments(HubArguments):
     Args:
         train: pairs of the first stage: `demo`, a raw folder, a saved dataset or parquet folder, or a Hub dataset id.
             Repeat the flag to train on several together.
-        test: pairs to test on; the split `test`, or else `validation` or `train`.
+        test: pairs to test on.
+        test_split: their split; `test`, or else `validation` or `train`, when not given.
         output_dir: where results and models go.
         finetune: pairs of a further stage. Repeat the flag for more stages, in this order.
         mix: share of the first `train` among the pairs of the first stage, 0 to 1; all pairs alike when not given.
@@ -97,6 +98,7 @@ class SegmentationArguments(HubArguments):
     train: list[str]
     test: str
     output_dir: str
+    test_split: str | None = None
     finetune: list[str] = field(default_factory=list)
     mix: float | None = None
     image_column: str | None = None
@@ -215,9 +217,10 @@ def main(args: SegmentationArguments) -> None:
     )
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
-    splits = ["test", "validation", "train"]
+    splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
     test = load_source("--test", args.test, splits, args.image_column, args.mask_column)
-    args.crop_size = choose_crop_size(args.crop_size, test.smallest_side)
+    sides = [min(size) for size in test.sizes]
+    args.crop_size = choose_crop_size(args.crop_size, sides, lambda number: f"image {number} of {test.name}")
     weights = None if args.encoder_weights == "none" else args.encoder_weights
     sizes = args.resolution, args.crop_size, args.threshold, args.batch_size
     build = partial(build_segmenter, args.arch, args.encoder_name, weights, *sizes)

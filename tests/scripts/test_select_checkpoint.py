@@ -1,6 +1,7 @@
 """`select_checkpoint.py` on runs of its own."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,12 @@ from functools import partial
 import pytest
 from PIL import Image
 from testing_utils import runs
-from testing_utils.pairs import random_pairs, write_raw_folder
+from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 from testing_utils.runs import ROOT, refused
+
+from synthset.data import load_pairs, load_train_validation
+from synthset.errors import InputError
+from synthset.training.arguments import TrainingArguments
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +78,58 @@ def test_measures_are_those_of_training(run_dir, other, tmp_path):
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == [row["weights"] for row in ranked]
 
 
+PROBE = [
+    *("--checkpoints", "[final]", "--probe_num_samples", "8"),
+    "--probe_generation=--scheduler dpmsolver++ --num_inference_steps 2",
+    "--probe_segmentation=--encoder_name resnet18 --max_train_steps 2 --resolution 32 --batch_size 4",
+]
+
+
+def probed(selection):
+    """The row of the only weights, and what the segmenter was told and found."""
+    (row,) = json.loads((selection / "selection.json").read_text())
+    (folder,) = selection.glob("probe-*/segmentation")
+    settings, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("settings", "results"))
+    assert row["weights"] == "final" and row["dice"] == results["dice"]
+    return settings, results
+
+
 @pytest.mark.slow
-def test_probe(run_dir, data, tmp_path):
-    flags = partial(select, run_dir, tmp_path / "selection", "--checkpoints", "[final]", "--probe", data)
-    result = flags(
-        "--probe_num_samples",
-        "8",
-        "--probe_generation=--scheduler dpmsolver++ --num_inference_steps 2",
-        "--probe_segmentation=--encoder_name resnet18 --max_train_steps 2 --resolution 32 --batch_size 4",
-    )
+def test_probe_tests_on_what_the_run_held_out(run_dir, data, tmp_path):
+    selection = tmp_path / "selection"
+    result = select(run_dir, selection, "--probe", "validation", *PROBE)
     assert result.returncode == 0, result.stderr
-    (row,) = json.loads((tmp_path / "selection" / "selection.json").read_text())
-    assert row["weights"] == "final" and 0 <= row["dice"] <= 1
+    settings, _ = probed(selection)
+    _, held_out = load_train_validation(str(data), None, None, TrainingArguments.validation_fraction, seed=0)
+    assert same_pairs(load_pairs(settings["test"], "validation"), held_out)
+    assert settings["crop_size"] == runs.TINY["crop_size"]  # the generated pairs' scale
+    assert "Warning" not in (selection / "selection.md").read_text()
+
+
+@pytest.mark.slow
+def test_probe_on_test_pairs_says_so(run_dir, tmp_path):
+    own, selection = tmp_path / "own", tmp_path / "selection"
+    for split, count in (("validation", 2), ("test", 3)):
+        write_raw_folder(own / split, random_pairs(count, size=(24, 24), seed=count))  # a tile each
+    result = select(run_dir, selection, "--probe", own, "--probe_split", "test", *PROBE)
+    assert result.returncode == 0, result.stderr
+    settings, results = probed(selection)
+    assert settings["test_split"] == "test" and results["n_images"] == 3
+    (warning,) = (line for line in (selection / "selection.md").read_text().splitlines() if "Warning" in line)
+    assert f"the split test of {own}" in warning and warning in result.stdout
+
+
+def test_probe_takes_no_test_pairs_unasked(run_dir, data, tmp_path):
+    script = runpy.run_path(str(ROOT / "scripts" / "select_checkpoint.py"))
+    args = partial(script["SelectionArguments"], str(run_dir), str(tmp_path / "out"))
+    for split in ("train", "test"):
+        write_raw_folder(tmp_path / "own" / split, random_pairs(3))
+    for source, splits in ((tmp_path / "own", "test, train"), (data, "train")):
+        with pytest.raises(InputError, match=f"--probe {source} has no split 'validation'; .*{splits}.*--probe_split"):
+            script["main"](args(probe=str(source)))
+    with pytest.raises(InputError, match="--probe_split is test with --probe validation"):
+        args(probe="validation", probe_split="test")
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_input(run_dir, tmp_path):

@@ -1,0 +1,79 @@
+"""Reproduces SynthSet's tables 2 and 3 on any dataset: how many steps does super-resolution need?
+
+    python scripts/reproduce_table2.py --train REAL_TRAIN --test REAL_TEST --output_dir TABLE
+
+The generator `concat` and a super-resolution model are trained on REAL_TRAIN. What the generator draws is enlarged with
+each of `--samplers`; segmenters are trained on the enlarged pairs alone and with fine-tuning on REAL_TRAIN, and tested
+on REAL_TEST. Table 3 is the same for another batch of pairs, drawn with seed 1 in place of 0. In TABLE, `table2.md` and
+`table3.md` grow row by row. The same command line continues; parts that are finished stay, and what was made with other
+settings is refused, or with `--remake` made anew. With the folder and the flags of reproduce_table1.py, the models of
+its row `concat` are taken.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synthset.cli import run
+from synthset.data.writer import atomic_path
+from synthset.errors import InputError
+from synthset.pipelines import SCHEDULERS
+from synthset.tables import Part, Table, TableArguments, markdown
+
+SCRIPTS = Path(__file__).parent
+SAMPLERS = "ddpm-1000 ddpm-500 ddpm-250 ddpm-100 ddim-500 ddim-250 ddim-100".split()
+COLUMNS = {"synthetic": "generated only", "finetuned": "fine-tuned on real"}
+SEEDS = {"table2": 0, "table3": 1}
+
+
+@dataclass
+class Table2Arguments(TableArguments):
+    """Reproduces tables 2 and 3 on a dataset.
+
+    Args:
+        samplers: what to enlarge with, each a scheduler of generate_dataset.py and its steps.
+        tables: `table2`, `table3` or both.
+    """
+
+    samplers: list[str] = field(default_factory=lambda: list(SAMPLERS))
+    tables: list[str] = field(default_factory=lambda: list(SEEDS))
+
+    def __post_init__(self):
+        super().__post_init__()
+        for sampler in self.samplers or [""]:  # none at all is refused as an empty name is
+            scheduler, _, steps = sampler.rpartition("-")
+            if scheduler not in SCHEDULERS or not steps.isdecimal() or not int(steps):
+                raise InputError(
+                    f"--samplers has {sampler!r}; give schedulers ({', '.join(SCHEDULERS)}) with their steps, such as "
+                    "'[ddpm-1000,ddim-100]'"
+                )
+        unknown = [name for name in self.tables if name not in SEEDS]
+        if unknown or not self.tables:
+            raise InputError(f"--tables has {', '.join(unknown) or 'none'}; tables are {', '.join(SEEDS)}")
+
+
+def plan_row(table: Table, name: str, sampler: str) -> list[Part]:
+    """The parts that a row of the table `name` is made of."""
+    folder = table.folder / name / sampler
+    model, sr_model = table.model(table.folder / "concat", ["--variant", "concat"]), table.sr_model()
+    scheduler, _, steps = sampler.rpartition("-")
+    flags = ["--seed", SEEDS[name], "--sr_scheduler", scheduler, "--sr_num_inference_steps", steps]
+    pairs = table.generated(folder / "generated", model, sr_model, flags)
+    stages = ["--train", pairs.folder, "--finetune", table.data]
+    segmenter = table.segmenter(folder / "finetuned", stages, {"synthetic": 0, "finetuned": 1}, True, pairs)
+    return [model, sr_model, pairs, segmenter]
+
+
+def main(args: Table2Arguments) -> None:
+    table = Table(args, SCRIPTS)
+    places = [(name, sampler) for name in args.tables for sampler in args.samplers]
+    for cells in table.fill({place: plan_row(table, *place) for place in places}):
+        name = list(cells)[-1][0]
+        rows = {" ".join(reversed(sampler.rsplit("-", 1))): cells[name, sampler] for n, sampler in cells if n == name}
+        with atomic_path(table.folder / f"{name}.md") as temporary:
+            temporary.write_text("\n".join(markdown("SR steps", COLUMNS, rows)) + "\n")
+    for name in args.tables:
+        print((table.folder / f"{name}.md").read_text())
+
+
+if __name__ == "__main__":
+    run(main, Table2Arguments)
