@@ -64,9 +64,12 @@ def load_training_pairs(
 
 
 def build_noise_schedule(args: TrainingArguments) -> DDPMScheduler:
-    """The noising process of training (SynthSet, section 3)."""
+    """The noising process of training (SynthSet, section 3); saved with the model, it samples from t = T - 1 down."""
     return DDPMScheduler(
-        args.num_train_timesteps, beta_schedule=args.beta_schedule, prediction_type=args.prediction_type
+        num_train_timesteps=args.num_train_timesteps,  # what is not given by name, from_config takes for a default
+        beta_schedule=args.beta_schedule,
+        prediction_type=args.prediction_type,
+        timestep_spacing="trailing",
     )
 
 
