@@ -82,7 +82,7 @@ def main(args: SRArguments) -> None:
     lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
     training = TrainingRun(args, accelerator, model, start)
-    ddim = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+    ddim = DDIMScheduler.from_config(scheduler.config)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
         return SynthSetSRPipeline(unet, ddim, args.scale_factor, args.max_noise_level, args.crop_size)

@@ -7,6 +7,7 @@ from .errors import InputError
 from .image_processor import PairImageProcessor
 from .models import PairedDiscriminator2DModel, PairedUNet2DModel
 from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
+from .random import keyed_generator
 
 __version__ = "0.1.0.dev0"
 
@@ -18,6 +19,7 @@ __all__ = [
     "SynthSetPipeline",
     "SynthSetPipelineOutput",
     "SynthSetSRPipeline",
+    "keyed_generator",
     "make_scheduler",
 ]
 

@@ -142,19 +142,68 @@ def test_no_gradients(pipeline):
         ({"batch_size": 3, "generator": seeded(0, 1)}, "generator is a list of 2, but batch_size is 3"),
         ({"callback_on_step_end_tensor_inputs": ["latents"]}, r"has \['latents'\]; use \['sample'\]"),
         ({"output_type": "latent"}, "output_type is 'latent'"),
-        ({"height": 15}, "15"),
+        ({"height": 15}, "height is 15 and width 16; give multiples of 2, the network's stride"),
+        ({"width": 0}, "width 0; give multiples of 2"),
+        ({"batch_size": 0}, "batch_size is 0; give the number of pairs, 1 or more"),
+        ({"batch_size": "a field of wheat"}, "batch_size is 'a field of wheat'; .* There is no prompt"),
+        ({"batch_size": ["wheat", "rye"]}, r"batch_size is \['wheat', 'rye'\]"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; give 1 to 1000"),
+        ({"num_inference_steps": -3}, "num_inference_steps is -3; give 1 to 1000"),
+        ({"num_inference_steps": 1001}, "num_inference_steps is 1001; give 1 to 1000"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps is 2.5; give 1 to 1000"),
+        ({"generator": 7}, "generator has 7 of type int; give a torch.Generator"),
+        ({"batch_size": 2, "generator": [*seeded(0), None]}, "generator has None of type NoneType"),
+        ({"generator": []}, "generator is a list of 0, but batch_size is 1"),
+        ({"latents": torch.zeros(1, 3, 16, 16)}, r"latents is \(1, 3, 16, 16\); .* a tensor \(1, 4, 16, 16\)"),
+        ({"latents": np.zeros((1, 4, 16, 16))}, "latents is ndarray; give standard normal noise as a tensor"),
     ],
 )
 def test_bad_arguments(pipeline, arguments, message):
     with pytest.raises(ValueError, match=message):
-        pipeline(num_inference_steps=1, **arguments)
+        pipeline(**{"num_inference_steps": 1, **arguments})
 
 
-def test_refuses_a_spacing_that_ends_in_noise(pipeline):
+def test_a_spacing_that_would_end_in_noise_is_replaced(pipeline):
     """61 trailing steps of 1000 are, after rounding, 62, the last of them to timestep -1."""
     pipeline.scheduler = DDPMScheduler(timestep_spacing="trailing")
-    with pytest.raises(ValueError, match="num_inference_steps is 61.*divisor of 1000"):
-        pipeline(num_inference_steps=61)
+    seen = []
+    pipeline(num_inference_steps=61, callback_on_step_end=lambda pipe, i, t, tensors: seen.append(int(t)))
+    assert len(seen) == pipeline.num_timesteps == 61 and (seen[0], seen[-1]) == (999, 0)
+    assert pipeline.scheduler.config.timestep_spacing == "trailing"
+
+
+def test_steps_by_default(pipeline):
+    """As many as the network was trained with."""
+    for num_train_timesteps in (5, 16):
+        pipeline.scheduler = DDPMScheduler(num_train_timesteps=num_train_timesteps)
+        pipeline()
+        assert pipeline.num_timesteps == num_train_timesteps
+
+
+def test_interrupt(pipeline):
+    """What a callback that sets `_interrupt` ends with is what the sample was then; the next call is whole again."""
+    samples, whole = [], pipeline(generator=seeded(0), num_inference_steps=4, output_type="np")
+
+    def stop(pipe, i, t, tensors):
+        samples.append(tensors["sample"])
+        pipe._interrupt = i == 1
+
+    stopped = pipeline(generator=seeded(0), num_inference_steps=4, callback_on_step_end=stop, output_type="pt")
+    assert len(samples) == 2 and pipeline.interrupt and pipeline.num_timesteps == 4
+    assert torch.equal(stopped.images, pipeline.image_processor.decode(samples[1])[0])
+    again = pipeline(generator=seeded(0), num_inference_steps=4, output_type="np")
+    np.testing.assert_array_equal(again.images, whole.images)
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler(), EulerDiscreteScheduler(timestep_spacing="trailing")])
+def test_latents_take_the_place_of_the_generators_noise(pipeline, scheduler):
+    """Standard normal, also for Euler, which starts at a larger spread."""
+    pipeline.scheduler = scheduler
+    settings = {"num_inference_steps": 1, "output_type": "np"}
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = pipeline(generator=seeded(0), **settings)
+    found = pipeline(latents=latents.clone(), generator=seeded(1), **settings)
+    np.testing.assert_array_equal(found.images, expected.images)
 
 
 def test_save_and_load(pipeline, tmp_path):

@@ -216,15 +216,38 @@ def test_other_channels():
     assert output.images.shape == output.masks.shape == (2, HEIGHT * 2, WIDTH * 2, 1)
 
 
-def test_ddim_refuses_steps_it_can_not_divide():
+@pytest.mark.parametrize("steps", [3, 37])
+def test_steps_that_ddim_can_not_divide(steps):
+    """Without noise, another class takes them, which is the same sampler; with noise they are refused."""
     pipeline = build()
-    pair = small_pairs(1)
-    with pytest.raises(ValueError, match=r"num_inference_steps is 37.*divisor of 1000, or synthset.make_scheduler"):
-        pipeline(*pair, num_inference_steps=37)
-    pipeline.scheduler = make_scheduler("ddim", pipeline.scheduler.config, 37)
     calls = spy(pipeline)
-    pipeline(*pair, num_inference_steps=37)
-    assert len(calls) == 37
+    found = pipeline(*small_pairs(1), generator=seeded(0), num_inference_steps=steps, output_type="np")
+    assert len(calls) == steps
+    assert isinstance(pipeline.scheduler, DDIMScheduler)
+    with pytest.raises(ValueError, match=rf"num_inference_steps is {steps}, but with eta=1.0 .* divisor of 1000, or"):
+        pipeline(*small_pairs(1), num_inference_steps=steps, eta=1.0)
+    pipeline.scheduler = make_scheduler("ddim", pipeline.scheduler.config, steps)
+    expected = pipeline(*small_pairs(1), generator=seeded(0), num_inference_steps=steps, output_type="np")
+    np.testing.assert_array_equal(found.images, expected.images)
+
+
+def test_steps_by_default():
+    """The paper's 100, or as many as the network was trained with."""
+    pipeline = build()
+    for num_train_timesteps, steps in ((1000, 100), (16, 16)):
+        pipeline.scheduler = ddim(num_train_timesteps=num_train_timesteps)
+        pipeline(*small_pairs(1))
+        assert pipeline.num_timesteps == steps
+
+
+def test_latents():
+    pipeline = build()
+    latents = torch.randn(1, 4, HEIGHT * 2, WIDTH * 2, generator=torch.Generator().manual_seed(0))
+    settings = {"num_inference_steps": 2, "output_type": "np"}
+    expected = pipeline(*small_pairs(1), generator=seeded(0), **settings)
+    np.testing.assert_array_equal(pipeline(*small_pairs(1), latents=latents, **settings).images, expected.images)
+    with pytest.raises(ValueError, match=r"latents is \(1, 4, 16, 24\); .* a tensor \(2, 4, 16, 24\)"):
+        pipeline(*small_pairs(2), latents=latents)
 
 
 def test_callback_sees_and_replaces_the_sample():
@@ -292,6 +315,9 @@ def test_offload():
         ({"noise_level": 11}, "noise_level is 11, but the network was trained with 0 to 10"),
         ({"noise_level": -1}, "noise_level is -1"),
         ({"generator": seeded(0, 1, 2)}, "generator is a list of 3, but batch_size is 2"),
+        ({"images": "wheat"}, "images is str; give PIL images"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0; give 1 to 1000"),
+        ({"generator": 7}, "generator has 7 of type int"),
         ({"output_type": "latent"}, "output_type is 'latent'; use 'pil', 'np' or 'pt'"),
         ({"callback_on_step_end_tensor_inputs": ["latents"]}, r"has \['latents'\]; use \['sample'\]"),
     ],

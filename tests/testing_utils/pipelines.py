@@ -1,5 +1,7 @@
 """Denoisers whose right answer is known, to check samplers and pipelines against."""
 
+import math
+
 import torch
 from diffusers import ConfigMixin, ModelMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
@@ -13,13 +15,15 @@ class GaussianDenoiser(ModelMixin, ConfigMixin):
 
         E[x_0 | x_t] = mean + std^2 sqrt(a) / (a std^2 + 1 - a) (x_t - sqrt(a) mean);
 
-    epsilon and v follow from it. A std of 0 is data of one sample, `mean`.
+    epsilon and v follow from it. A std of 0 is data of one sample, `mean`. Between two timesteps, a is interpolated.
 
     Args:
         scheduler: the training scheduler; gives alphas_cumprod and the prediction type.
         mean: (C + 1, H, W).
         std: a number.
     """
+
+    total_stride = 1
 
     @register_to_config
     def __init__(self, sample_size: int = 8, image_channels: int = 3, mask_channels: int = 1):
@@ -37,7 +41,7 @@ class GaussianDenoiser(ModelMixin, ConfigMixin):
         return self.answer(sample, timestep, self.mean)
 
     def answer(self, sample: torch.Tensor, timestep: torch.Tensor, mean: torch.Tensor) -> UNet2DOutput:
-        a = self.alphas_cumprod[timestep.long()]
+        a = torch.lerp(*self.alphas_cumprod[[math.floor(timestep), math.ceil(timestep)]], timestep.double() % 1)
         x_t, mean = sample.double(), mean.double()
         x_0 = mean + self.std**2 * a**0.5 / (a * self.std**2 + 1 - a) * (x_t - a**0.5 * mean)
         epsilon = (x_t - a**0.5 * x_0) / (1 - a) ** 0.5

@@ -101,7 +101,7 @@ def load_checkpoint(folder: Path) -> PairPipeline:
     unet, scheduler = PairedUNet2DModel.from_pretrained(network), noise_schedule(flags)
     if "scale_factor" not in flags:
         return SynthSetPipeline(unet, scheduler, flags["crop_size"])
-    ddim = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing")
+    ddim = DDIMScheduler.from_config(scheduler.config)
     return SynthSetSRPipeline(unet, ddim, flags["scale_factor"], flags["max_noise_level"], flags["crop_size"])
 
 
@@ -131,6 +131,8 @@ def read_flags(run_dir: Path) -> dict[str, Any]:
 
 
 def noise_schedule(flags: Mapping[str, Any]) -> DDPMScheduler:
-    """The noising process of training (SynthSet, section 3) that a run's flags ask for."""
+    """The noising process of training (SynthSet, section 3) that a run's flags ask for. Saved with the model, it samples
+    from the noisiest timestep down."""
     names = ("num_train_timesteps", "beta_schedule", "prediction_type")
-    return DDPMScheduler(**{name: flags[name] for name in names})
+    # what is not given by name, `from_config` takes for a default
+    return DDPMScheduler(**{name: flags[name] for name in names}, timestep_spacing="trailing")

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin
+from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
 from ..safety import require_safe_folder, require_safe_repo
 from .pipeline_output import SynthSetPipelineOutput
+from .schedulers import clip_prediction, require_compatible, start_sampling
 
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
 
@@ -50,16 +52,39 @@ class PairPipeline(DiffusionPipeline):
         self.register_modules(unet=unet, scheduler=scheduler)
         self.image_processor = PairImageProcessor(unet.config.image_channels, unet.config.mask_channels)
 
+    @property
+    def num_timesteps(self) -> int:
+        """How many times the last call ran, or the running one runs, the network."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the running call has been told to stop, by `pipeline._interrupt = True` in a callback; it then
+        returns what its sample is at that step."""
+        return self._interrupt
+
     def _check_inputs(
         self,
-        batch_size: int,
+        shape: tuple[int, int, int, int],
         generator: torch.Generator | list[torch.Generator] | None,
+        latents: torch.Tensor | None,
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ) -> None:
         """Raises ValueError for what can't be served, before any work."""
-        if isinstance(generator, list) and len(generator) != batch_size:
-            raise ValueError(f"generator is a list of {len(generator)}, but batch_size is {batch_size}; pass one each.")
+        require_compatible(self.scheduler)
+        generators = generator if isinstance(generator, (list, tuple)) else [generator] if generator is not None else []
+        wrong = [one for one in generators if not isinstance(one, torch.Generator)]
+        if wrong:
+            raise ValueError(
+                f"generator has {wrong[0]!r} of type {type(wrong[0]).__name__}; give a torch.Generator, such as "
+                "torch.Generator().manual_seed(0), or a list of one for each pair."
+            )
+        if isinstance(generator, (list, tuple)) and len(generator) != shape[0]:
+            raise ValueError(f"generator is a list of {len(generator)}, but batch_size is {shape[0]}; pass one each.")
+        if latents is not None and (not isinstance(latents, torch.Tensor) or latents.shape != shape):
+            found = tuple(latents.shape) if isinstance(latents, torch.Tensor) else type(latents).__name__
+            raise ValueError(f"latents is {found}; give standard normal noise as a tensor {tuple(shape)}.")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(
@@ -74,6 +99,7 @@ class PairPipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None,
         num_inference_steps: int,
         eta: float,
+        latents: torch.Tensor | None,
         output_type: str,
         return_dict: bool,
         callback_on_step_end: Callback | None,
@@ -81,36 +107,29 @@ class PairPipeline(DiffusionPipeline):
         **condition,
     ) -> SynthSetPipelineOutput | tuple:
         """Denoises samples of `shape`, (B, C + M, H, W); the network gets `condition` as keywords."""
-        # 1. timesteps
+        # 1. timesteps, and how much of the signal is left at each
         device = self._execution_device
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        timesteps = self.scheduler.timesteps
-        config = self.scheduler.config
-        if timesteps.min() < 0:
-            raise ValueError(
-                f"num_inference_steps is {num_inference_steps}, for which {type(self.scheduler).__name__}'s "
-                f"{config.timestep_spacing!r} spacing ends in timestep -1, which is noise; use a divisor of "
-                f"{config.num_train_timesteps}."
-            )
-        even = config.num_train_timesteps % num_inference_steps == 0 or config.get("timestep_spacing") == "leading"
-        if isinstance(self.scheduler, DDIMScheduler) and not even:
-            raise ValueError(
-                f"num_inference_steps is {num_inference_steps}, but DDIMScheduler's steps are all of one length; use a "
-                f"divisor of {config.num_train_timesteps}, or synthset.make_scheduler('ddim', ...)."
-            )
-        accepted = inspect.signature(self.scheduler.step).parameters
+        scheduler = start_sampling(self.scheduler, num_inference_steps, eta, device)
+        timesteps, kept = scheduler.timesteps, scheduler.alphas_cumprod.cpu()
+        kept = np.interp(timesteps.cpu(), np.arange(len(kept)), kept).tolist()
+        self._num_timesteps, self._interrupt = len(timesteps), False
+        accepted = inspect.signature(scheduler.step).parameters
         step_kwargs = {k: v for k, v in {"generator": generator, "eta": eta}.items() if k in accepted}
 
         # 2. noise. The sample stays in float32 whatever the network's type: a DDPM step moves it by less than bfloat16
         # can tell apart.
-        sample = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        sample = sample * self.scheduler.init_noise_sigma
+        if latents is None:
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        sample = latents.to(device, torch.float32) * scheduler.init_noise_sigma
 
         # 3. denoising
         for i, t in enumerate(self.progress_bar(timesteps)):
-            model_input = self.scheduler.scale_model_input(sample, t).to(self.unet.dtype)
-            model_output = self.unet(model_input, t, **condition).sample.float()
-            sample = self.scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
+            if self.interrupt:
+                continue
+            model_input = scheduler.scale_model_input(sample, t)
+            model_output = self.unet(model_input.to(self.unet.dtype), t, **condition).sample.float()
+            model_output = clip_prediction(model_output, model_input, kept[i], scheduler.config.prediction_type)
+            sample = scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
             if callback_on_step_end is not None:
                 tensors = {"sample": sample} if callback_on_step_end_tensor_inputs else {}
                 sample = (callback_on_step_end(self, i, t, tensors) or {}).pop("sample", sample)

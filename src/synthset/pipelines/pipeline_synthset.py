@@ -1,5 +1,6 @@
 """Sampling of image-mask pairs (SynthSet, section 3)."""
 
+import numpy as np
 import torch
 from diffusers import SchedulerMixin
 
@@ -13,8 +14,10 @@ class SynthSetPipeline(PairPipeline):
 
     Args:
         unet: the denoiser of the joint sample, image channels then mask channels.
-        scheduler: any diffusers scheduler of epsilon, v_prediction or sample type, with the betas and the prediction
-            type of training. `synthset.pipelines.make_scheduler` builds the tested ones.
+        scheduler: one with the betas and the prediction type of training, of a kind in
+            `synthset.pipelines.schedulers.COMPATIBLE`. `make_scheduler`, or a class's
+            `from_config(pipeline.scheduler.config)`, makes another. With any of them, the x_0 that the network predicts
+            is clipped to [-1, 1].
 
         crop_size: side in pixels of the piece of a photo that the network was trained to draw, at its `sample_size`;
             None where it is not known.
@@ -36,10 +39,11 @@ class SynthSetPipeline(PairPipeline):
         self,
         batch_size: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        num_inference_steps: int = 1000,
+        num_inference_steps: int | None = None,
         height: int | None = None,
         width: int | None = None,
         eta: float = 0.0,
+        latents: torch.Tensor | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
@@ -51,30 +55,41 @@ class SynthSetPipeline(PairPipeline):
             batch_size: number of pairs B.
             generator: one generator for the whole batch, or a list of B, one per pair, so that a pair does not depend
                 on its neighbours' noise. CPU generators give the same noise on every device.
-            num_inference_steps: number of denoising steps.
-            height: height in pixels; the network's `sample_size` by default.
-            width: width in pixels; the network's `sample_size` by default.
+            num_inference_steps: number of denoising steps, 1 to the number of timesteps T that the network was trained
+                with; the smaller of 1000 and T by default.
+            height: height in pixels, a multiple of the network's `total_stride`; its `sample_size` by default.
+            width: the same for the width.
             eta: weight of the noise in a DDIM step, in [0, 1]; other schedulers don't use it.
+            latents: noise to start from in place of the generator's, (B, C + M, H, W), standard normal whatever the
+                scheduler: image channels, then mask channels, in pixels.
             output_type: `"pil"`, `"np"` or `"pt"` (see `SynthSetPipelineOutput`).
             return_dict: return a `SynthSetPipelineOutput`, not the tuple (images, masks).
             callback_on_step_end: called as `callback(pipeline, step, timestep, tensors)` after every step; may return
-                a dict with a replaced `sample`.
+                a dict with a replaced `sample`, or set `pipeline._interrupt = True` to end the call there.
             callback_on_step_end_tensor_inputs: the tensors it is given; `"sample"`, float32 (B, C + M, H, W), is all
                 there is.
 
         Raises:
-            ValueError: if the generators are not one per pair, or a callback tensor, output type or number of steps
-                can't be served.
+            ValueError: if an argument is of the wrong kind, shape or size, the scheduler can't sample from the network,
+                or not in so many steps.
         """
-        self._check_inputs(batch_size, generator, output_type, callback_on_step_end_tensor_inputs)
-        config = self.unet.config
-        default = config.sample_size if isinstance(config.sample_size, (tuple, list)) else [config.sample_size] * 2
-        channels = config.image_channels + config.mask_channels
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}; give the number of pairs, 1 or more. There is no prompt.")
+        config, stride = self.unet.config, self.unet.total_stride
+        default = np.broadcast_to(config.sample_size, 2).tolist()
+        height, width = (side if given is None else given for given, side in zip((height, width), default, strict=True))
+        if height < 1 or width < 1 or height % stride or width % stride:
+            raise ValueError(f"height is {height} and width {width}; give multiples of {stride}, the network's stride.")
+        shape = batch_size, config.image_channels + config.mask_channels, height, width
+        self._check_inputs(shape, generator, latents, output_type, callback_on_step_end_tensor_inputs)
+        if num_inference_steps is None:
+            num_inference_steps = min(1000, self.scheduler.config.num_train_timesteps)
         return self._generate(
-            (batch_size, channels, height or default[0], width or default[1]),
+            shape,
             generator,
             num_inference_steps,
             eta,
+            latents,
             output_type,
             return_dict,
             callback_on_step_end,

@@ -32,8 +32,7 @@ class SynthSetSRPipeline(PairPipeline):
 
     Args:
         unet: the denoiser of the joint sample, with `condition_channels` of a pair.
-        scheduler: any diffusers scheduler with the betas and the prediction type of training; `train_sr.py` saves a
-            DDIM one for 100 steps, the paper's choice.
+        scheduler: as in `SynthSetPipeline`; `train_sr.py` saves a DDIM one, the paper's choice.
         scale_factor: how many times larger the output is.
         max_noise_level: the largest noise level of the condition that the network was trained with; 0 for none.
         crop_size: as in `SynthSetPipeline`.
@@ -73,9 +72,10 @@ class SynthSetSRPipeline(PairPipeline):
         images,
         masks=None,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        num_inference_steps: int = 100,
+        num_inference_steps: int | None = None,
         noise_level: int = 0,
         eta: float = 0.0,
+        latents: torch.Tensor | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
@@ -88,10 +88,13 @@ class SynthSetSRPipeline(PairPipeline):
                 uint8; or a `SynthSetPipelineOutput`.
             masks: their masks of the same kind and size; left out for a `SynthSetPipelineOutput`.
             generator: one generator for the whole batch, or a list of B, one per pair.
-            num_inference_steps: number of denoising steps.
+            num_inference_steps: number of denoising steps, 1 to the number of timesteps T that the network was trained
+                with; the smaller of 100, the paper's, and T by default.
             noise_level: noise to add to the given pairs before they are enlarged, 0 to `max_noise_level` timesteps'
                 worth. It hides the faults of generated pairs from a network that was trained on real ones.
             eta: weight of the noise in a DDIM step, in [0, 1]; other schedulers don't use it.
+            latents: noise to start from, as in `SynthSetPipeline`, of the enlarged size. Noise for `noise_level` still
+                comes from the generator.
             output_type: `"pil"`, `"np"` or `"pt"` (see `SynthSetPipelineOutput`); the kind of `images` by default.
             return_dict: return a `SynthSetPipelineOutput`, not the tuple (images, masks).
             callback_on_step_end, callback_on_step_end_tensor_inputs: as in `SynthSetPipeline`.
@@ -108,7 +111,6 @@ class SynthSetSRPipeline(PairPipeline):
         condition = self.image_processor.preprocess(images, masks)
         if output_type is None:
             output_type = {np.ndarray: "np", torch.Tensor: "pt"}.get(type(images), "pil")
-        self._check_inputs(len(condition), generator, output_type, callback_on_step_end_tensor_inputs)
         if not 0 <= noise_level <= self.config.max_noise_level:
             raise ValueError(
                 f"noise_level is {noise_level}, but the network was trained with 0 to {self.config.max_noise_level}; "
@@ -122,6 +124,10 @@ class SynthSetSRPipeline(PairPipeline):
                 f"images are {low_width} x {low_height} pixels, {width} x {height} enlarged, but the network needs "
                 f"multiples of {stride}; crop or pad them."
             )
+        shape = batch_size, channels, height, width
+        self._check_inputs(shape, generator, latents, output_type, callback_on_step_end_tensor_inputs)
+        if num_inference_steps is None:
+            num_inference_steps = min(100, self.scheduler.config.num_train_timesteps)
 
         # 2. condition
         condition = condition.to(self._execution_device)
@@ -135,10 +141,11 @@ class SynthSetSRPipeline(PairPipeline):
 
         # 3. pairs
         return self._generate(
-            (batch_size, channels, height, width),
+            shape,
             generator,
             num_inference_steps,
             eta,
+            latents,
             output_type,
             return_dict,
             callback_on_step_end,

@@ -1,9 +1,11 @@
-"""The samplers that `generate_dataset` offers, with the settings under which tests have walked them."""
+"""Samplers: those that `generate_dataset` offers, and which of diffusers' can run a pipeline."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
+import diffusers
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
 
 from ..errors import InputError
 
@@ -18,19 +20,33 @@ TRAINING_KEYS = (
     "rescale_betas_zero_snr",
 )
 
-# The predicted x_0 is clipped to [-1, 1]: at the first steps an epsilon network's error comes into it times sigma /
-# alpha (20 000 under cosine betas), and would move the mean of everything drawn. The multistep solvers know only
-# dynamic thresholding, which with a largest value of 1 is that same clip.
-CLIP = {"thresholding": True, "sample_max_value": 1.0}
-
 # name -> (class, settings). The rest of the configuration comes from training.
 SCHEDULERS: dict[str, tuple[type[SchedulerMixin], dict[str, Any]]] = {
     "ddpm": (DDPMScheduler, {"clip_sample": True, "clip_sample_range": 1.0}),
     # DDIM is first-order DPM-Solver++ (Lu et al. 2022, "DPM-Solver++", section 4.1). diffusers' DDIMScheduler steps to
     # t - 1000 // steps whatever the next timestep is, so step counts that do not divide 1000 leave noise behind.
-    "ddim": (DPMSolverMultistepScheduler, {"solver_order": 1, **CLIP}),
-    "dpmsolver++": (DPMSolverMultistepScheduler, {"solver_order": 2, **CLIP}),
-    "unipc": (UniPCMultistepScheduler, {"solver_order": 2, **CLIP}),
+    "ddim": (DPMSolverMultistepScheduler, {"solver_order": 1}),
+    "dpmsolver++": (DPMSolverMultistepScheduler, {"solver_order": 2}),
+    "unipc": (UniPCMultistepScheduler, {"solver_order": 2}),
+}
+
+# diffusers' schedulers that end where they should for a network whose answer is known, and the prediction types with
+# which they do. Others are for networks of another kind (flow matching, EDM, distilled ones), go the other way, or
+# leave the right mean or spread in coarse steps (Heun, KDPM2) or under cosine betas (PNDM).
+_ALL = ("epsilon", "v_prediction", "sample")
+COMPATIBLE: dict[str, tuple[str, ...]] = {
+    "DDIMParallelScheduler": _ALL,
+    "DDIMScheduler": _ALL,
+    "DDPMParallelScheduler": _ALL,
+    "DDPMScheduler": _ALL,
+    "DEISMultistepScheduler": _ALL,
+    "DPMSolverMultistepScheduler": _ALL,
+    "DPMSolverSinglestepScheduler": _ALL,
+    "EulerAncestralDiscreteScheduler": ("epsilon", "v_prediction"),
+    "EulerDiscreteScheduler": _ALL,
+    "LMSDiscreteScheduler": _ALL,
+    "SASolverScheduler": _ALL,
+    "UniPCMultistepScheduler": _ALL,
 }
 
 
@@ -44,17 +60,103 @@ def make_scheduler(name: str, config: Mapping[str, Any], num_inference_steps: in
         num_inference_steps: the number of steps it will be run with, 1 to the number of training timesteps.
 
     Raises:
-        InputError: if the name is unknown, or the steps are out of range.
+        InputError: if the name is unknown, the config is that of another kind of scheduler, or the steps are out of
+            range.
     """
     if name not in SCHEDULERS:
         raise InputError(f"scheduler is {name!r}; use one of {', '.join(SCHEDULERS)}.")
+    if "beta_schedule" not in config:
+        raise InputError(
+            "config has no beta_schedule, like that of a scheduler for flow matching; give that of the scheduler that "
+            "was saved with the model."
+        )
     num_train_timesteps = config["num_train_timesteps"]
     if not 1 <= num_inference_steps <= num_train_timesteps:
-        raise InputError(f"num_inference_steps is {num_inference_steps}; use 1 to {num_train_timesteps}.")
+        raise InputError(
+            f"num_inference_steps is {num_inference_steps}; use 1 to {num_train_timesteps}, the number of timesteps "
+            "that the model was trained with (--num_train_timesteps)."
+        )
     scheduler_class, settings = SCHEDULERS[name]
     training = {key: config[key] for key in TRAINING_KEYS if key in config}
-    # Both spacings start at the noisiest timestep. "trailing" is exact when the steps divide the timesteps, and
-    # otherwise rounding can append timestep -1, pure noise, to it (61 steps do, for one). "linspace" has no such
-    # case, but repeats a timestep, and so divides by 0, when the multistep solvers take all 1000 steps.
-    spacing = "trailing" if num_train_timesteps % num_inference_steps == 0 else "linspace"
-    return scheduler_class(**training, **settings, timestep_spacing=spacing)
+    return scheduler_class(**training, **settings, timestep_spacing=_spacing(num_train_timesteps, num_inference_steps))
+
+
+def require_compatible(scheduler: SchedulerMixin) -> None:
+    """Raises ValueError unless `scheduler` is, or descends from, one of `COMPATIBLE`, with settings that it knows."""
+    kind, config = type(scheduler).__name__, scheduler.config
+    known = next((cls.__name__ for cls in type(scheduler).__mro__ if cls.__name__ in COMPATIBLE), None)
+    remedy = "use synthset.make_scheduler, or DDPMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler"
+    if known is None or config.get("use_flow_sigmas"):
+        flow = " with use_flow_sigmas" if known else ""
+        raise ValueError(f"{kind}{flow} does not sample rightly from a network trained on DDPM's noise; {remedy}.")
+    if config.prediction_type not in COMPATIBLE[known]:
+        raise ValueError(
+            f"{kind} has no prediction_type {config.prediction_type!r}, the network's, only "
+            f"{' and '.join(COMPATIBLE[known])}; {remedy}."
+        )
+
+
+def start_sampling(
+    scheduler: SchedulerMixin, num_inference_steps: int, eta: float, device: torch.device | str
+) -> SchedulerMixin:
+    """`scheduler` with its timesteps set; or its like, where its own steps would not lead from noise to a sample.
+
+    Rounding appends timestep -1, pure noise, to some `trailing` ones (61 of 1000 do, for one); `leading` ones may begin
+    far from the noisiest; `linspace` ones repeat a timestep, and so divide by 0, in the multistep solvers' 1000 steps;
+    and DDIM's have one length.
+
+    Raises:
+        ValueError: it can't take so many steps.
+    """
+    total, name = scheduler.config.num_train_timesteps, type(scheduler).__name__
+    if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= total:
+        raise ValueError(
+            f"num_inference_steps is {num_inference_steps!r}; give 1 to {total}, the number of timesteps that the "
+            "network was trained with."
+        )
+    if isinstance(scheduler, (DDIMScheduler, diffusers.DDIMParallelScheduler)) and total % num_inference_steps:
+        if eta:
+            raise ValueError(
+                f"num_inference_steps is {num_inference_steps}, but with eta={eta} {name}'s steps are all of one "
+                f"length; use a divisor of {total}, or eta=0."
+            )
+        scheduler = make_scheduler("ddim", scheduler.config, num_inference_steps)
+    scheduler.set_timesteps(num_inference_steps, device=device)
+    timesteps = scheduler.timesteps
+    skipped = total - 1 - timesteps.max()  # of the noisiest; leading spacing skips a step's length
+    few = len(timesteps.unique()) < num_inference_steps
+    if timesteps.min() < 0 or skipped > total / max(2, num_inference_steps) or few:
+        spacing = _spacing(total, num_inference_steps)
+        scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=spacing, steps_offset=0)
+        scheduler.set_timesteps(num_inference_steps, device=device)
+    return scheduler
+
+
+def clip_prediction(output: torch.Tensor, sample: torch.Tensor, a: float, prediction_type: str) -> torch.Tensor:
+    """The network's output, changed where the x_0 it means lies outside [-1, 1], so that it means the nearest inside.
+
+    At the first steps an epsilon network's error comes into x_0 times sigma / alpha (20 000 under cosine betas), and
+    would move the mean of everything drawn. Some schedulers clip, others can't; clipped here, all are alike. What
+    means an x_0 inside comes back as it is, to the bit.
+
+    Args:
+        output: the network's, (B, C + M, H, W).
+        sample: what it was given, alpha x_0 + sigma epsilon, of that shape.
+        a: alpha^2, the cumulative product of 1 - beta; sigma^2 is 1 - a.
+        prediction_type: `"epsilon"`, `"v_prediction"` (alpha epsilon - sigma x_0) or `"sample"` (x_0).
+    """
+    alpha, sigma = a**0.5, (1 - a) ** 0.5
+    if prediction_type == "epsilon":
+        x_0, slope = (sample - sigma * output) / alpha, -alpha / sigma
+    elif prediction_type == "v_prediction":
+        x_0, slope = alpha * sample - sigma * output, -1 / sigma
+    else:
+        x_0, slope = output, 1.0
+    return output + slope * (x_0.clamp(-1, 1) - x_0)
+
+
+def _spacing(num_train_timesteps: int, num_inference_steps: int) -> str:
+    """A spacing that starts at the noisiest timestep and has as many as asked for, all different."""
+    # "trailing" is exact when the steps divide the timesteps, and otherwise rounding can append timestep -1. "linspace"
+    # has no such case, but repeats a timestep when the multistep solvers take all 1000 steps.
+    return "trailing" if num_train_timesteps % num_inference_steps == 0 else "linspace"

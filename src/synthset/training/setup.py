@@ -68,7 +68,7 @@ def load_training_pairs(
 
 
 def build_noise_schedule(args: TrainingArguments) -> DDPMScheduler:
-    """The noising process of training (SynthSet, section 3)."""
+    """The noising process of training (SynthSet, section 3); saved with the model, it samples from t = T - 1 down."""
     return noise_schedule(vars(args))
 
 
