@@ -131,8 +131,8 @@ def read_flags(run_dir: Path) -> dict[str, Any]:
 
 
 def noise_schedule(flags: Mapping[str, Any]) -> DDPMScheduler:
-    """The noising process of training (SynthSet, section 3) that a run's flags ask for. Saved with the model, it samples
-    from the noisiest timestep down."""
+    """The noising process of training (SynthSet, section 3) that a run's flags ask for. Saved with the model, it
+    samples from the noisiest timestep down."""
     names = ("num_train_timesteps", "beta_schedule", "prediction_type")
     # what is not given by name, `from_config` takes for a default
     return DDPMScheduler(**{name: flags[name] for name in names}, timestep_spacing="trailing")
