@@ -93,6 +93,7 @@ def test_super_resolution(tmp_path):
         "scheduler": ["diffusers", "DDIMScheduler"],
         "scale_factor": 4,
         "max_noise_level": 7,
+        "crop_size": None,
     }
     result = subprocess.run([sys.executable, "-c", LOAD_SR, str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
