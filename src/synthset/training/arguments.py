@@ -32,6 +32,7 @@ OPERATIONAL = {
     "enable_xformers_memory_efficient_attention",
     "gradient_checkpointing",
     "allow_tf32",
+    "deterministic",
     "dry_run",
     "train_batch_size",
     "gradient_accumulation_steps",
@@ -109,6 +110,9 @@ class TrainingArguments(HubArguments):
         gradient_checkpointing: trade computation for memory.
         enable_xformers_memory_efficient_attention: use xformers' attention (needs the `xformers` extra and a GPU).
         allow_tf32: TF32 matrix products on NVIDIA GPUs since Ampere.
+        deterministic: on a GPU, choose kernels that give the same bits each time, where torch has them (it warns where it
+            has none). On the same kind of GPU with the same versions, a resumed run then ends in the same bits, as it
+            does on a CPU without this flag.
         dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
         checkpointing_steps: optimizer steps between checkpoints.
         checkpoints_total_limit: checkpoints to keep, 2 or more; the oldest go first; `null` keeps all. `--dry_run` says
@@ -176,6 +180,7 @@ class TrainingArguments(HubArguments):
     gradient_checkpointing: bool = False
     enable_xformers_memory_efficient_attention: bool = False
     allow_tf32: bool = False
+    deterministic: bool = False
     dataloader_num_workers: int = 0
     checkpointing_steps: int = 500
     checkpoints_total_limit: int | None = 5

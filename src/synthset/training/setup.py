@@ -1,6 +1,7 @@
 """What a training run is made of, as the flags ask for it."""
 
 import logging
+import os
 from pathlib import Path
 
 import torch
@@ -32,6 +33,10 @@ logger = logging.getLogger("synthset")
 def start_accelerator(args: TrainingArguments) -> Accelerator:
     """The accelerator that the flags ask for; only its main process logs below errors."""
     torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
+    if args.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on a GPU vary
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # without it, accelerate leaves processes on a CPU unconnected
         gradient_accumulation_steps=args.gradient_accumulation_steps,
