@@ -110,9 +110,9 @@ class TrainingArguments(HubArguments):
         gradient_checkpointing: trade computation for memory.
         enable_xformers_memory_efficient_attention: use xformers' attention (needs the `xformers` extra and a GPU).
         allow_tf32: TF32 matrix products on NVIDIA GPUs since Ampere.
-        deterministic: on a GPU, choose kernels that give the same bits each time, where torch has them (it warns where it
-            has none). On the same kind of GPU with the same versions, a resumed run then ends in the same bits, as it
-            does on a CPU without this flag.
+        deterministic: on a GPU, choose kernels that give the same bits each time, where torch has them (it warns where
+            it has none). On the same kind of GPU with the same versions, a resumed run then ends in the same bits, as
+            it does on a CPU without this flag.
         dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
         checkpointing_steps: optimizer steps between checkpoints.
         checkpoints_total_limit: checkpoints to keep, 2 or more; the oldest go first; `null` keeps all. `--dry_run` says
