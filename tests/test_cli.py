@@ -6,6 +6,7 @@ import pytest
 
 from synthset.cli import call, parse_arguments
 from synthset.errors import InputError
+from synthset.hub import RepoArguments
 
 
 @dataclass
@@ -15,6 +16,13 @@ class Arguments:
     folders: list[str]
     rates: list[float] = field(default_factory=lambda: [0.5])
     number: int = 0
+
+
+@dataclass
+class PushArguments(RepoArguments):
+    """Pushes a folder."""
+
+    folder: str
 
 
 @pytest.mark.parametrize(
@@ -58,3 +66,22 @@ def test_a_called_script_that_fails_is_one_line(tmp_path):
     assert (tmp_path / "said").read_text() == "said"
     with pytest.raises(InputError, match="script.py ended with exit code 3; its error is above"):
         call(script, tmp_path / "said", 3)
+
+
+@pytest.mark.parametrize("flag", [["--hub_token=hf_alice"], ["--hub_token", "hf_alice"]])
+def test_a_token_on_the_command_line_is_refused_and_not_repeated(capsys, flag):
+    with pytest.raises(SystemExit) as raised:
+        parse_arguments(PushArguments, ["--folder", "somewhere", *flag])
+    error = capsys.readouterr().err
+    assert raised.value.code == 2 and error.count("\n") == 1 and "hf_alice" not in error
+    assert error.startswith("error: --hub_token is not taken any more") and "HF_TOKEN" in error
+
+
+def test_a_token_in_a_wrong_place_is_not_repeated(capsys, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("hub_token: hf_alice\n")
+    for flags in (["--token=hf_alice"], ["--config", str(recipe)], ["--data_lisense", "hf_alice"]):
+        with pytest.raises(SystemExit):
+            parse_arguments(PushArguments, ["--folder", "somewhere", *flags])
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and "hf_alice" not in error

@@ -5,12 +5,14 @@ import re
 import types
 from functools import partial
 
+import datasets
 import huggingface_hub
 import pytest
 from huggingface_hub import CommitOperationAdd
 from testing_utils.publishing import write_dataset, write_pipeline
 
 from synthset import SynthSetPipeline
+from synthset.data import stream_train_validation
 from synthset.errors import InputError
 from synthset.hub import BackgroundPush, check_push, push_folder
 from synthset.pipelines.loading import load_pipeline
@@ -146,3 +148,28 @@ def test_load(brisk, hub, tmp_path, monkeypatch, pipeline_folder, call, fault):
     digest = load()[1]
     assert digest == load_pipeline(SynthSetPipeline, str(pipeline_folder))[1]
     assert hub.repos["models", "alice/leaves"].at("main").sha == before
+
+
+STREAM = {"open": ("GET", "/api/datasets/alice/leaves"), "read": ("GET", "/lfs/datasets/")}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", STREAM)
+def test_stream(brisk, hub, tmp_path, monkeypatch, call, fault):
+    push_folder(write_dataset(tmp_path / "leaves", 2), "alice/leaves")
+    settings = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": False, "STREAMING_READ_MAX_RETRIES": 2}
+    for name in ("RETRY", "SERVER_UNAVAILABLE_RETRY", "RATE_LIMIT_RETRY"):
+        settings[f"STREAMING_READ_{name}_INTERVAL"] = 0.01
+    for name, value in settings.items():
+        monkeypatch.setattr(datasets.config, name, value)
+
+    def stream():
+        huggingface_hub.HfFileSystem.clear_instance_cache()
+        splits = stream_train_validation("alice/leaves", None, None, 0.2, seed=0)
+        return [image.sum().item() for image, _ in (*splits.validation, *(splits.train[i] for i in range(4)))]
+
+    hub.fail(*STREAM[call], times=None, **FAULTS[fault])
+    message = fails_in_one_line(stream)
+    assert message.startswith("alice/leaves") and ("can't be opened" in message or "can't be read on" in message)
+    hub.faults.clear()
+    assert len(stream()) == 6

@@ -74,9 +74,9 @@ def trained(world):
     """A run pushed to a private repository, at checkpoints too; the first of those pushes failed."""
     world.hub.fail("POST", "/api/models/alice/leaves/commit/", status=403, times=1)
     flags = {"push_to_hub": True, "hub_model_id": "leaves", "hub_strategy": "checkpoint", "hub_private_repo": True}
-    flags |= {"hub_token": "hf_alice", "data_license": "Research only", "validation_steps": 6}
+    flags |= {"data_license": "Research only", "validation_steps": 6}
     command = runs.command("train_paired.py", world.data, world.folder / "model", **flags)
-    result = world.run(command, token=None)
+    result = world.run(command)
     assert result.returncode == 0, result.stderr
     return result
 
@@ -179,9 +179,9 @@ def test_a_private_model_and_a_wrong_token(world, trained, tmp_path):
     for token in (None, "hf_bob", "hf_wrong"):
         flags = {"model": "alice/leaves", "output_dir": tmp_path / "pairs", "num_samples": 1}
         assert refused(world.script("generate_dataset.py", token, **flags), "--model is alice/leaves")
-    flags = {"push_to_hub": True, "data_license": "mit", "hub_token": "hf_wrong"}
+    flags = {"push_to_hub": True, "data_license": "mit"}
     command = runs.command("train_paired.py", world.data, tmp_path / "model", **flags)
-    assert refused(world.run(command, token=None), "401", "hf auth login")
+    assert refused(world.run(command, token="hf_wrong"), "401", "hf auth login")
     assert not any(tmp_path.iterdir())
 
 

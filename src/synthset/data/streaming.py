@@ -1,7 +1,7 @@
 """Pairs read over the network as they are needed, for datasets larger than the disk."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class StreamedPairs(Dataset):
         epoch, i = divmod(position, self.num_pairs)
         if epoch != self.epoch or i < self.next:
             self.rows.set_epoch(epoch)
-            self.epoch, self.next, self.iterator = epoch, 0, iter(self.rows)
+            self.epoch, self.next, self.iterator = epoch, 0, read(self.rows, self.source)
         row = next(islice(self.iterator, i - self.next, None), None)
         self.next = i + 1
         if row is None:
@@ -74,6 +74,17 @@ class StreamedPairs(Dataset):
                 "lower it in a new --output_dir"
             )
         return image, mask
+
+
+def read(rows: Iterable[dict], source: str) -> Iterator[dict]:
+    """`rows` from the Hub, with one line for what befalls the connection, after the clients have tried for long."""
+    try:
+        yield from rows
+    except Exception as error:  # of the Hub's client, of datasets, and of two HTTP libraries
+        raise InputError(
+            f"{source} can't be read on ({type(error).__name__}: {' '.join(str(error).split())}); the checkpoints are "
+            "unharmed: run the same command again to continue from the last"
+        ) from error
 
 
 class StreamedSplits(NamedTuple):
@@ -130,7 +141,7 @@ def stream_train_validation(
             raise InputError(f"{source} has {num_pairs} pairs, which leaves none for training; add pairs")
         rows, train = train.take(held_out), train.skip(held_out)
     validation = []
-    for i, row in enumerate(rows):
+    for i, row in enumerate(read(rows, source)):
         name = f"validation pair {i} of {source}"
         image, mask = to_tv_tensors(decode_pair(row, name=lambda column, name=name: f"the {column} of {name}"))
         center = v2.CenterCrop([min(side, crop_size or PAPER_CROP_SIZE) for side in image.shape[1:]])

@@ -125,7 +125,7 @@ def read_flags(run_dir: Path) -> dict[str, Any]:
     file = run_dir / "arguments.yaml"
     if not file.is_file():
         raise InputError(
-            f"{run_dir} has no arguments.yaml, which says how its checkpoints were trained; leave them there"
+            f"{run_dir} has no arguments.yaml, which says how a checkpoint was trained; leave it in its run's folder"
         )
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
