@@ -19,7 +19,15 @@ from torchvision.transforms.v2 import functional as F
 
 from synthset.cards import add_section, describe, load_card, public_name
 from synthset.cli import run
-from synthset.data import ResizePair, load_pairs, resolve_crop_size, smallest_side, to_tv_tensors, train_transform
+from synthset.data import (
+    ResizePair,
+    load_pairs,
+    recorded_crop_size,
+    resolve_crop_size,
+    smallest_side,
+    to_tv_tensors,
+    train_transform,
+)
 from synthset.data.dataset import image_sizes
 from synthset.data.writer import atomic_path
 from synthset.errors import InputError
@@ -53,7 +61,8 @@ class ReportArguments:
         image_column: image column of the real dataset, or image sub-folder of a raw folder.
         mask_column: mask column of the real dataset, or mask sub-folder of a raw folder.
         crop_size: side in pixels of the squares that the real photos are cut into, the generator's `--crop_size` in
-            training; 512, shrunk to the smallest image side with a warning, when not given.
+            training; what the generated pairs record of it, or else 512, shrunk to the smallest image side with a
+            warning, when not given.
         generated_crop_size: the same for generated pictures; their smallest side when not given.
         resolution: side in pixels at which both are compared; the smaller of both crop sizes, and at most 256, when not
             given.
@@ -170,12 +179,19 @@ def main(args: ReportArguments) -> None:
     for flag, pairs in loaded.items():
         if len(pairs) < 2:
             raise InputError(f"{flag} holds {len(pairs)} pictures; give 2 or more")
-    crop_size = resolve_crop_size(args.crop_size, loaded["--real"])
     smallest = smallest_side(loaded["--generated"])
     generated_crop_size = args.generated_crop_size or smallest
     if generated_crop_size > smallest:
         raise InputError(
             f"--generated_crop_size {generated_crop_size} is larger than the smallest image side, {smallest}; lower it"
+        )
+    shown = recorded_crop_size(args.generated)
+    same = shown and round(shown * generated_crop_size / smallest)
+    crop_size = resolve_crop_size(args.crop_size or same, loaded["--real"])
+    if same not in (None, crop_size):
+        raise InputError(
+            f"--crop_size is {crop_size}, but squares of {generated_crop_size} px of --generated {args.generated} show "
+            f"{same} px of its photos, so objects would differ in size; give --crop_size {same}"
         )
     resolution = args.resolution or min(crop_size, generated_crop_size, 256)
     encoder = choose_encoder(args.encoder)

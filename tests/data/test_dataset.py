@@ -1,8 +1,10 @@
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +19,7 @@ from synthset.data import (
     resolve_crop_size,
     smallest_side,
 )
+from synthset.data.dataset import cache_limit
 from synthset.errors import InputError
 
 
@@ -336,6 +339,15 @@ def test_image_sizes_are_read_without_decoding(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         pairs[0]
     assert smallest_side(pairs) == 32
+
+
+def test_processes_share_the_memory_that_is_free(monkeypatch):
+    """5000 pairs of 256 px and 365 photos of 1024 px fit in where 8 GiB are free."""
+    for free, processes, expected in ((8, 1, 2), (8, 2, 1), (64, 1, 4), (64, 8, 2)):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free * 2**30))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert cache_limit() == expected * 2**30
+    assert max(5000 * 256**2, 365 * 1024**2) * 4 < 2 * 2**30
 
 
 @pytest.mark.parametrize("cache_bytes", [2**20, 3 * 40 * 32 * 4 - 1], ids=["cached", "too large to cache"])

@@ -12,6 +12,7 @@ from PIL import Image
 from testing_utils.pairs import random_pairs, write_raw_folder
 
 from synthset.evaluation.divergence import color_divergence
+from synthset.evaluation.fidelity import choose
 from synthset.segmentation import build_segmenter
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
@@ -77,7 +78,7 @@ def test_files(made):
 
 
 def test_numbers(made, data):
-    output, numbers = made
+    _, numbers = made
     assert (numbers["real"]["pictures"], numbers["real"]["photos"]) == (40, 20)
     assert (numbers["generated"]["pictures"], numbers["generated"]["photos"]) == (22, 22)
 
@@ -87,8 +88,12 @@ def test_numbers(made, data):
 
     squares = (0, 0, 32, 32), (8, 0, 40, 32)
     images, masks = load("real/images", *squares), load("real/plants", *squares)
-    expected = color_divergence(load("generated/images", squares[0]), images)
-    assert numbers["generated_to_real"]["color_divergence"] == pytest.approx(expected)
+    generated = load("generated/images", squares[0])
+    # halves of ten photos have twenty squares; as many are taken of all
+    sets = (images, np.repeat(range(20), 2)), (generated, np.arange(22))
+    taken = [pictures[choose(photos, 20)] for pictures, photos in sets]
+    assert numbers["generated_to_real"]["color_divergence"] == pytest.approx(color_divergence(*taken))
+    assert numbers["generated_to_real"]["balanced"] == numbers["half_to_half"]["balanced"] == 20
     assert numbers["real"]["coverage"] == pytest.approx((masks > 0).mean())
     assert numbers["copies"]["closest_ratio"] == pytest.approx(0, abs=1e-6)
 
@@ -153,6 +158,23 @@ def test_bad_arguments(data, tmp_path, capsys, changes, message):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and message in lines[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_both_sets_are_of_one_scale(data, tmp_path, capsys):
+    """Generated pictures of 32 px that show 20 px of their photos, whole and their halves."""
+    record = data / "generated" / "generation.json"
+    record.write_text(json.dumps({"crop_size": 20}))
+    try:
+        for flags, remedy in (({"crop_size": 20, "generated_crop_size": 16}, 10), ({"crop_size": 24}, 20)):
+            with pytest.raises(SystemExit):
+                report(data, tmp_path / "page.html", **flags)
+            assert f"give --crop_size {remedy}" in capsys.readouterr().err.splitlines()[-1]
+        assert not list(tmp_path.iterdir())
+        numbers = report(data, tmp_path / "page.html", generated_crop_size=16)
+        assert numbers["generated"]["pictures"] == 4 * 22
+        assert "squares of 10 pixels" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    finally:
+        record.unlink()
 
 
 def test_bad_folders(data, tmp_path, capsys):

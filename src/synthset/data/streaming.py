@@ -62,7 +62,7 @@ class StreamedPairs(Dataset):
 
     def first(self, count: int) -> Iterator[tuple[tv_tensors.Image, tv_tensors.Mask]]:
         """The first `count` pairs as they are stored, or all where there are fewer. The stream stays where it is."""
-        for i, row in enumerate(self.stored.take(count)):
+        for i, row in enumerate(read(self.stored.take(count), self.source)):
             yield self.decode(row, f"pair {i} of {self.source}")
 
     def decode(self, row: dict, name: str) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
