@@ -25,7 +25,6 @@ TINY = {
     "crop_size": 24,
     "num_samples": 8,
     "training": f"--config scripts/recipes/fast.yaml {MODEL}",
-    "sr_training": f"--config scripts/recipes/sr_fast.yaml {MODEL}",
     "generation": "--scheduler dpmsolver++ --num_inference_steps 2",
     "segmentation": "--encoder_name resnet18 --max_train_steps 2 --batch_size 4",
     "seeds": [0],
