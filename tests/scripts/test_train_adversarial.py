@@ -10,7 +10,7 @@ import pytest
 import torch
 from testing_utils import runs
 from testing_utils.pairs import random_pairs, write_raw_folder
-from testing_utils.runs import LAUNCH, ROOT, same, weights
+from testing_utils.runs import LAUNCH, ROOT, refused, same, weights
 
 from synthset import PairedDiscriminator2DModel, SynthSetPipeline
 from synthset.cli import parse_arguments
@@ -219,6 +219,12 @@ def test_a_curriculum_that_ends_below_t_is_refused_with_one_that_does_not(script
         timesteps = planned(script, remedy, steps, num_pairs)
         reached = next(p for p in range(0, 16 * steps) if timesteps.t_max(p) == 1000)
         assert reached <= 0.4 * 16 * steps, remedy
+
+
+def test_a_refused_curriculum_leaves_nothing(data, tmp_path):
+    result = train(data, tmp_path / "run", curriculum="true", curriculum_form="paper")
+    assert refused(result, "--curriculum ends at t_max 10 of", "--curriculum_form share")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_share_too_large_for_a_run_is_refused(script):

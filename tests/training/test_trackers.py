@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from synthset.errors import InputError
 from synthset.training.arguments import TrainingArguments
 from synthset.training.setup import start_accelerator
 from synthset.training.trackers import start_trackers, track_picture
@@ -60,6 +61,13 @@ def test_a_run_has_the_name_it_is_given(tmp_path):
         "name": "wheat",
         "runs": {"tensorboard": "wheat"},
     }
+
+
+def test_a_tracker_that_cannot_start_is_named(tmp_path):
+    (tmp_path / "field").write_text("a file where the folder should be")
+    args = TrainingArguments(output_dir=str(tmp_path / "field"), report_to="tensorboard")
+    with pytest.raises(InputError, match=r"--report_to \['tensorboard'\] can't start: .*field"):
+        log_steps(args, 0, 1)
 
 
 SESSION = """

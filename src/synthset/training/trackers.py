@@ -13,6 +13,7 @@ from accelerate.tracking import TensorBoardTracker
 from PIL import Image
 
 from ..data.writer import atomic_path
+from ..errors import InputError
 from .arguments import TrainingArguments
 
 
@@ -24,6 +25,9 @@ def start_trackers(accelerator: Accelerator, args: TrainingArguments, start: int
         args: the flags; a tracker that meets the run for the first time gets them as its configuration.
         start: optimizer steps done. What was logged for later ones, TensorBoard shows no more, W&B keeps in place of
             what is logged for them again, and Trackio shows beside that.
+
+    Raises:
+        InputError: a tracker can't start.
     """
     if not accelerator.is_main_process:
         return
@@ -41,8 +45,12 @@ def start_trackers(accelerator: Accelerator, args: TrainingArguments, start: int
         "wandb": {"name": name, "id": runs.get("wandb"), "resume": "allow", "dir": str(folder)},
         "trackio": {"name": runs.get("trackio", name), "resume": "allow" if "trackio" in runs else "never"},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    accelerator.init_trackers(args.project_name, init_kwargs=options)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        accelerator.init_trackers(args.project_name, init_kwargs=options)
+    except Exception as error:  # not logged in, no network, a file in the way: every tracker raises kinds of its own
+        reason = " ".join(str(error).split())
+        raise InputError(f"--report_to {args.report_to} can't start: {reason}; mend that, or give none") from error
     scalars = {k: v if isinstance(v, int | float | str) else str(v) for k, v in asdict(args).items()}
     for tracker in accelerator.trackers:
         if tracker.name not in runs:
