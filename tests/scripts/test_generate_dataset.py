@@ -123,7 +123,7 @@ def test_dataset_opens(dataset, tmp_path):
         assert row["coverage"] == pytest.approx((mask == 255).mean(), abs=1e-6)
     assert set(np.unique(load_pairs(str(dataset))[0]["mask"])) <= {0, 1}
     assert json.loads((dataset / "generation.json").read_text())["crop_size"] == 24
-    assert "`crop_size`" in (dataset / "README.md").read_text()
+    assert "| crop_size | `24` |" in (dataset / "README.md").read_text()
 
 
 def test_card_and_preview(dataset):

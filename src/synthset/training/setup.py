@@ -2,11 +2,12 @@
 
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from datasets import Dataset
 from diffusers import DDPMScheduler
 
@@ -44,6 +45,8 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
         log_with=args.report_to or None,
         project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=Path(args.output_dir) / "logs"),
         step_scheduler_with_optimizer=False,
+        # While the main process draws a preview, which may take long on a processor, the others wait.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
