@@ -52,7 +52,7 @@ def create_repo(repo_id: str, repo_type: str, private: bool) -> str:
 
 def look_at(repo_id: str, repo_type: str) -> Remote:
     """What is in the repository."""
-    info = HfApi().repo_info(repo_id, repo_type=repo_type)
+    info = HfApi().repo_info(repo_id, repo_type=repo_type, timeout=SILENCE)
     remote = Remote(repo_id, repo_type, info.sha, sorted(file.rfilename for file in info.siblings), None)
     if "README.md" not in remote.files:
         return remote
