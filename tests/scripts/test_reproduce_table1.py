@@ -95,7 +95,8 @@ def test_generator_and_enlarged_pairs(tmp_path, monkeypatch):
         TABLE1["main"](TABLE1["Table1Arguments"]("train", "test", "table", **TINY, **row, steps={"concat": 3}))
     assert files() == before
 
-    TABLE2["main"](TABLE2["Table2Arguments"]("train", "test", "table", **TINY, samplers=["ddim-2"], tables=["table3"]))
+    changes = {"sr_training": f"--config scripts/recipes/sr_fast.yaml {MODEL}", "samplers": ["ddim-2"]}
+    TABLE2["main"](TABLE2["Table2Arguments"]("train", "test", "table", **TINY, **changes, tables=["table3"]))
     after = files()
     assert all(after[path] == before[path] for path in before if model in path.parents)
     _, _, line = Path("table/table3.md").read_text().splitlines()
