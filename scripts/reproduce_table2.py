@@ -6,8 +6,8 @@ The generator `concat` and a super-resolution model are trained on REAL_TRAIN. W
 each of `--samplers`; segmenters are trained on the enlarged pairs alone and with fine-tuning on REAL_TRAIN, and tested
 on REAL_TEST. Table 3 is the same for another batch of pairs, drawn with seed 1 in place of 0. In TABLE, `table2.md` and
 `table3.md` grow row by row. The same command line continues; parts that are finished stay, and what was made with other
-settings is refused, or with `--remake` made anew. With the folder and the flags of reproduce_table1.py, the models of
-its row `concat` are taken.
+settings is refused, or with `--remake` made anew. In the folder of a table 1, the models of its row `concat` are taken,
+given its flags (with steps in `--training`).
 """
 
 from dataclasses import dataclass, field

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
-from testing_utils.runs import ROOT, refused
+from testing_utils.runs import ROOT
 
+from synthset.cli import parse_arguments
 from synthset.data import load_pairs, load_train_validation
 from synthset.errors import InputError
 from synthset.tables import Table
@@ -94,7 +95,8 @@ def test_generator_and_enlarged_pairs(tmp_path, monkeypatch):
         TABLE1["main"](TABLE1["Table1Arguments"]("train", "test", "table", **TINY, **row, steps={"concat": 3}))
     assert files() == before
 
-    TABLE2["main"](TABLE2["Table2Arguments"]("train", "test", "table", **TINY, samplers=["ddim-2"], tables=["table3"]))
+    changes = {"sr_training": f"--config scripts/recipes/sr_fast.yaml {MODEL}", "samplers": ["ddim-2"]}
+    TABLE2["main"](TABLE2["Table2Arguments"]("train", "test", "table", **TINY, **changes, tables=["table3"]))
     after = files()
     assert all(after[path] == before[path] for path in before if model in path.parents)
     _, _, line = Path("table/table3.md").read_text().splitlines()
@@ -168,10 +170,11 @@ def test_layout_without_further_fine_tuning(tmp_path):
     assert rows == ["| concat | 0.1 | 0.2 | 0.3 | 0.4 |  |  |", "| real pairs only | 0.5 | 0.6 |  |  |  |  |"]
 
 
-def test_unknown_row(tmp_path):
-    flags = ["--train", "demo", "--test", "demo"]
-    assert refused(reproduce(tmp_path, *flags, "--rows", "[gan]"), "--rows has gan", "two_encoder_gan")
-    assert not (tmp_path / "table").exists()
+def test_unknown_row(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(TABLE1["Table1Arguments"], "--train=a --test=b --output_dir=c --rows [gan] --remake".split())
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert "--rows has gan" in line and "two_encoder_gan" in line
 
 
 def test_missing_launch_config(tmp_path):
