@@ -92,8 +92,7 @@ class PairedArguments(TrainingArguments):
     def __post_init__(self):
         super().__post_init__()
         self.require_positive("discriminator_layers_per_block", "discriminator_learning_rate")
-        self.require_positive("curriculum_sigma", "curriculum_alpha", "curriculum_initial")
-        self.require_positive("curriculum_share")
+        self.require_positive("curriculum_share", "curriculum_sigma", "curriculum_alpha", "curriculum_initial")
         self.require_not_negative("gan_weight", "r1_gamma", "priority_epochs", "priority_share")
         for name in ("curriculum_share", "priority_share"):
             if getattr(self, name) > 1:
@@ -134,11 +133,11 @@ def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -
     if timesteps.t_max(positions - 1) < top:
         raise InputError(
             f"--curriculum ends at t_max {timesteps.t_max(positions - 1)} of --num_train_timesteps {top}: the run of "
-            f"{args.max_train_steps} steps is {positions / num_pairs:.3g} passes over {num_pairs} pairs; {remedy}"
+            f"{args.max_train_steps} steps is {positions // num_pairs:,} passes over {num_pairs} pairs; {remedy}"
         )
     if timesteps.t_max(positions // 100) == top:
         logger.warning(
-            f"all {top} timesteps are in use within the first hundredth of the run, {positions / num_pairs:.3g} passes "
+            f"all {top} timesteps are in use within the first hundredth of the run, {positions // num_pairs:,} passes "
             f"over {num_pairs} pairs: there is no curriculum; give --curriculum_form share"
         )
     return timesteps
