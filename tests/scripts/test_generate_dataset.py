@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import resource
 import runpy
 import shutil
@@ -240,6 +241,53 @@ def test_full_disk(dataset, model, tmp_path):
     assert line.startswith(f"error: cannot write {there / last.name}: ") and "File too large" in line
     assert {**parts(output_dir), last.name: digests(dataset)[last.name]} == digests(dataset)
     assert not list(there.glob(".*"))
+
+
+@pytest.mark.parametrize("format", ["parquet", "imagefolder"])
+def test_more_pairs_later(dataset, model, tmp_path, capsys, monkeypatch, format):
+    """From 4 pairs to 11, in this process: what a straight run writes, and the first part is not drawn again."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    output_dir = tmp_path / dataset.name
+    for num_samples in (4, 11):
+        monkeypatch.setattr(
+            sys, "argv", [str(SCRIPT), *flags(model, output_dir, num_samples=num_samples, format=format)]
+        )
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        assert f"/{min(num_samples, 8)} [" in capsys.readouterr().err  # the pairs to draw: 4, then 8 beside the first 3
+        assert len(load_pairs(str(output_dir))) == num_samples
+    if format == "parquet":
+        found, expected = (
+            {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            for folder in (output_dir, dataset)
+        )
+        assert found == expected
+    for row, expected in zip(load_pairs(str(output_dir)), load_pairs(str(dataset)), strict=True):
+        assert row["image"].tobytes() == expected["image"].tobytes()
+        assert row["mask"].tobytes() == expected["mask"].tobytes()
+    line = refused(capsys, monkeypatch, model, output_dir, num_samples=10, format=format)
+    assert line == (
+        f"error: --num_samples is 10, but {output_dir} has pairs up to 11 already; give 11 or more, or choose another "
+        "--output_dir"
+    )
+
+
+def test_time_left_from_the_first_step(model, tmp_path):
+    """All pairs are one batch: the bar moves while it is drawn, as the share of the steps that are done."""
+    result = generate(model, tmp_path / "out", num_samples=2, num_inference_steps=500)
+    assert result.returncode == 0, result.stderr
+    shares = [float(share) for share in re.findall(r"pairs: ([\d.]+)%", result.stderr)]
+    assert len(shares) > 4 and shares == sorted(shares) and 0 < shares[1] < 60 and shares[-1] == 100
+
+
+def test_steps_that_are_not_given(capsys, monkeypatch, model, tmp_path):
+    """The paper's, or as many as the model was trained with."""
+    pipeline = SynthSetPipeline.from_pretrained(model)
+    pipeline.scheduler = DDPMScheduler(num_train_timesteps=5)
+    pipeline.save_pretrained(tmp_path / "short")
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), f"--model={tmp_path / 'short'}", f"--output_dir={tmp_path / 'out'}"])
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--num_samples=1"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert json.loads((tmp_path / "out" / "generation.json").read_text())["num_inference_steps"] == 5
 
 
 @pytest.mark.parametrize(

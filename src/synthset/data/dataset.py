@@ -141,7 +141,8 @@ def load_train_validation(
 
 def raw_splits(folder: Path, image_column: str | None = None) -> dict[str, Path]:
     """The raw folders that `folder` consists of, by split; empty when it holds something else."""
-    splits = {path.name: path for path in sorted(folder.iterdir()) if is_raw_folder(path, image_column)}
+    there = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    splits = {path.name: path for path in there if is_raw_folder(path, image_column)}
     for alias in ("val", "valid"):
         if alias in splits:
             splits.setdefault("validation", splits.pop(alias))
