@@ -3,24 +3,25 @@
     accelerate launch scripts/generate_dataset.py --model RUN --output_dir DATASET --num_samples 5000
 
 With `--sr_model SR_RUN` a second model enlarges the pairs (SynthSet, section 3, "Super-resolution").
-`datasets.load_dataset(DATASET)` opens the result. Killed at any moment, the same command line continues; however many
-processes it runs on, the files hold the same bytes. On a CPU a process computes with one thread: launch as many
-processes as there are cores (`accelerate launch --config_file accelerate_configs/multi_cpu.yaml --num_processes 8`).
+`datasets.load_dataset(DATASET)` opens the result, and not before all pairs are there. Killed at any moment, the same
+command line continues; with more `--num_samples` it adds to what there is; however many processes it runs on, the files
+hold the same bytes. On a CPU a process computes with one thread: launch as many processes as there are cores
+(`accelerate launch --config_file accelerate_configs/multi_cpu.yaml --num_processes 8`).
 """
 
 import io
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from datasets import Features
+from datasets import Image as ImageFeature
 from diffusers.utils import is_xformers_available
 from PIL import Image
 from tqdm.auto import tqdm
@@ -28,7 +29,8 @@ from tqdm.auto import tqdm
 from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from synthset.cards import describe, license_of_models, write_dataset_card
 from synthset.cli import run
-from synthset.data.writer import atomic_path, export_imagefolder, pair_features, write_pairs_shard
+from synthset.data import GrowingDataset, pair_features, write_pairs_shard
+from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
 from synthset.hub import HubArguments, check_push, push_folder
@@ -39,6 +41,7 @@ from synthset.settings import claim_output_dir
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
+PAPER_STEPS = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
 NEEDS = {  # flag: the flag without which it means nothing
     "sr_scheduler": "sr_model",
     "sr_num_inference_steps": "sr_model",
@@ -58,9 +61,10 @@ class GenerateArguments(HubArguments):
         model: a folder that train_paired.py ended with, a checkpoint in it, or the id of such a model on the Hub; of a
             run that has not ended, the newest checkpoint.
         output_dir: the dataset's folder.
-        num_samples: number of pairs.
+        num_samples: number of pairs; may be raised later.
         scheduler: `ddpm` (the paper's, best at 1000 steps), `ddim`, `dpmsolver++` or `unipc` (good from about 50).
-        num_inference_steps: denoising steps per pair, 1 to the number the model was trained with.
+        num_inference_steps: denoising steps per pair, 1 to the number the model was trained with; the smaller of
+            that and 1000, the paper's, when not given.
         batch_size: pairs drawn at once on each process; a batch never reaches into the next shard.
         seed: with the model, the other values here and its number, decides a pair.
         samples_per_shard: pairs in a parquet file; the processes share out whole files.
@@ -69,7 +73,7 @@ class GenerateArguments(HubArguments):
         enable_xformers_memory_efficient_attention: use xformers in the network's attention.
         sr_model: as `model`, but from train_sr.py; enlarges the pairs.
         sr_scheduler: as `scheduler`, for enlarging.
-        sr_num_inference_steps: denoising steps per enlarged pair.
+        sr_num_inference_steps: denoising steps per enlarged pair; as above, with the paper's 100, when not given.
         sr_noise_level: noise to hide the faults of the small pairs in, 0 to what the model was trained with.
         keep_low_res: store the pairs before they were enlarged as well.
         consistency: make every enlarged pair small again, compare it with the one before, and flag it if it drifted.
@@ -83,7 +87,7 @@ class GenerateArguments(HubArguments):
     output_dir: str
     num_samples: int = 5000
     scheduler: SCHEDULER = "ddpm"
-    num_inference_steps: int = 1000
+    num_inference_steps: int | None = None
     batch_size: int = 50
     seed: int = 0
     samples_per_shard: int = 250
@@ -92,7 +96,7 @@ class GenerateArguments(HubArguments):
     enable_xformers_memory_efficient_attention: bool = False
     sr_model: str | None = None
     sr_scheduler: SCHEDULER = "ddim"
-    sr_num_inference_steps: int = 100
+    sr_num_inference_steps: int | None = None
     sr_noise_level: int = 0
     keep_low_res: bool = False
     consistency: bool = False
@@ -108,7 +112,7 @@ class GenerateArguments(HubArguments):
         smallest = dict.fromkeys(("num_samples", "num_inference_steps", "batch_size", "samples_per_shard"), 1)
         smallest |= {"seed": 0, "sr_num_inference_steps": 1, "sr_noise_level": 0}
         for name, bound in smallest.items():
-            if getattr(self, name) < bound:
+            if getattr(self, name) is not None and getattr(self, name) < bound:
                 raise InputError(f"--{name} is {getattr(self, name)}; give {bound} or more")
         if not 0 <= self.min_consistency_dice <= 1:
             raise InputError(f"--min_consistency_dice is {self.min_consistency_dice}; give 0 to 1")
@@ -122,9 +126,12 @@ class GenerateArguments(HubArguments):
 def load_stage(
     args: GenerateArguments, cls: type[PairPipeline], prefix: str, device: torch.device
 ) -> tuple[PairPipeline, str]:
-    """The pipeline that the flags with this prefix ask for, and the SHA-256 of its files."""
+    """The pipeline that the flags with this prefix ask for, and the SHA-256 of its files. Fills in the steps."""
     model, scheduler, steps = (getattr(args, prefix + name) for name in ("model", "scheduler", "num_inference_steps"))
     pipeline, sha256 = load_pipeline(cls, model, f"--{prefix}model")
+    if steps is None:
+        steps = min(PAPER_STEPS[cls], pipeline.scheduler.config.num_train_timesteps)
+        setattr(args, f"{prefix}num_inference_steps", steps)
     try:
         pipeline.scheduler = make_scheduler(scheduler, pipeline.scheduler.config, steps)
     except InputError as error:
@@ -143,18 +150,21 @@ def draw_pairs(
     samples: range,
     progress: tqdm,
 ) -> Iterator[dict]:
-    """Rows for the pairs numbered `samples`, each from its own noise."""
+    """Rows for the pairs numbered `samples`, each from its own noise. `progress` gets a share of a pair for every step:
+    those of enlarging are as many times longer as their pictures are larger."""
+    scale = sr_pipeline.config.scale_factor**2 if sr_pipeline else 0
+    step = 1 / (args.num_inference_steps + scale * (args.sr_num_inference_steps or 0))
     for start in range(0, len(samples), args.batch_size):
         numbers = samples[start : start + args.batch_size]
-        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps)
+        share = len(numbers) * step
+        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, partial(progress.update, share))
         if sr_pipeline:
-            steps, noise_level = args.sr_num_inference_steps, args.sr_noise_level
-            rows = enlarge_rows(sr_pipeline, rows, args.seed, numbers, steps, noise_level)
+            steps, on_step = args.sr_num_inference_steps, partial(progress.update, scale * share)
+            rows = enlarge_rows(sr_pipeline, rows, args.seed, steps, args.sr_noise_level, on_step)
         for row in rows:
             if args.consistency:
                 row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
             yield row
-        progress.update(len(numbers))
 
 
 def find_license(args: GenerateArguments) -> str | None:
@@ -162,12 +172,11 @@ def find_license(args: GenerateArguments) -> str | None:
     return args.data_license or license_of_models(model for model in (args.model, args.sr_model) if model)
 
 
-def finish(args: GenerateArguments, settings: dict, features: Features, shards: list[Path]) -> None:
-    """Writes the preview, the dataset card and, if wanted, PNG files in place of the shards; reports drift."""
+def finish(args: GenerateArguments, settings: dict, features: Features, pairs: GrowingDataset) -> None:
+    """Writes the preview and, last of all, the dataset card; reports drift."""
     output_dir = Path(args.output_dir)
-    shown = min(32, args.num_samples)
-    rows = pq.read_table(shards[: -(-shown // args.samples_per_shard)], columns=["image", "mask"]).slice(0, shown)
-    images, masks = ([Image.open(io.BytesIO(v["bytes"])) for v in rows[c].to_pylist()] for c in ("image", "mask"))
+    rows = pairs.rows(["image", "mask"], 32)
+    images, masks = ([Image.open(io.BytesIO(row[column]["bytes"])) for row in rows] for column in ("image", "mask"))
     with atomic_path(output_dir / "preview.png") as temporary:
         pair_grid(images, masks).save(temporary, "PNG")
     stages = f"drawn together by the diffusion model {describe(args.model, kind='')}"
@@ -175,7 +184,7 @@ def finish(args: GenerateArguments, settings: dict, features: Features, shards: 
         stages += f" and enlarged by the super-resolution model {describe(args.sr_model, kind='')}"
     description = f"{args.num_samples} synthetic pairs of image and segmentation mask, {stages}."
     if args.consistency:
-        drifted = pq.read_table(shards, columns=["consistent"])["consistent"].to_pylist().count(False)
+        drifted = pairs.rows(["consistent"], args.num_samples).count({"consistent": False})
         report = f"{drifted} of {args.num_samples} pairs drifted: made small again, they differ from what was enlarged"
         description += f" {report}."
         print(f"{report} (column consistent)")
@@ -189,11 +198,9 @@ def finish(args: GenerateArguments, settings: dict, features: Features, shards: 
         description=description,
         picture="preview.png",
         columns={name: meaning for name, (_, _, meaning) in COLUMNS.items()},
-        details=settings,
+        details=settings | {"num_samples": args.num_samples},
         data_license=find_license(args),
     )
-    if args.format == "imagefolder":
-        export_imagefolder(shards, output_dir)
 
 
 def main(args: GenerateArguments) -> None:
@@ -214,36 +221,41 @@ def main(args: GenerateArguments) -> None:
         torch.set_num_threads(1)
     features = pair_features(**{name: dtype for name, (flag, dtype, _) in COLUMNS.items() if getattr(args, flag)})
     in_force = {k: v for k, v in args.settings().items() if v is not None and getattr(args, NEEDS.get(k, "model"))}
-    settings = {**in_force, **digests}
+    settings = {**in_force, **digests, "noise": "synthset.keyed_generator(seed, number)"}
     if pipeline.config.crop_size is not None:
         settings["crop_size"] = pipeline.config.crop_size  # the scale of what a pair shows
-    output_dir = Path(settings.pop("output_dir"))
+    output_dir, num_samples = Path(settings.pop("output_dir")), settings.pop("num_samples")
+    pictures = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
+    pictures = tuple(pictures) if args.format == "imagefolder" else ()
+    pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, pictures)
     with accelerator.main_process_first():
-        claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model"))
+        claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model", "num_samples"))
+        if accelerator.is_main_process:
+            pairs.prepare()
 
-    samples = range(args.num_samples)
-    parts = [samples[i : i + args.samples_per_shard] for i in samples[:: args.samples_per_shard]]
-    folder = output_dir / ("data" if args.format == "parquet" else ".shards")  # hidden from load_dataset
-    shards = [folder / f"train-{k:05d}-of-{len(parts):05d}.parquet" for k in range(len(parts))]
-
-    mine = list(zip(shards, parts, strict=True))[accelerator.process_index :: accelerator.num_processes]
-    exported = (output_dir / "metadata.jsonl").exists()  # after which the shards are gone
-    missing = [(shard, part) for shard, part in mine if not exported and not shard.exists()]
-    total = sum(len(part) for _, part in missing)
-    with tqdm(total=total, desc="pairs", unit="pair", disable=not accelerator.is_main_process) as progress:
-        for shard, part in missing:
+    missing = pairs.missing(accelerator.process_index, accelerator.num_processes)
+    total = sum(len(numbers) for _, numbers in missing)
+    bar = "{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+    with tqdm(
+        total=total,
+        desc="pairs",
+        unit="pair",
+        bar_format=bar,
+        smoothing=0,  # the time left by the mean rate, for the two stages differ
+        disable=not accelerator.is_main_process,
+    ) as progress:
+        for shard, numbers in missing:
             try:
-                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, part, progress), features)
+                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, numbers, progress), features)
             except OSError as error:  # pyarrow does not say which file
                 raise OSError(error.errno, error.strerror, str(shard)) from error
 
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        if not exported:
-            finish(args, settings, features, shards)
-        if args.format == "imagefolder":
-            shutil.rmtree(folder, ignore_errors=True)
-        accelerator.print(f"{args.num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
+        pairs.publish()
+        if not (output_dir / "README.md").exists():
+            finish(args, settings, features, pairs)
+        accelerator.print(f"{num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
         if args.push_to_hub:
             address = push_folder(output_dir, args.hub_dataset_id, args.hub_private_repo, args.data_license)
             print(f"pushed to {address}")

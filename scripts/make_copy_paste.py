@@ -4,8 +4,9 @@
 
 After Najafian et al. (Plant Phenomics 5, 0025, 2023), which SynthSet's table 1 compares with. `ANNOTATED` may be a few
 photos. Without `--backgrounds`, the annotated photos are the backgrounds, with their objects replaced by background
-from beside them. `datasets.load_dataset(DATASET)` opens the result. Killed at any moment, the same command line
-continues; on however many processes, the files hold the same bytes.
+from beside them. `datasets.load_dataset(DATASET)` opens the result, and not before all pairs are there. Killed at any
+moment, the same command line continues, and with more `--num_samples` it adds to what there is; on however many
+processes, the files hold the same bytes.
 """
 
 import multiprocessing
@@ -21,7 +22,7 @@ from tqdm.auto import tqdm
 
 from synthset.cards import describe, license_of_pairs, public_name, write_dataset_card
 from synthset.cli import run
-from synthset.data import load_pairs
+from synthset.data import GrowingDataset, load_pairs
 from synthset.data.copy_paste import (
     COLUMNS,
     FEATURES,
@@ -52,7 +53,7 @@ class CopyPasteArguments:
         backgrounds: a folder of images or a video, both without objects; the annotated images with their objects
             replaced by background when not given.
         video_every: take every N-th frame of a video.
-        num_samples: number of pairs.
+        num_samples: number of pairs; may be raised later.
         resolution: side in pixels of the pairs.
         crop_size: side in pixels of the piece of background that is pasted on, then resized to `resolution`; 512,
             shrunk to the smallest background, when not given.
@@ -166,7 +167,7 @@ def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> N
         description=description,
         picture="preview.png",
         columns={name: meaning for name, (_, meaning) in COLUMNS.items()},
-        details=settings,
+        details=settings | {"num_samples": args.num_samples},
         data_license=license_of_pairs([args.dataset]),
     )
 
@@ -194,18 +195,17 @@ def main(args: CopyPasteArguments) -> None:
         crop_size = fit_crop_size(backgrounds, args.crop_size)
         found = {"crop_size": crop_size, "found_objects": len(whole), "found_backgrounds": len(backgrounds)}
         settings = {name: value for name, value in {**asdict(args), **found}.items() if value is not None}
-        for name in ("output_dir", "num_workers"):
+        for name in ("output_dir", "num_workers", "num_samples"):
             settings.pop(name)
-        claim_output_dir(output_dir, "copy_paste.json", settings, uncounted=())
+        growing = GrowingDataset(output_dir, args.num_samples, args.samples_per_shard)
+        claim_output_dir(output_dir, "copy_paste.json", settings, uncounted=("num_samples",))
+        growing.prepare()
         chosen = [field.name for field in fields(CopyPaste) if hasattr(args, field.name)]
         values = {name: getattr(args, name) for name in chosen} | {"backgrounds": backgrounds, "crop_size": crop_size}
         copy_paste = CopyPaste(cutouts=whole, mean_objects=len(cutouts) / area * crop_size**2, **values)
 
         # 3. pairs
-        samples = range(args.num_samples)
-        parts = [samples[i : i + args.samples_per_shard] for i in samples[:: args.samples_per_shard]]
-        shards = [output_dir / "data" / f"train-{k:05d}-of-{len(parts):05d}.parquet" for k in range(len(parts))]
-        missing = [(shard, part) for shard, part in zip(shards, parts, strict=True) if not shard.exists()]
+        missing = growing.missing()
         progress = tqdm(total=sum(len(part) for _, part in missing), desc="pairs", unit="pair")
         # spawn: a forked process would inherit locks of the threads that decoded the backgrounds
         spawn = multiprocessing.get_context("spawn")
@@ -217,6 +217,7 @@ def main(args: CopyPasteArguments) -> None:
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+        growing.publish()
         if not (output_dir / "README.md").exists():
             finish(args, settings, copy_paste)
     print(f"{args.num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")

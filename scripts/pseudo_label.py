@@ -7,6 +7,7 @@ leaves the others out. Killed at any moment, the same command line continues.
 """
 
 import io
+import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from synthset.cards import describe, public_name, write_dataset_card
 from synthset.cli import run
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
 from synthset.data.frames import iter_frames
+from synthset.data.growing import HIDDEN
 from synthset.data.writer import atomic_path, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.previews import pair_grid
@@ -103,7 +105,7 @@ def label(pictures: Iterator[tuple[str, Picture]], segmenter: Segmenter, args: P
 
 
 def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looked_at: int) -> int:
-    """Writes the preview and the dataset card; returns the number of pairs."""
+    """Moves the shards to where loaders look, writes the preview and the dataset card; returns the number of pairs."""
     output_dir = Path(args.output_dir)
     kept = sum(pq.read_metadata(shard).num_rows for shard in shards)
     if not kept:
@@ -111,6 +113,10 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
             f"--min_confidence is {args.min_confidence}, which none of {looked_at} images reaches; lower it in another "
             "--output_dir, or train the segmenter longer"
         )
+    if (output_dir / HIDDEN).exists():
+        os.replace(output_dir / HIDDEN / "data", output_dir / "data")
+        (output_dir / HIDDEN).rmdir()
+        shards = [output_dir / "data" / shard.name for shard in shards]
     rows = chain.from_iterable(
         batch.to_pylist() for shard in shards for batch in pq.ParquetFile(shard).iter_batches(32)
     )
@@ -148,11 +154,12 @@ def main(args: PseudoLabelArguments) -> None:
     output_dir = Path(settings.pop("output_dir"))
     claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model",))
 
-    shards = []
+    shards, data = [], output_dir / "data"
+    data = data if data.exists() else output_dir / HIDDEN / "data"
     while first is not None:
         block = chain([first], islice(pictures, args.images_per_shard - 1))
         # How many files there will be is not known yet. `load_dataset` finds split and order without.
-        shards.append(output_dir / "data" / f"train-{len(shards):05d}.parquet")
+        shards.append(data / f"train-{len(shards):05d}.parquet")
         if shards[-1].exists():
             deque(block, maxlen=0)
         else:

@@ -1,6 +1,6 @@
 """The rows of a generated dataset: pairs drawn from noise, enlarged, and compared with what was enlarged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -8,15 +8,15 @@ from .data.transforms import ResizePair, to_tv_tensors
 from .errors import InputError
 from .evaluation.metrics import dice, psnr
 from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline
+from .pipelines.pair_pipeline import Callback
 from .random import keyed_generator
 
 MAX_PSNR = 100.0  # dB, in place of the infinity of equal images, for which JSON has no number
 
 # column: (the flag that brings it, its type for `pair_features`, what it holds); beside `image` and `mask`
 COLUMNS = {
-    "seed": ("model", "int64", "seed of the pair's noise: `torch.Generator().manual_seed(seed)`"),
+    "number": ("model", "int64", "the pair's number: its noise is that of `synthset.keyed_generator(seed, number)`"),
     "coverage": ("model", "float32", "share of the mask's pixels that are the object, 0 to 1"),
-    "sr_seed": ("sr_model", "int64", "seed of the noise from which the pair was enlarged"),
     "low_res_image": ("keep_low_res", "image", "the image before it was enlarged"),
     "low_res_mask": ("keep_low_res", "image", "the mask before it was enlarged: 0 is background, 255 is the object"),
     "consistency_psnr": (
@@ -66,54 +66,65 @@ def check_stages(pipeline: SynthSetPipeline, sr_pipeline: SynthSetSRPipeline, no
         )
 
 
-def draw_rows(pipeline: SynthSetPipeline, seed: int, numbers: Sequence[int], num_inference_steps: int) -> list[dict]:
-    """Draws pairs, as one batch.
+def draw_rows(
+    pipeline: SynthSetPipeline,
+    seed: int,
+    numbers: Sequence[int],
+    num_inference_steps: int,
+    on_step: Callable[[], object],
+) -> list[dict]:
+    """Draws pairs, as one batch. A pair's noise is that of `keyed_generator(seed, number)`.
 
     Args:
         pipeline: the first stage.
         seed: the dataset's.
-        numbers: each pair's number in the dataset, which with `seed` decides its noise.
+        numbers: each pair's number in the dataset.
         num_inference_steps: denoising steps.
+        on_step: called after each of them.
 
     Returns:
-        Rows with `image` and `mask` (PIL), `coverage` and `seed`.
+        Rows with `image` and `mask` (PIL), `coverage` and `number`.
     """
-    generators = [keyed_generator(seed, number) for number in numbers]
-    pairs = pipeline(batch_size=len(numbers), generator=generators, num_inference_steps=num_inference_steps)
-    return _rows(pairs, seed=[generator.initial_seed() for generator in generators])
+    pairs = pipeline(
+        batch_size=len(numbers),
+        generator=[keyed_generator(seed, number) for number in numbers],
+        num_inference_steps=num_inference_steps,
+        callback_on_step_end=_callback(on_step),
+    )
+    return _rows(pairs, number=numbers)
 
 
 def enlarge_rows(
     pipeline: SynthSetSRPipeline,
     rows: list[dict],
     seed: int,
-    numbers: Sequence[int],
     num_inference_steps: int,
     noise_level: int,
+    on_step: Callable[[], object],
 ) -> list[dict]:
-    """Enlarges the pairs of `rows`, as one batch. A pair follows from the small one, as 8-bit pictures, and `sr_seed`.
+    """Enlarges the pairs of `rows`, as one batch. A pair follows from the small one, as 8-bit pictures, and from the
+    noise of `keyed_generator(seed, number, 1)`.
 
     Args:
         pipeline: the second stage.
-        rows: [`draw_rows`]'s result for `seed` and `numbers`.
+        rows: [`draw_rows`]'s result for `seed`.
         num_inference_steps: denoising steps.
         noise_level: noise for the small pairs, as in `SynthSetSRPipeline`.
+        on_step: called after each step.
 
     Returns:
-        The rows enlarged, with `sr_seed`, `low_res_image` and `low_res_mask` (PIL).
+        The rows enlarged, with `low_res_image` and `low_res_mask` (PIL).
     """
-    generators = [keyed_generator(seed, number, 1) for number in numbers]
-    images, masks = ([row[column] for row in rows] for column in ("image", "mask"))
+    images, masks, numbers = ([row[column] for row in rows] for column in ("image", "mask", "number"))
     pairs = pipeline(
-        images, masks, generator=generators, num_inference_steps=num_inference_steps, noise_level=noise_level
+        images,
+        masks,
+        generator=[keyed_generator(seed, number, 1) for number in numbers],
+        num_inference_steps=num_inference_steps,
+        noise_level=noise_level,
+        callback_on_step_end=_callback(on_step),
     )
-    return _rows(
-        pairs,
-        seed=[row["seed"] for row in rows],
-        sr_seed=[generator.initial_seed() for generator in generators],
-        low_res_image=images,
-        low_res_mask=masks,
-    )
+    return _rows(pairs, number=numbers, low_res_image=images, low_res_mask=masks)
 
 
 def consistency(row: dict, min_psnr: float, min_dice: float) -> dict:
@@ -139,3 +150,13 @@ def _rows(pairs: SynthSetPipelineOutput, **columns: list) -> list[dict]:
     coverage = [np.count_nonzero(mask) / (mask.width * mask.height) for mask in pairs.masks]
     columns = {"image": pairs.images, "mask": pairs.masks, "coverage": coverage, **columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _callback(on_step: Callable[[], object]) -> Callback:
+    """`on_step` as pipelines call it."""
+
+    def callback(pipeline, step, timestep, tensors):
+        on_step()
+        return {}
+
+    return callback

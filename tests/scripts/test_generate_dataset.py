@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import resource
 import runpy
 import shutil
@@ -18,7 +19,14 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline, make_scheduler
+from synthset import (
+    InputError,
+    PairedUNet2DModel,
+    SynthSetPipeline,
+    SynthSetSRPipeline,
+    keyed_generator,
+    make_scheduler,
+)
 from synthset.data import load_pairs
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "generate_dataset.py"
@@ -87,6 +95,9 @@ def generate(*arguments, launch=(), threads=1, **changes):
     return subprocess.run(arguments, capture_output=True, text=True, env=environment)
 
 
+HIDDEN = ".unfinished/data/*.parquet"
+
+
 def refused(capsys, monkeypatch, *arguments, **changes):
     """Runs the script in this process, where it must end with an error; returns the line."""
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags(*arguments, **changes)])
@@ -98,6 +109,13 @@ def refused(capsys, monkeypatch, *arguments, **changes):
 
 def digests(folder, pattern="data/*.parquet"):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob(pattern)}
+
+
+def parts(folder):
+    """[`digests`] of what an unfinished dataset has; no loader finds it."""
+    with pytest.raises(InputError, match="is not finished; run the command that makes it once more|holds no pairs"):
+        load_pairs(str(folder))
+    return digests(folder, HIDDEN)
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +131,8 @@ def dataset(model, tmp_path_factory):
 def test_dataset_opens(dataset, tmp_path):
     assert sorted(digests(dataset)) == [f"train-{k:05d}-of-00004.parquet" for k in range(4)]
     rows = datasets.load_dataset(str(dataset), split="train", cache_dir=str(tmp_path))
-    assert rows.column_names == ["image", "mask", "seed", "coverage"]
-    assert len(rows) == len(set(rows["seed"])) == 11
+    assert rows.column_names == ["image", "mask", "number", "coverage"]
+    assert rows["number"][:] == list(range(11))
     for row in rows:
         assert (row["image"].mode, row["image"].size, row["image"].format) == ("RGB", (16, 16), "PNG")
         assert (row["mask"].mode, row["mask"].size, row["mask"].format) == ("L", (16, 16), "PNG")
@@ -131,15 +149,15 @@ def test_card_and_preview(dataset):
     assert "dtype: image" in card and "# wheat" in card and "| num_inference_steps | `4` |" in card
     assert (dataset / "preview.png").stat().st_size > 0
     settings = json.loads((dataset / "generation.json").read_text())
-    assert {name: settings[name] for name in SETTINGS} == SETTINGS
+    assert {name: settings[name] for name in SETTINGS if name != "num_samples"} | {"num_samples": 11} == SETTINGS
     assert not list(dataset.rglob(".*"))
 
 
-def test_seed_column_draws_the_pair_again(dataset, model):
+def test_number_draws_the_pair_again(dataset, model):
     row = load_pairs(str(dataset))[8]  # the last of a shard of 3, a batch of one
     pipeline = SynthSetPipeline.from_pretrained(model)
     pipeline.scheduler = make_scheduler("ddpm", pipeline.scheduler.config, 4)
-    pair = pipeline(generator=torch.Generator().manual_seed(row["seed"]), num_inference_steps=4)
+    pair = pipeline(generator=keyed_generator(SETTINGS["seed"], row["number"]), num_inference_steps=4)
     difference = np.asarray(pair.images[0], dtype=int) - np.asarray(row["image"], dtype=int)
     assert np.abs(difference).max() <= 1
 
@@ -156,20 +174,20 @@ def test_killed_and_continued(dataset, model, tmp_path, capsys, monkeypatch):
     """Killed while a shard is drawn; other settings are then refused, the same ones continue, with more threads."""
     output_dir = tmp_path / "out"
     process = subprocess.Popen(command(model, output_dir), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while process.poll() is None and len(digests(output_dir)) < 2:
+    while process.poll() is None and len(digests(output_dir, HIDDEN)) < 2:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = digests(output_dir)
+    finished = parts(output_dir)
     assert 2 <= len(finished) < 4
     assert finished.items() <= digests(dataset).items()
-    times = {name: (output_dir / "data" / name).stat().st_mtime_ns for name in finished}
+    times = {name: (output_dir / ".unfinished" / "data" / name).stat().st_mtime_ns for name in finished}
 
     assert refused(capsys, monkeypatch, model, output_dir, seed=8, batch_size=3) == (
         f"error: --output_dir {output_dir} was made with other settings: batch_size 2 -> 3, seed 7 -> 8; "
         "give the old values to continue, or choose another folder"
     )
-    assert digests(output_dir) == finished
+    assert parts(output_dir) == finished
 
     assert generate(model, output_dir, threads=3).returncode == 0
     assert digests(output_dir) == digests(dataset)
@@ -183,7 +201,7 @@ def test_imagefolder(dataset, model, tmp_path):
     process = subprocess.Popen(
         command(model, output_dir, format="imagefolder"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    while process.poll() is None and not (output_dir / "masks" / "000000.png").exists():
+    while process.poll() is None and not (output_dir / ".unfinished" / "masks" / "000000.png").exists():
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -202,7 +220,7 @@ def test_imagefolder(dataset, model, tmp_path):
     for found, expected in zip(rows, datasets.load_dataset(str(dataset), split="train"), strict=True):
         np.testing.assert_array_equal(found["image"], expected["image"])
         np.testing.assert_array_equal(found["mask"], expected["mask"])
-        assert (found["seed"], found["coverage"]) == (expected["seed"], pytest.approx(expected["coverage"]))
+        assert (found["number"], found["coverage"]) == (expected["number"], pytest.approx(expected["coverage"]))
     assert len(load_pairs(str(output_dir))) == 11
 
 
@@ -221,9 +239,57 @@ def test_full_disk(dataset, model, tmp_path):
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     line = result.stderr.strip().splitlines()[-1]
-    assert line.startswith(f"error: cannot write {last}: ") and "File too large" in line
-    assert {**digests(output_dir), last.name: digests(dataset)[last.name]} == digests(dataset)
-    assert not list(output_dir.rglob(".*"))
+    there = output_dir / ".unfinished" / "data"
+    assert line.startswith(f"error: cannot write {there / last.name}: ") and "File too large" in line
+    assert {**parts(output_dir), last.name: digests(dataset)[last.name]} == digests(dataset)
+    assert not list(there.glob(".*"))
+
+
+@pytest.mark.parametrize("format", ["parquet", "imagefolder"])
+def test_more_pairs_later(dataset, model, tmp_path, capsys, monkeypatch, format):
+    """From 4 pairs to 11, in this process: what a straight run writes, and the first part is not drawn again."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    output_dir = tmp_path / dataset.name
+    for num_samples in (4, 11):
+        monkeypatch.setattr(
+            sys, "argv", [str(SCRIPT), *flags(model, output_dir, num_samples=num_samples, format=format)]
+        )
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        assert f"/{min(num_samples, 8)} [" in capsys.readouterr().err  # the pairs to draw: 4, then 8 beside the first 3
+        assert len(load_pairs(str(output_dir))) == num_samples
+    if format == "parquet":
+        found, expected = (
+            {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            for folder in (output_dir, dataset)
+        )
+        assert found == expected
+    for row, expected in zip(load_pairs(str(output_dir)), load_pairs(str(dataset)), strict=True):
+        assert row["image"].tobytes() == expected["image"].tobytes()
+        assert row["mask"].tobytes() == expected["mask"].tobytes()
+    line = refused(capsys, monkeypatch, model, output_dir, num_samples=10, format=format)
+    assert line == (
+        f"error: --num_samples is 10, but {output_dir} has pairs up to 11 already; give 11 or more, or choose another "
+        "--output_dir"
+    )
+
+
+def test_time_left_from_the_first_step(model, tmp_path):
+    """All pairs are one batch: the bar moves while it is drawn, as the share of the steps that are done."""
+    result = generate(model, tmp_path / "out", num_samples=2, num_inference_steps=500)
+    assert result.returncode == 0, result.stderr
+    shares = [float(share) for share in re.findall(r"pairs: ([\d.]+)%", result.stderr)]
+    assert len(shares) > 4 and shares == sorted(shares) and 0 < shares[1] < 60 and shares[-1] == 100
+
+
+def test_steps_that_are_not_given(capsys, monkeypatch, model, tmp_path):
+    """The paper's, or as many as the model was trained with."""
+    pipeline = SynthSetPipeline.from_pretrained(model)
+    pipeline.scheduler = DDPMScheduler(num_train_timesteps=5)
+    pipeline.save_pretrained(tmp_path / "short")
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), f"--model={tmp_path / 'short'}", f"--output_dir={tmp_path / 'out'}"])
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--num_samples=1"])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert json.loads((tmp_path / "out" / "generation.json").read_text())["num_inference_steps"] == 5
 
 
 @pytest.mark.parametrize(
@@ -279,10 +345,9 @@ def enlarged(model, sr_model, tmp_path_factory):
 def test_enlarged_pairs_come_with_what_a_run_of_one_stage_draws(dataset, enlarged, model, sr_model):
     small, rows = (datasets.load_dataset(str(folder), split="train") for folder in (dataset, enlarged))
     assert rows.column_names == [
-        *("image", "mask", "seed", "coverage", "sr_seed", "low_res_image", "low_res_mask"),
+        *("image", "mask", "number", "coverage", "low_res_image", "low_res_mask"),
         *("consistency_psnr", "consistency_dice", "consistent"),
     ]
-    assert len({*rows["seed"], *rows["sr_seed"]}) == 22
     for row, before in zip(rows, small, strict=True):
         assert (row["image"].mode, row["image"].size, row["image"].format) == ("RGB", (32, 32), "PNG")
         assert (row["mask"].mode, row["mask"].size, row["mask"].format) == ("L", (32, 32), "PNG")
@@ -290,7 +355,7 @@ def test_enlarged_pairs_come_with_what_a_run_of_one_stage_draws(dataset, enlarge
         assert row["coverage"] == pytest.approx((np.asarray(row["mask"]) == 255).mean(), abs=1e-6)
         np.testing.assert_array_equal(row["low_res_image"], before["image"])
         np.testing.assert_array_equal(row["low_res_mask"], before["mask"])
-        assert row["seed"] == before["seed"]
+        assert row["number"] == before["number"]
     settings = json.loads((enlarged / "generation.json").read_text())
     assert {name: settings.get(name) for name in SR_SETTINGS} == SR_SETTINGS
     assert not [name for name in json.loads((dataset / "generation.json").read_text()) if name.startswith("sr_")]
@@ -303,7 +368,7 @@ def test_stored_columns_enlarge_the_pair_again(enlarged, sr_model):
     row = datasets.load_dataset(str(enlarged), split="train")[8]  # the last of a shard of 3, a batch of one
     pipeline = SynthSetSRPipeline.from_pretrained(sr_model)
     pipeline.scheduler = make_scheduler("ddim", pipeline.scheduler.config, 4)
-    generator = torch.Generator().manual_seed(row["sr_seed"])
+    generator = keyed_generator(SETTINGS["seed"], row["number"], 1)
     pair = pipeline(
         row["low_res_image"], row["low_res_mask"], generator=generator, num_inference_steps=4, noise_level=10
     )
@@ -342,18 +407,18 @@ def test_two_stages_killed_and_continued_on_two_processes(enlarged, model, sr_mo
     process = subprocess.Popen(
         command(model, output_dir, **changes), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
-    while process.poll() is None and not digests(output_dir):
+    while process.poll() is None and not digests(output_dir, HIDDEN):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = digests(output_dir)
+    finished = parts(output_dir)
     assert 1 <= len(finished) < 4
     assert finished.items() <= digests(enlarged).items()
 
     line = refused(capsys, monkeypatch, model, output_dir, **{**changes, "sr_noise_level": 0})
     assert "was made with other settings: sr_noise_level 10 -> 0; " in line
     assert "keep_low_res True -> None" in refused(capsys, monkeypatch, model, output_dir)  # and so on: only one stage
-    assert digests(output_dir) == finished
+    assert parts(output_dir) == finished
 
     result = generate(model, output_dir, launch=LAUNCH, **changes)
     assert result.returncode == 0, result.stderr
@@ -378,13 +443,13 @@ def test_two_stages_as_imagefolder(enlarged, model, sr_model, tmp_path):
 
 
 def test_enlarged_pairs_alone(model, sr_model, tmp_path):
-    """Without --keep_low_res and --consistency there is only a seed more; by another sampler, too."""
+    """Without --keep_low_res and --consistency there is no column more; by another sampler, too."""
     result = generate(
         model, tmp_path / "out", num_samples=1, sr_model=sr_model, sr_scheduler="ddpm", sr_num_inference_steps=3
     )
     assert result.returncode == 0, result.stderr
     row = datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))[0]
-    assert list(row) == ["image", "mask", "seed", "coverage", "sr_seed"]
+    assert list(row) == ["image", "mask", "number", "coverage"]
     assert row["image"].size == (32, 32)
     settings = json.loads((tmp_path / "out" / "generation.json").read_text())
     assert settings["sr_scheduler"] == "ddpm" and "min_consistency_psnr" not in settings

@@ -72,6 +72,15 @@ def test_a_few_photos_become_a_dataset_that_any_number_of_processes_continues(tm
         assert row["coverage"] == pytest.approx((mask > 0).mean())
     assert sum(loaded["coverage"]) > 0 and loaded[:2]["image"][0] != loaded[:2]["image"][1]
 
+    # more pairs later; whole files stay
+    grown = tmp_path / "later" / "out"
+    for count in (4, 7):
+        assert make("--dataset", annotated, "--output_dir", grown, *SMALL, "--num_samples", count)[0] == 0
+    assert contents(grown) == made
+    code, _, error = make(*command, "--num_samples", 6)
+    assert code == 1 and "--num_samples is 6, but" in error and "has pairs up to 7 already" in error
+    assert contents(out) == made
+
     # killed after the second shard, with a third half written
     (out / "README.md").unlink()
     (out / "preview.png").unlink()

@@ -1,6 +1,7 @@
 """`pseudo_label.py` as users run it: pairs with confidence from a folder or a video."""
 
 import runpy
+import shutil
 import sys
 
 import av
@@ -12,7 +13,9 @@ from PIL import Image
 from testing_utils.pairs import random_pairs
 from testing_utils.runs import ROOT
 
+from synthset import InputError
 from synthset.data import load_pairs
+from synthset.data.growing import HIDDEN
 from synthset.segmentation import Segmenter, build_segmenter, confidence
 
 SCRIPT = ROOT / "scripts" / "pseudo_label.py"
@@ -88,6 +91,21 @@ def test_a_killed_run_continues(labelled, model, photos, tmp_path):
     assert shards(tmp_path / "again") == expected
     assert (tmp_path / "again" / "data" / "train-00002.parquet").stat().st_mtime_ns == kept
     assert (tmp_path / "again" / "README.md").exists()
+
+
+def test_what_is_not_finished_is_not_found(labelled, model, photos, tmp_path):
+    """Stopped in the second of three files, by a photo that can't be read."""
+    mine, out = tmp_path / "photos", tmp_path / "out"
+    shutil.copytree(photos, mine)
+    (mine / "photo-4.png").write_bytes(b"half a photo")
+    with pytest.raises(SystemExit):
+        run(model, mine, out)
+    with pytest.raises(InputError, match="is not finished; run the command that makes it once more"):
+        load_pairs(str(out))
+    assert len(list((out / HIDDEN / "data").glob("*.parquet"))) == 1
+    shutil.copy(photos / "photo-4.png", mine)
+    run(model, mine, out)
+    assert shards(out) == shards(labelled[0]) and not (out / HIDDEN).exists()
 
 
 def test_pairs_below_the_minimum_are_left_out(labelled, model, photos, tmp_path, capsys):

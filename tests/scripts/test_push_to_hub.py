@@ -164,7 +164,7 @@ def test_a_fresh_process_gets_the_same_pairs(world, pushed):
     code = """
 import hashlib, datasets
 def digest(rows):
-    return [[hashlib.sha256(row[c].tobytes()).hexdigest() for c in ("image", "mask")] + [row["seed"]] for row in rows]
+    return [[hashlib.sha256(row[c].tobytes()).hexdigest() for c in ("image", "mask")] + [row["number"]] for row in rows]
 {load}
 result = [digest(pairs), sorted(set(pairs[0]["mask"].getdata()) - {{0, 255}}), pairs[0]["mask"].format]
 """

@@ -8,12 +8,14 @@ from .dataset import (
     resolve_crop_size,
     smallest_side,
 )
+from .growing import GrowingDataset
 from .scale import recorded_crop_size
 from .streaming import StreamedPairs, stream_train_validation
 from .transforms import ResizePair, eval_transform, resize_pair, to_tv_tensors, train_transform
 from .writer import export_imagefolder, pair_features, write_pairs_shard
 
 __all__ = [
+    "GrowingDataset",
     "PairTensors",
     "ResizePair",
     "SplitNotFoundError",

@@ -19,6 +19,7 @@ from torchvision import tv_tensors
 from ..errors import InputError
 from .demo import demo_pairs
 from .folder import decode_pair, is_raw_folder, load_raw_folder
+from .growing import HIDDEN
 from .transforms import to_tv_tensors
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ def load_pairs(
         elif (folder / "dataset_dict.json").is_file():
             saved = load_or_explain(datasets.load_from_disk, str(folder), "the saved dataset can't be loaded")
             pairs = pick_split(saved, split, source)
+        elif (folder / HIDDEN).is_dir():
+            raise InputError(f"{source} is not finished; run the command that makes it once more, or give another")
         elif any(folder.rglob("*.parquet")):
             loaded = load_or_explain(load_parquet, str(folder), "its parquet files can't be loaded")
             pairs = pick_split(loaded, split, source)
@@ -145,7 +148,8 @@ def load_train_validation(
 
 def raw_splits(folder: Path, image_column: str | None = None) -> dict[str, Path]:
     """The raw folders that `folder` consists of, by split; empty when it holds something else."""
-    splits = {path.name: path for path in sorted(folder.iterdir()) if is_raw_folder(path, image_column)}
+    there = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    splits = {path.name: path for path in there if is_raw_folder(path, image_column)}
     for alias in ("val", "valid"):
         if alias in splits:
             splits.setdefault("validation", splits.pop(alias))

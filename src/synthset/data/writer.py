@@ -81,7 +81,7 @@ def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: F
     return count
 
 
-def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.PathLike) -> int:
+def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.PathLike, kept: int = 0) -> int:
     """Unpacks parquet shards into `images/000000.png`, `masks/000000.png` and so on, and a `metadata.jsonl` with
     `file_name`, `mask_file_name` and the other columns; a further column of pictures, `depth`, becomes
     `depths/000000.png` and `depth_file_name`. `load_pairs` and `datasets.load_dataset` open the result.
@@ -89,12 +89,14 @@ def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.Pat
     Args:
         shards: files of [`write_pairs_shard`], in order.
         folder: made if missing; `metadata.jsonl` is written last.
+        kept: so many pairs are there already, and stay; those of the shards follow.
 
     Returns:
         The number of pairs.
     """
-    folder = Path(folder)
-    lines = []
+    folder, lines = Path(folder), []
+    if kept:
+        lines = (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:kept]
     for shard in shards:
         file = pq.ParquetFile(shard)
         features = Features.from_arrow_schema(file.schema_arrow)

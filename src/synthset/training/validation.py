@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
 from ..evaluation.divergence import color_divergence
-from ..pipelines import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
+from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
 from ..previews import pair_grid
 from ..random import keyed_generator
@@ -69,7 +70,7 @@ def inspect_pairs(
     quick, images, masks = _quick(pipeline, args), [], []
     for start in numbers[:: args.train_batch_size]:
         generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.train_batch_size]]
-        pairs = quick(len(generators), generators, args.validation_num_inference_steps)
+        pairs = quick(len(generators), generators)
         images, masks = images + pairs.images, masks + pairs.masks
     grid = pair_grid(images[: args.num_validation_images], masks[: args.num_validation_images])
     if not args.num_divergence_images:
@@ -94,19 +95,19 @@ def inspect_enlarged(
         for pairs in (targets, [items.condition.resize(*pair) for pair in targets])
     )
     generators = [keyed_generator(args.seed, i) for i in range(count)]
-    drawn = _quick(pipeline, args)(*small, generators, args.validation_num_inference_steps)
+    drawn = _quick(pipeline, args)(*small, generators)
     size = drawn.images[0].size
     images = zip([i.resize(size, Image.Resampling.BILINEAR) for i in small[0]], drawn.images, real[0], strict=True)
     masks = zip([m.resize(size, Image.Resampling.NEAREST) for m in small[1]], drawn.masks, real[1], strict=True)
     return pair_grid(list(chain(*images)), list(chain(*masks)), columns=6), {}
 
 
-def _quick(pipeline: PairPipeline, args: TrainingArguments) -> PairPipeline:
-    """`pipeline` with the sampler of previews."""
-    steps = args.validation_num_inference_steps
+def _quick(pipeline: PairPipeline, args: TrainingArguments) -> Callable[..., SynthSetPipelineOutput]:
+    """`pipeline` with the sampler of previews and its steps, at most as many as there are timesteps."""
+    steps = min(args.validation_num_inference_steps, args.num_train_timesteps)
     pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, steps)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return partial(pipeline, num_inference_steps=steps)
 
 
 class MetricsLog:

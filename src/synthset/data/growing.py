@@ -1,0 +1,141 @@
+"""Datasets of numbered pairs that are made part by part: no loader finds them before they are whole, and they grow."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ..errors import InputError
+from .writer import export_imagefolder
+
+HIDDEN = ".unfinished"
+
+
+@dataclass(frozen=True)
+class GrowingDataset:
+    """A folder of pairs 0 to `num_samples` - 1, made in parts that processes share out.
+
+    A part is a parquet file in the sub-folder `.unfinished/data`, where neither `load_pairs` nor
+    `datasets.load_dataset` looks. When all are there, the pairs move to where they do: `data/`, or `images/`, `masks/`
+    and `metadata.jsonl`, what a loader needs last. README.md, which the caller writes then, says that all is done.
+    With a larger `num_samples` the pairs go back, and the parts that are whole are kept.
+
+    Args:
+        folder: the dataset's.
+        num_samples: pairs it will have.
+        samples_per_shard: pairs in a part.
+        pictures: columns of pictures for PNG files, `image` first; none for parquet files.
+    """
+
+    folder: Path
+    num_samples: int
+    samples_per_shard: int
+    pictures: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> dict[Path, range]:
+        """The file of every part, while they are made, and the numbers of its pairs."""
+        numbers = range(self.num_samples)
+        starts = numbers[:: self.samples_per_shard]
+        name = f"train-{{:05d}}-of-{len(starts):05d}.parquet"
+        data = self.folder / HIDDEN / "data"
+        return {data / name.format(k): numbers[i : i + self.samples_per_shard] for k, i in enumerate(starts)}
+
+    @property
+    def published(self) -> bool:
+        """Whether the pairs are where loaders find them."""
+        return (self.folder / self._names[-1]).is_dir()
+
+    def prepare(self) -> None:
+        """Makes what is there the beginning of what is wanted. One process does it, before any asks for `missing`.
+
+        Raises:
+            InputError: there are more pairs than wanted.
+        """
+        hidden = self.folder / HIDDEN
+        ends = [self._exported(self.folder), self._exported(hidden)]
+        for shard in [*self.folder.glob("data/train-*.parquet"), *hidden.glob("data/train-*.parquet")]:
+            ends.append(self._index(shard) * self.samples_per_shard + pq.read_metadata(shard).num_rows)
+        if max(ends) > self.num_samples:
+            raise InputError(
+                f"--num_samples is {self.num_samples}, but {self.folder} has pairs up to {max(ends)} already; give "
+                f"{max(ends)} or more, or choose another --output_dir"
+            )
+        if self.published and self._count() == self.num_samples:
+            shutil.rmtree(hidden, ignore_errors=True)
+            return
+        (self.folder / "README.md").unlink(missing_ok=True)
+        hidden.mkdir(exist_ok=True)
+        for name in reversed(self._names):
+            if (self.folder / name).exists():
+                os.replace(self.folder / name, hidden / name)
+        parts = list(self.parts.items())
+        for file in sorted(hidden.glob("data/*")):
+            shard, numbers = parts[self._index(file)] if file.suffix == ".parquet" else (None, ())
+            if shard and pq.read_metadata(file).num_rows == len(numbers):
+                os.replace(file, shard)
+            else:  # the last part of fewer pairs, or what a killed process left
+                file.unlink()
+
+    def missing(self, rank: int = 0, world_size: int = 1) -> list[tuple[Path, range]]:
+        """The parts that process `rank` of `world_size` has to write, each with [`write_pairs_shard`]."""
+        exported = self._exported(self.folder / HIDDEN)
+        mine = list(self.parts.items())[rank::world_size]
+        return [
+            (shard, numbers)
+            for shard, numbers in mine
+            if not self.published and numbers.stop > exported and not shard.exists()
+        ]
+
+    def publish(self) -> None:
+        """Moves the pairs to where loaders find them. One process does it, when no part is missing."""
+        hidden = self.folder / HIDDEN
+        if self.published:
+            return
+        if self.pictures and self._exported(hidden) < self.num_samples:
+            kept = self._exported(hidden) // self.samples_per_shard
+            shards = list(self.parts)[kept:]
+            export_imagefolder(shards, hidden, kept * self.samples_per_shard)
+        for name in self._names:
+            if (hidden / name).exists():
+                os.replace(hidden / name, self.folder / name)
+        shutil.rmtree(hidden)
+
+    def rows(self, columns: list[str], stop: int) -> list[dict]:
+        """Those columns of the first `stop` published pairs; pictures as PNG, {"bytes": ...}."""
+        if not self.pictures:
+            shards = [self.folder / "data" / shard.name for shard in self.parts][: -(-stop // self.samples_per_shard)]
+            return pq.read_table(shards, columns=columns).slice(0, stop).to_pylist()
+        rows = []
+        for line in (self.folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:stop]:
+            row = json.loads(line)
+            for column in self.pictures:
+                path = row["file_name" if column == "image" else f"{column}_file_name"]
+                row[column] = {"bytes": (self.folder / path).read_bytes()} if column in columns else None
+            rows.append({column: row[column] for column in columns})
+        return rows
+
+    @property
+    def _names(self) -> list[str]:
+        """What is moved, in this order: without the last, no loader takes the others for pairs."""
+        return ["metadata.jsonl", *(f"{name}s" for name in reversed(self.pictures))] if self.pictures else ["data"]
+
+    def _count(self) -> int:
+        """Number of published pairs."""
+        if self.pictures:
+            return self._exported(self.folder)
+        return sum(pq.read_metadata(shard).num_rows for shard in self.folder.glob("data/train-*.parquet"))
+
+    @staticmethod
+    def _exported(folder: Path) -> int:
+        """Pairs in `folder` that are PNG files already."""
+        metadata = folder / "metadata.jsonl"
+        return len(metadata.read_text(encoding="utf-8").splitlines()) if metadata.exists() else 0
+
+    @staticmethod
+    def _index(shard: Path) -> int:
+        return int(re.match(r"train-(\d+)-of-", shard.name)[1])
