@@ -42,6 +42,8 @@ def whole_or_absent(target: Path, accelerator: Accelerator) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir(parents=True)
             accelerator.wait_for_everyone()
+            if not temporary.is_dir():
+                raise InputError(f"--output_dir {target.parent} is not one folder for all processes; give one that is")
             yield temporary
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
