@@ -382,8 +382,8 @@ def hub_card(
 
 
 def _joined_info(repo_id: str, info: dict, header: dict, others: Iterable[str]) -> dict:
-    """`dataset_info` for the splits of `info` and the `others` in the repository, without sizes where its `header` lacks
-    theirs."""
+    """`dataset_info` for the splits of `info` and the `others` in the repository; without sizes where its `header` has
+    none of theirs."""
     there = header.get("dataset_info")
     there = there if isinstance(there, dict) else {}  # a list where somebody has given it several configurations
     if there.get("features", info["features"]) != info["features"]:
