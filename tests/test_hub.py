@@ -184,11 +184,12 @@ def test_a_folder_with_nothing_to_push(tmp_path):
         find_content(tmp_path)
 
 
-def test_training_goes_on_when_a_push_in_the_background_fails(caplog):
+@pytest.mark.parametrize("error", [InputError, OSError])
+def test_training_goes_on_when_a_push_in_the_background_fails(caplog, error):
     pushes = BackgroundPush()
 
     def fail():
-        raise InputError("not pushed")
+        raise error("not pushed")
 
     assert not pushes.busy
     pushes.start(fail)

@@ -385,17 +385,16 @@ def hub_card(
         files = [{"split": split, "path": f"data/{split}-*"} for split in (*splits, *others)]
         data["configs"] = [{"config_name": "default", "data_files": files}]
         if others:
-            data["dataset_info"] = _joined_info(
-                repo_id, data["dataset_info"], (there or {}).get("dataset_info"), others
-            )
+            data["dataset_info"] = _joined_info(repo_id, data["dataset_info"], there or {}, others)
     card.text = text
     return str(card)
 
 
-def _joined_info(repo_id: str, info: dict, there: dict | None, others: Iterable[str]) -> dict:
-    """The header's `dataset_info` for the splits of `info` and those `others` that stay in the repository: without
-    sizes, unless the card that is `there` has them."""
-    there = there if isinstance(there, dict) else {}
+def _joined_info(repo_id: str, info: dict, header: dict, others: Iterable[str]) -> dict:
+    """`dataset_info` for the splits of `info` and the `others` in the repository; without sizes where its `header` has
+    none of theirs."""
+    there = header.get("dataset_info")
+    there = there if isinstance(there, dict) else {}  # a list where somebody has given it several configurations
     if there.get("features", info["features"]) != info["features"]:
         columns = [", ".join(feature["name"] for feature in part["features"]) for part in (there, info)]
         raise InputError(

@@ -92,13 +92,19 @@ def find_content(folder: str | os.PathLike) -> Content:
     """
     folder = Path(folder)
     marker = next((marker for marker in MODEL_FILES if (folder / marker).is_file()), None)
-    patterns, listed = MODEL_FILES.get(marker, ["preview.png", "overlay.png"]), []
+    listed = []
     if marker:
-        pass
+        patterns = MODEL_FILES[marker]
     elif any(folder.glob("data/*.parquet")):
-        patterns = [*patterns, "data/*.parquet"]
+        patterns = ["preview.png", "overlay.png", "data/*.parquet"]
     elif (folder / "metadata.jsonl").is_file():
-        listed = ["metadata.jsonl", *pictures((folder / "metadata.jsonl").read_text(encoding="utf-8"))]
+        patterns = ["preview.png", "overlay.png", "metadata.jsonl"]
+        listed = pictures((folder / "metadata.jsonl").read_text(encoding="utf-8"))
+        missing = [path for path in listed if not (folder / path).is_file()]
+        if missing:
+            raise InputError(
+                f"{folder / 'metadata.jsonl'} lists {missing[0]}, which is not there; make the folder anew"
+            )
     elif (folder / "training_state.json").is_file() or any(folder.glob("checkpoint-*")):
         raise InputError(
             f"{folder} is of a training run that has not ended, and has no card to push; give the run's folder when "

@@ -53,7 +53,7 @@ def create_repo(repo_id: str, repo_type: str, private: bool) -> str:
 def look_at(repo_id: str, repo_type: str) -> Remote:
     """What is in the repository."""
     info = HfApi().repo_info(repo_id, repo_type=repo_type, timeout=SILENCE)
-    remote = Remote(repo_id, repo_type, info.sha, sorted(file.rfilename for file in info.siblings), None)
+    remote = Remote(repo_id, repo_type, info.sha, sorted(file.rfilename for file in info.siblings or []), None)
     if "README.md" not in remote.files:
         return remote
     text = remote.read("README.md")

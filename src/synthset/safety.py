@@ -16,8 +16,8 @@ from .errors import InputError
 
 # What may lie beside weights; nothing that a library could run has such a name.
 SUFFIXES = set(
-    ".safetensors .json .jsonl .yaml .yml .csv .md .txt .log .out .err .bib .cff .png .jpg .jpeg .gif .webp .svg .pdf"
-    " .sha256".split()
+    ".safetensors .json .jsonl .yaml .yml .csv .md .txt .html .log .out .err .lock .bib .cff .sha256 .png .jpg .jpeg"
+    " .gif .webp .svg .pdf".split()
 )
 NAMES = {"LICENSE", "LICENCE", "NOTICE", "COPYING", "README", "AUTHORS"}
 PARTS = ("unet", "scheduler")  # the folders that a pipeline opens

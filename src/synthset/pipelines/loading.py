@@ -44,16 +44,16 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
             index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
             kind, unet = str(index["_class_name"]), folder / "unet"
             pipeline = cls.from_pretrained(folder) if kind == cls.__name__ else None
-        elif find_network(folder):
-            pipeline, unet = load_checkpoint(folder), find_network(folder)
-            kind = type(pipeline).__name__
-        elif steps := list_checkpoints(folder):
+        elif steps := list_checkpoints(folder):  # also where a kill left half a pipeline beside them
             pipeline, newest = _load_newest(steps)
             kind, unet = type(pipeline).__name__, find_network(newest)
             logger.warning(
                 f"{flag} is {model}, whose training has not ended; taking its newest whole checkpoint, {newest.name}. "
                 f"To get the same again later, give {flag} {newest}"
             )
+        elif find_network(folder):
+            pipeline, unet = load_checkpoint(folder), find_network(folder)
+            kind = type(pipeline).__name__
         else:
             pipeline, kind, unet = cls.from_pretrained(folder), cls.__name__, folder / "unet"
     except InputError as error:  # pickled weights or code
