@@ -246,7 +246,7 @@ def main(args: SegmentationArguments) -> None:
         folder = output_dir / f"seed-{seed}"
         if folder.exists():
             continue
-        # of a larger seed, the data is made with all of it; DistributedDataParallel spreads the first process's weights
+        # initial weights (DistributedDataParallel spreads the first process's) take 32 bits of a seed, the data all
         set_seed((seed + accelerator.process_index) % 2**32)
         segmenter = build()
         model = accelerator.prepare(segmenter)
