@@ -150,17 +150,14 @@ def draw_pairs(
     samples: range,
     progress: tqdm,
 ) -> Iterator[dict]:
-    """Rows for the pairs numbered `samples`, each from its own noise. `progress` gets a share of a pair for every step:
-    those of enlarging are as many times longer as their pictures are larger."""
-    scale = sr_pipeline.config.scale_factor**2 if sr_pipeline else 0
-    step = 1 / (args.num_inference_steps + scale * (args.sr_num_inference_steps or 0))
+    """Rows for the pairs numbered `samples`, each from its own noise. `progress` counts steps times pairs."""
     for start in range(0, len(samples), args.batch_size):
         numbers = samples[start : start + args.batch_size]
-        share = len(numbers) * step
-        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, partial(progress.update, share))
+        on_step = partial(progress.update, len(numbers))
+        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step)
         if sr_pipeline:
-            steps, on_step = args.sr_num_inference_steps, partial(progress.update, scale * share)
-            rows = enlarge_rows(sr_pipeline, rows, args.seed, steps, args.sr_noise_level, on_step)
+            on_step = partial(progress.update, len(numbers) * sr_pipeline.config.scale_factor**2)
+            rows = enlarge_rows(sr_pipeline, rows, args.seed, args.sr_num_inference_steps, args.sr_noise_level, on_step)
         for row in rows:
             if args.consistency:
                 row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
@@ -234,14 +231,16 @@ def main(args: GenerateArguments) -> None:
             pairs.prepare()
 
     missing = pairs.missing(accelerator.process_index, accelerator.num_processes)
-    total = sum(len(numbers) for _, numbers in missing)
-    bar = "{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+    steps_per_pair = args.num_inference_steps
+    if sr_pipeline:  # whose steps take as many times longer as its pictures are larger
+        steps_per_pair += args.sr_num_inference_steps * sr_pipeline.config.scale_factor**2
     with tqdm(
-        total=total,
+        total=steps_per_pair * sum(len(numbers) for _, numbers in missing),
         desc="pairs",
         unit="pair",
-        bar_format=bar,
-        smoothing=0,  # the time left by the mean rate, for the two stages differ
+        unit_scale=1 / steps_per_pair,
+        bar_format="{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
+        smoothing=0,  # the mean rate, for the stages differ
         disable=not accelerator.is_main_process,
     ) as progress:
         for shard, numbers in missing:

@@ -29,7 +29,7 @@ def keyed_generator(*key: int) -> torch.Generator:
         TypeError: one is not an integer.
 
     Example: pair 8 of a dataset that `generate_dataset.py --seed 0` made, drawn again. The scheduler and the steps are
-    those in its card.
+    those in its card. What enlarges it starts from `keyed_generator(0, 8, 1)`.
 
         >>> pipeline = SynthSetPipeline.from_pretrained("outputs/wheat")
         >>> pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, 50)

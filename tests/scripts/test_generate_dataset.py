@@ -273,11 +273,12 @@ def test_more_pairs_later(dataset, model, tmp_path, capsys, monkeypatch, format)
     )
 
 
-def test_time_left_from_the_first_step(model, tmp_path):
+def test_time_left_from_the_first_step(capsys, monkeypatch, model, tmp_path):
     """All pairs are one batch: the bar moves while it is drawn, as the share of the steps that are done."""
-    result = generate(model, tmp_path / "out", num_samples=2, num_inference_steps=500)
-    assert result.returncode == 0, result.stderr
-    shares = [float(share) for share in re.findall(r"pairs: ([\d.]+)%", result.stderr)]
+    settings = {"num_samples": 2, "num_inference_steps": 250}
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags(model, tmp_path / "out", **settings)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    shares = [float(share) for share in re.findall(r"pairs: ([\d.]+)%", capsys.readouterr().err)]
     assert len(shares) > 4 and shares == sorted(shares) and 0 < shares[1] < 60 and shares[-1] == 100
 
 

@@ -75,9 +75,10 @@ def test_a_few_photos_become_a_dataset_that_any_number_of_processes_continues(tm
     # more pairs later; whole files stay
     grown = tmp_path / "later" / "out"
     for count in (4, 7):
-        assert make("--dataset", annotated, "--output_dir", grown, *SMALL, "--num_samples", count)[0] == 0
+        flags = (*SMALL, "--num_samples", count, "--num_workers", 0)
+        assert make("--dataset", annotated, "--output_dir", grown, *flags)[0] == 0
     assert contents(grown) == made
-    code, _, error = make(*command, "--num_samples", 6)
+    code, _, error = make(*command, "--num_samples", 6, "--num_workers", 0)
     assert code == 1 and "--num_samples is 6, but" in error and "has pairs up to 7 already" in error
     assert contents(out) == made
 
