@@ -11,6 +11,7 @@ Real pairs are made smaller, as in training, and enlarged again. COMPARISON gets
 - `samples/`: what every method made, so that the same command line continues after a kill.
 """
 
+import hashlib
 import json
 import re
 import time
@@ -250,9 +251,11 @@ def main(args: CompareArguments) -> None:
     pipeline.to(device)
 
     # 2. what an earlier run left
-    settings = {**asdict(args), "model_sha256": weights, "device": describe_device(device)}
+    content = hashlib.sha256(b"".join(part.numpy().tobytes() for part in targets)).hexdigest()
+    settings = {**asdict(args), "model_sha256": weights, "pairs_sha256": content, "device": describe_device(device)}
     output_dir, samplers = Path(settings.pop("output_dir")), settings.pop("samplers")
-    claim_output_dir(output_dir, "settings.json", settings, uncounted=("model",))
+    spelled = ("model", "dataset", "split", "image_column", "mask_column")
+    claim_output_dir(output_dir, "settings.json", settings, uncounted=spelled)
     title = (
         f"{args.num_pairs} pairs of {args.dataset} ({args.split}), {objects} of them with an object, "
         f"{resolution // scale_factor} to {resolution} px, on {settings['device']}, {args.dtype}, {args.batch_size} at "

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from synthset.cards import describe, license_of_pairs, public_name, write_dataset_card
 from synthset.cli import run
-from synthset.data import GrowingDataset, load_pairs
+from synthset.data import GrowingDataset, files_digest, load_pairs, pairs_digest
 from synthset.data.copy_paste import (
     COLUMNS,
     FEATURES,
@@ -194,11 +194,15 @@ def main(args: CopyPasteArguments) -> None:
         backgrounds = find_backgrounds(args, pairs, Path(scratch))
         crop_size = fit_crop_size(backgrounds, args.crop_size)
         found = {"crop_size": crop_size, "found_objects": len(whole), "found_backgrounds": len(backgrounds)}
+        found["dataset_sha256"] = pairs_digest(pairs)
+        if args.backgrounds is not None:
+            found["backgrounds_sha256"] = files_digest(backgrounds)
         settings = {name: value for name, value in {**asdict(args), **found}.items() if value is not None}
         for name in ("output_dir", "num_workers", "num_samples"):
             settings.pop(name)
         growing = GrowingDataset(output_dir, args.num_samples, args.samples_per_shard)
-        claim_output_dir(output_dir, "copy_paste.json", settings, uncounted=("num_samples",))
+        spelled = ("dataset", "split", "image_column", "mask_column", "backgrounds")
+        claim_output_dir(output_dir, "copy_paste.json", settings, uncounted=("num_samples", *spelled))
         growing.prepare()
         chosen = [field.name for field in fields(CopyPaste) if hasattr(args, field.name)]
         values = {name: getattr(args, name) for name in chosen} | {"backgrounds": backgrounds, "crop_size": crop_size}

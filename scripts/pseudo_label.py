@@ -6,6 +6,7 @@
 leaves the others out. Killed at any moment, the same command line continues.
 """
 
+import hashlib
 import io
 import os
 from collections import deque
@@ -79,14 +80,34 @@ def iter_pictures(args: PseudoLabelArguments) -> Iterator[tuple[str, Picture]]:
         InputError: there are none.
     """
     path = Path(args.images)
-    if not path.is_dir():
-        for number, frame in enumerate(iter_frames(path, args.video_every)):
-            yield f"{path.name}#{number * args.video_every}", frame
+    if path.is_dir():
+        yield from ((file.name, file) for file in list_pictures(path))
         return
+    for number, frame in enumerate(iter_frames(path, args.video_every)):
+        yield f"{path.name}#{number * args.video_every}", frame
+
+
+def list_pictures(path: Path) -> list[Path]:
+    """The images in a folder, in order; of a video, its file.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not path.is_dir():
+        return [path]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
     if not files:
         raise InputError(f"--images {path} holds no images ({', '.join(SUFFIXES)}); give a folder of them or a video")
-    yield from ((file.name, file) for file in files)
+    return files
+
+
+def names_digest(args: PseudoLabelArguments) -> str:
+    """What decides which picture is in which part: the names of the images, not where they lie, nor their content,
+    since one that can't be read may be replaced; of a video, its name and size."""
+    files = list_pictures(Path(args.images))
+    names = "\n".join(file.name for file in files)
+    size = "" if Path(args.images).is_dir() else f" {files[0].stat().st_size}"
+    return hashlib.sha256((names + size).encode()).hexdigest()
 
 
 def label(pictures: Iterator[tuple[str, Picture]], segmenter: Segmenter, args: PseudoLabelArguments) -> Iterator[dict]:
@@ -150,9 +171,9 @@ def main(args: PseudoLabelArguments) -> None:
     progress = tqdm(iter_pictures(args), desc="images", unit="image")
     pictures = iter(progress)
     first = next(pictures)  # a folder without images and a broken video are refused before anything is written
-    settings = {**asdict(args), "model_sha256": sha256}
+    settings = {**asdict(args), "model_sha256": sha256, "found_images": names_digest(args)}
     output_dir = Path(settings.pop("output_dir"))
-    claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model",))
+    claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model", "images"))
 
     shards, data = [], output_dir / "data"
     data = data if data.exists() else output_dir / HIDDEN / "data"

@@ -205,7 +205,9 @@ def main(args: SelectionArguments) -> None:
     if args.probe not in (None, "validation"):
         require_split(args)
     output_dir = Path(args.output_dir)
-    claim_output_dir(output_dir, "settings.json", asdict(args), uncounted=("output_dir", "checkpoints"))
+    run = json.loads((Path(args.run_dir) / "run.json").read_text())  # what its pairs are, wherever it lies
+    uncounted = ("output_dir", "checkpoints", "run_dir")
+    claim_output_dir(output_dir, "settings.json", {**asdict(args), **run}, uncounted)
     accelerator = Accelerator()
     train, validation = load_training_pairs(training, num_processes=1)
     stream, items = build_streams(training, train, validation)

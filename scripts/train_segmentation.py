@@ -234,12 +234,14 @@ def main(args: SegmentationArguments) -> None:
     if args.push_to_hub and accelerator.is_main_process:
         licence = args.data_license or license_of_pairs([*args.train, *args.finetune])
         check_push(args.hub_model_id, "model", args.hub_private_repo, licence, args.output_dir)
-    digests = {f"{source.name} sha256": source.sha256 for source in (*sources, test)}
+    data = {"train": stages[0].sources, "finetune": [s for stage in stages[1:] for s in stage.sources], "test": [test]}
+    digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
     settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # once it was tiles
     with accelerator.main_process_first():
-        claim_output_dir(output_dir, "settings.json", settings, uncounted=("seeds", "dataloader_num_workers"))
+        uncounted = ("seeds", "dataloader_num_workers", *data, "image_column", "mask_column", "test_split")
+        claim_output_dir(output_dir, "settings.json", settings, uncounted)
 
     # 3. training
     for seed in args.seeds:

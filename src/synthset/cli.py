@@ -70,31 +70,34 @@ def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
     signals.install()
     try:
         main(parse_arguments(cls))
+        return
     except BaseException as error:
         # another process of the run may have left first, which is an error of its own kind here
-        if not signals.request.signal and not isinstance(error, signals.Stopped):
-            _report(error)
+        stopped = signals.request.signal or (str(error) if isinstance(error, signals.Stopped) else None)
+        message = None if stopped else _explain(error)
+        if not stopped and message is None:
             raise
-        if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"stopped by {signals.request.signal or error}; the same command continues\n")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(signals.EXIT_CODE)  # at once: pushes and workers in the background would hold the process up
+    # Not in the block above, where the error still holds progress bars, which end with a line of their own.
+    if not stopped:
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(1)
+    if os.environ.get("RANK", "0") == "0":
+        sys.stderr.write(f"stopped by {stopped}; the same command continues\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(signals.EXIT_CODE)  # at once: pushes and workers in the background would hold the process up
 
 
-def _report(error: BaseException) -> None:
-    """Ends the program with one line for errors that a user can do something about."""
+def _explain(error: BaseException) -> str | None:
+    """One line for an error that a user can do something about; None for another one."""
     if isinstance(error, InputError):
-        message = str(error)
-    elif isinstance(error, OSError) and error.errno in UNWRITABLE:
-        message = (
+        return str(error)
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return (
             f"cannot write {error.filename or 'the output'}: {error.strerror}; free some space or choose another "
             "--output_dir"
         )
-    else:
-        return
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(1)
+    return None
 
 
 def call(script: Path, *flags: object, launch_config: str | None = None) -> None:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -236,6 +236,14 @@ def pairs_digest(pairs: datasets.Dataset) -> str:
     with ThreadPoolExecutor() as pool:  # reading and hashing release the interpreter's lock
         for both in pool.map(digest, range(len(undecoded))):
             whole.update(both)
+    return whole.hexdigest()
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """The names and contents of files, in order, as 64 hexadecimal digits of SHA-256."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(hashlib.sha256(file.name.encode() + b"\0" + file.read_bytes()).digest())
     return whole.hexdigest()
 
 
