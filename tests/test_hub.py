@@ -4,10 +4,11 @@ import re
 
 import huggingface_hub
 import pytest
+from diffusers import DDPMScheduler
 from huggingface_hub.hf_api import RepoFile
 from testing_utils.publishing import write_dataset
 
-from synthset import PairedUNet2DModel, SynthSetPipeline, make_scheduler
+from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.errors import InputError
 from synthset.hub import BackgroundPush, check_push, find_content, push_folder, verify
 from synthset.safety import require_safe
@@ -141,7 +142,7 @@ def test_what_arrives_is_compared(client, hub, dataset):
 
 def test_a_pipeline_without_its_run(client, tmp_path):
     unet = PairedUNet2DModel(16, block_out_channels=(8, 8), layers_per_block=1, attention_head_dim=8, norm_num_groups=4)
-    scheduler = make_scheduler("ddpm", {"num_train_timesteps": 1000}, 1000)
+    scheduler = DDPMScheduler()
     SynthSetPipeline(unet, scheduler).save_pretrained(tmp_path)
     (tmp_path / "checkpoint-3").mkdir()
     for private in ("checkpoint-3/optimizer.bin", "arguments.yaml", "metrics.jsonl"):

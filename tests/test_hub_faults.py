@@ -2,6 +2,7 @@
 happened, and the same call works once the fault has gone."""
 
 import re
+import time
 import types
 from functools import partial
 
@@ -87,7 +88,10 @@ def test_push(brisk, hub, tmp_path, call, fault):
 
     hub.fail(*PUSH[call], times=None, **FAULTS[fault])
     message = fails_in_one_line(push)
-    assert any(re.search(PUSH[call][1], path) for _, path, _ in hub.requests[-40:])
+    until = time.monotonic() + 5  # the Hub notes a slow answer when it has given it
+    while not any(re.search(PUSH[call][1], path) for _, path, _ in hub.requests[-40:]):
+        assert time.monotonic() < until
+        time.sleep(0.01)
     assert not message or (
         "is finished and safe" in message and "To try again: python scripts/push_to_hub.py" in message
     )

@@ -193,7 +193,8 @@ def test_any_number_of_steps_with_any_spacing(name):
 
 def test_noise_schedule_of_training_is_saved_as_a_whole():
     """Both training scripts save it, `train_sr` after `from_config`, which drops what was not given by name."""
-    args = TrainingArguments(dataset="demo", num_train_timesteps=16, prediction_type="v_prediction")
+    few = {"num_train_timesteps": 16, "validation_num_inference_steps": 4}
+    args = TrainingArguments(dataset="demo", prediction_type="v_prediction", **few)
     training = build_noise_schedule(args)
     for saved in (training, DDIMScheduler.from_config(training.config)):
         assert (saved.config.num_train_timesteps, saved.config.prediction_type) == (16, "v_prediction")

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from diffusers import DDPMScheduler
 from PIL import Image
 from testing_utils import runs
 from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import refused, same, weights
 
-from synthset import PairedUNet2DModel, SynthSetPipeline, make_scheduler
+from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.errors import InputError
 from synthset.settings import lock_output_dir
 from synthset.training import objectives
@@ -144,7 +145,7 @@ def test_a_folder_in_use_is_left_alone(data, tmp_path):
 
 def test_what_others_put_beside_a_pipelines_files_stays(tmp_path):
     model = PairedUNet2DModel(sample_size=16, block_out_channels=(8,), layers_per_block=1, norm_num_groups=8)
-    scheduler = make_scheduler("ddpm", {"num_train_timesteps": 1000}, 1000)
+    scheduler = DDPMScheduler()
     for name in ("unet", "scheduler"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "notes.txt").write_text(name)

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
-from synthset import PairedUNet2DModel, SynthSetPipeline, make_scheduler
+from diffusers import DDPMScheduler
+
+from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cards import write_dataset_card
 from synthset.data import pair_features, write_pairs_shard
 
@@ -34,6 +36,6 @@ def write_dataset(folder, shards=2, seed=0, licence="cc-by-4.0", split="train"):
 def write_pipeline(folder, licence="mit"):
     """A tiny pipeline with a card."""
     unet = PairedUNet2DModel(16, block_out_channels=(8, 8), layers_per_block=1, attention_head_dim=8, norm_num_groups=4)
-    SynthSetPipeline(unet, make_scheduler("ddpm", {"num_train_timesteps": 1000}, 1000)).save_pretrained(folder)
+    SynthSetPipeline(unet, DDPMScheduler()).save_pretrained(folder)
     (folder / "README.md").write_text(f"---\nlicense: {licence}\ntags:\n- synthset\n---\n# leaves\n")
     return folder

@@ -103,8 +103,8 @@ def inspect_enlarged(
 
 
 def _quick(pipeline: PairPipeline, args: TrainingArguments) -> Callable[..., SynthSetPipelineOutput]:
-    """`pipeline` with the sampler of previews and its steps, at most as many as there are timesteps."""
-    steps = min(args.validation_num_inference_steps, args.num_train_timesteps)
+    """`pipeline` with the sampler of previews and its steps."""
+    steps = args.validation_num_inference_steps
     pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, steps)
     pipeline.set_progress_bar_config(disable=True)
     return partial(pipeline, num_inference_steps=steps)
