@@ -51,7 +51,7 @@ def require_empty(output_dir: Path, file_name: str) -> None:
 
 
 def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted: Collection[str]) -> None:
-    """Locks `output_dir` and writes `settings` into `output_dir/file_name`; if it is there, it must say the same.
+    """Writes `settings` into `output_dir/file_name`, or, if it is there, compares it; and locks `output_dir`.
 
     Args:
         output_dir: made if missing.
@@ -62,7 +62,6 @@ def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted
     Raises:
         InputError: the folder holds other settings, or something else, or another process writes into it.
     """
-    lock_output_dir(output_dir)
     path = output_dir / file_name
     if path.exists():
         old = json.loads(path.read_text())
@@ -73,7 +72,10 @@ def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted
                 f"--output_dir {output_dir} was made with other settings: {', '.join(differing)}; give the old values "
                 "to continue, or choose another folder"
             )
+    else:
+        require_empty(output_dir, file_name)
+    lock_output_dir(output_dir)  # not before: what is refused takes nothing
+    if path.exists():
         return
-    require_empty(output_dir, file_name)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
