@@ -133,6 +133,15 @@ def test_a_folder_that_is_not_a_runs(tmp_path):
         continue_from(args, identity_of(args))
 
 
+def test_a_checkpoint_of_another_folder_does_not_make_this_one_a_runs(run, tmp_path):
+    other = arguments(tmp_path / "other", lr_scheduler="cosine", resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert continue_from(other, identity_of(other)).step == 3
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(InputError, match="is not empty and has no run.json"):
+        continue_from(other, identity_of(other))
+
+
 def test_a_finished_run_without_checkpoints_is_not_written_over(tmp_path):
     args = arguments(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"legs": [{"start": 0, "identity": identity_of(args)}]}))

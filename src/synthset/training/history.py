@@ -101,6 +101,8 @@ def continue_from(args: TrainingArguments, identity: dict) -> Start:
     first = [{"start": 0, "identity": identity}]
     checkpoint = choose_checkpoint(output_dir, args.resume_from_checkpoint)
     if checkpoint is not None:
+        if checkpoint.resolve().parent != output_dir.resolve() and not (output_dir / RUN_FILE).is_file():
+            require_empty(output_dir, RUN_FILE)
         state, place = json.loads((checkpoint / STATE_FILE).read_text()), checkpoint
     elif (output_dir / RUN_FILE).is_file():
         state, place = {"global_step": 0, **json.loads((output_dir / RUN_FILE).read_text())}, output_dir

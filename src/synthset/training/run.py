@@ -98,6 +98,11 @@ class TrainingRun:
         if self.start.begins_leg:
             before, leg = (leg["identity"] for leg in self.start.legs[-2:])
             logger.info(f"a new leg begins at step {self.start.step}: {', '.join(differences(before, leg))}")
+            if before.get("validation pairs") != leg.get("validation pairs"):
+                logger.warning(
+                    "pairs that are now held out for validation may have been trained on before; their loss is then too "
+                    "good"
+                )
 
     @property
     def parameters(self) -> int:
