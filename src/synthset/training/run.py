@@ -100,8 +100,8 @@ class TrainingRun:
             logger.info(f"a new leg begins at step {self.start.step}: {', '.join(differences(before, leg))}")
             if before.get("validation pairs") != leg.get("validation pairs"):
                 logger.warning(
-                    "pairs that are now held out for validation may have been trained on before; their loss is then too "
-                    "good"
+                    "pairs that are held out for validation now may have been trained on before; then their loss is "
+                    "too low"
                 )
 
     @property
