@@ -58,7 +58,10 @@ logger = logging.getLogger("synthset")
 
 @dataclass
 class SegmentationArguments(HubArguments):
-    """Trains a segmentation model in stages and tests it; defaults are the paper's (section 3), where it has any.
+    """Trains a segmentation model in stages and tests it.
+
+    Defaults are the paper's (section 3) where it has any. Not from there are the momentum of SGD, 0.9, and the decoder,
+    which is that of segmentation-models-pytorch; the paper's is the encoder inverted.
 
     Args:
         train: pairs of the first stage: `demo`, a raw folder, a saved dataset or parquet folder, or a Hub dataset id.
