@@ -140,7 +140,7 @@ def compare_models(args: Arguments, device: torch.device) -> None:
 
 
 def compare_adversarial_steps(args: Arguments, device: torch.device) -> None:
-    """What `train_paired.py` computes for a batch, optimizers included, with and without `--gan_weight`."""
+    """Time of a training step of `train_paired.py`, optimizers included, with and without `--gan_weight`."""
     accelerator = Accelerator(device_placement=False, cpu=device.type == "cpu", mixed_precision=args.mixed_precision)
     scheduler, widths = DDPMScheduler(), args.block_out_channels
     draws = torch.randn(4, args.batch_size, 4, args.resolution, args.resolution, device=device)
@@ -195,7 +195,7 @@ def compare_scale_u(args: Arguments, device: torch.device) -> None:
 
 
 def measure_loader(args: Arguments) -> None:
-    """What `train_paired.py` reads, without a model."""
+    """Throughput of the data loader of `train_paired.py`, without a model."""
     pairs = load_pairs(args.dataset, mask_column=args.mask_column)
     transform = train_transform(args.resolution, resolve_crop_size(None, pairs))
     stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)
@@ -223,7 +223,7 @@ def median_seconds(calls: dict[str, Callable], repeats: int, device: torch.devic
 
 
 def peak_gib(call: Callable, device: torch.device) -> float:
-    """What `call` needs at its peak beyond what is held before it; on a CPU, the process's resident memory (Linux)."""
+    """Peak memory of `call` beyond what is held before it; on a CPU, the process's resident memory (Linux)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

@@ -165,7 +165,7 @@ def draw_pairs(
 
 
 def find_license(args: GenerateArguments) -> str | None:
-    """The licence of the data behind the pairs: as named, or as the models' cards have it."""
+    """The license of the data behind the pairs: as named, or as the models' cards have it."""
     return args.data_license or license_of_models(model for model in (args.model, args.sr_model) if model)
 
 

@@ -59,12 +59,12 @@ class CopyPasteArguments:
             shrunk to the smallest background, when not given.
         num_objects: at least and at most so many objects in a pair, as in '[10,100]'; as many as a crop of the
             annotated images has on average, Poisson-distributed and at least one, when not given.
-        num_distractors: the same for unlabelled pieces of background in the shape of objects.
+        num_distractors: the same for unlabeled pieces of background in the shape of objects.
         min_area: smallest connected part of a mask, in pixels, that counts as an object.
         max_overlap: share of an object's pixels, 0 to 1, that may cover objects pasted before.
         scale: smallest and largest factor for the size of an object.
         max_rotation: objects are turned by up to so many degrees, both ways; 10 where up and down matter.
-        color_balance: 0 leaves an object's colours, 1 adapts them fully to the light of where it goes.
+        color_balance: 0 leaves an object's colors, 1 adapts them fully to the light of where it goes.
         augment: change brightness, contrast, saturation and sharpness of the finished images.
         seed: with the inputs, the other values here and its number, decides a pair.
         samples_per_shard: pairs in a parquet file; the processes share out whole files.

@@ -38,7 +38,7 @@ class Arguments:
         seed: decides which pairs are held out.
         image_column: image column of a dataset, or image sub-folder of a raw folder.
         mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
-        data_license: licence of the data, for the card and for the cards of what is made from it: an identifier of the
+        data_license: license of the data, for the card and for the cards of what is made from it: an identifier of the
             Hub such as `cc-by-4.0`, or a name, or a name and an address.
     """
 

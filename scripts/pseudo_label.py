@@ -102,7 +102,7 @@ def list_pictures(path: Path) -> list[Path]:
 
 
 def names_digest(args: PseudoLabelArguments) -> str:
-    """What decides which picture is in which part: the names of the images, not where they lie, nor their content,
+    """Digest of what assigns pictures to parts: the names of the images, not where they lie, nor their content,
     since one that can't be read may be replaced; of a video, its name and size."""
     files = list_pictures(Path(args.images))
     names = "\n".join(file.name for file in files)

@@ -1,6 +1,6 @@
 """Pushes what is already on disk to the Hugging Face Hub: a pipeline, a segmenter or a dataset.
 
-    python scripts/push_to_hub.py --folder outputs/field --repo_id ORGANISATION/field --data_license cc-by-4.0
+    python scripts/push_to_hub.py --folder outputs/field --repo_id ORGANIZATION/field --data_license cc-by-4.0
 
 What arrived of an interrupted push is not sent again; pushing a changed folder adds a commit.
 """

@@ -105,7 +105,7 @@ class PairedArguments(TrainingArguments):
 
 
 def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -> UniformTimesteps:
-    """Which timesteps are drawn when, in a run on `num_pairs` pairs.
+    """Builds the distribution of timesteps over a run on `num_pairs` pairs.
 
     Raises:
         InputError: the run would end before all of them are in use, and sampling begins with the last.

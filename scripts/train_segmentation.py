@@ -157,7 +157,7 @@ class SegmentationArguments(HubArguments):
 
 
 class Stage(NamedTuple):
-    """What to train on, for how long, how fast."""
+    """A stage of training: its data, number of steps and learning rate."""
 
     sources: list[PairSource]
     steps: int
@@ -235,8 +235,8 @@ def main(args: SegmentationArguments) -> None:
 
     # 2. what an earlier run left
     if args.push_to_hub and accelerator.is_main_process:
-        licence = args.data_license or license_of_pairs([*args.train, *args.finetune])
-        check_push(args.hub_model_id, "model", args.hub_private_repo, licence, args.output_dir)
+        data_license = args.data_license or license_of_pairs([*args.train, *args.finetune])
+        check_push(args.hub_model_id, "model", args.hub_private_repo, data_license, args.output_dir)
     data = {"train": stages[0].sources, "finetune": [s for stage in stages[1:] for s in stage.sources], "test": [test]}
     digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}

@@ -608,7 +608,7 @@ class HubServer:
     """A Hub at `endpoint` within its `with` block, or from `start` to `stop`; started again, it has what it had.
 
     `tokens` and `read_tokens` map tokens to users, who may write with the former only. A namespace that is not a
-    user's is an organisation, where every user may create. Files above `part_size` bytes are uploaded in parts.
+    user's is an organization, where every user may create. Files above `part_size` bytes are uploaded in parts.
     `requests` lists (method, path, status), status 0 where the connection broke instead of a reply; `uploads` has an
     `Upload` for every file, or part of one, that was sent to the storage.
     """

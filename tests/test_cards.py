@@ -20,6 +20,7 @@ from synthset.cards import (
     license_of_models,
     license_of_pairs,
     public_name,
+    set_section,
     write_dataset_card,
     write_pipeline_card,
     write_segmenter_card,
@@ -123,7 +124,7 @@ def test_a_datasets_card(tmp_path):
     assert [(split["name"], split["num_examples"]) for split in info["splits"]] == [("train", 2), ("validation", 1)]
     assert info["download_size"] == sum(file.stat().st_size for file in (tmp_path / "data").iterdir())
     assert {feature["name"]: feature["dtype"] for feature in info["features"]} == {"image": "image", "mask": "image"}
-    assert "licence of the source data was not named" in card.text and "license" not in card.data.to_dict()
+    assert "license of the source data was not named" in card.text and "license" not in card.data.to_dict()
     assert str(tmp_path) not in card.content and "Every pair is synthetic" in card.text
     loaded = datasets.load_dataset(str(tmp_path))
     assert {split: len(part) for split, part in loaded.items()} == {"train": 2, "validation": 1}
@@ -161,7 +162,7 @@ def test_the_hubs_card_of_a_model(tmp_path):
     assert model_index_to_eval_results(card.data.to_dict()["model-index"])[0] == "wheat"
 
 
-def test_the_hubs_card_of_a_dataset_lists_its_files_and_fills_in_the_licence(tmp_path):
+def test_the_hubs_card_of_a_dataset_lists_its_files_and_fills_in_the_license(tmp_path):
     write_shards(tmp_path, random_pairs(1), "train")
     write_shards(tmp_path, random_pairs(1), "test")
     write_dataset_card(tmp_path, TEMPLATES / "dataset.md", pair_features(), {"test": 1, "train": 1}, title="a")
@@ -170,12 +171,12 @@ def test_the_hubs_card_of_a_dataset_lists_its_files_and_fills_in_the_licence(tmp
     files = {file["split"]: file["path"] for file in card.data.configs[0]["data_files"]}
     assert files == {"train": "data/train-*", "test": "data/test-*"}
     assert card.data.pretty_name == "wheat" and card.data.license == "cc-by-4.0"
-    assert "`cc-by-4.0`, holds" in card.text and "not named" not in card.text and card.text.count("## Licence") == 1
+    assert "`cc-by-4.0`, holds" in card.text and "not named" not in card.text and card.text.count("## License") == 1
     assert (tmp_path / "README.md").read_text() == before
 
 
 @pytest.mark.parametrize(
-    "licence, header",
+    "data_license, header",
     [
         (None, {}),
         ("cc-by-4.0", {"license": "cc-by-4.0"}),
@@ -187,17 +188,17 @@ def test_the_hubs_card_of_a_dataset_lists_its_files_and_fills_in_the_licence(tmp
         ),
     ],
 )
-def test_licences(tmp_path, licence, header):
-    assert license_header(licence) == header
-    card = pipeline_card(tmp_path / "a", dataset=str(tmp_path), data_license=licence)
+def test_licenses(tmp_path, data_license, header):
+    assert license_header(data_license) == header
+    card = pipeline_card(tmp_path / "a", dataset=str(tmp_path), data_license=data_license)
     assert {key: value for key, value in card.data.to_dict().items() if key.startswith("license")} == header
     known = card_license(tmp_path / "a")
     assert license_header(known) == header  # what is made from it says the same
 
 
-def test_a_licence_is_inherited_where_all_agree(tmp_path):
-    for name, licence in (("a", "mit"), ("b", "mit"), ("c", "cc0-1.0"), ("d", None)):
-        pipeline_card(tmp_path / name, dataset=str(tmp_path), data_license=licence)
+def test_a_license_is_inherited_where_all_agree(tmp_path):
+    for name, data_license in (("a", "mit"), ("b", "mit"), ("c", "cc0-1.0"), ("d", None)):
+        pipeline_card(tmp_path / name, dataset=str(tmp_path), data_license=data_license)
     a, b, c, d = (str(tmp_path / name) for name in "abcd")
     assert license_of_models([a, b]) == "mit"
     assert license_of_models([a, c]) is license_of_models([a, d]) is license_of_models([str(tmp_path)]) is None
@@ -209,8 +210,14 @@ def test_a_section_is_added_once_and_replaced(tmp_path):
     add_section(tmp_path, "Compared", "first")
     add_section(tmp_path, "Compared", "second")
     text = (tmp_path / "README.md").read_text()
-    assert "first" not in text and "## Compared\n\nsecond\n\n## Licence\n" in text
+    assert "first" not in text and "## Compared\n\nsecond\n\n## License\n" in text
     assert yaml.safe_load(text.split("---\n")[1])["license"] == "apache-2.0"
+
+
+def test_an_earlier_cards_license_is_found_by_its_british_name():
+    card = "# a\n\n## Licence\n\nold\n\n## Citation\n\nx\n"
+    assert set_section(card, "License", "new") == "# a\n\n## License\n\nnew\n\n## Citation\n\nx\n"
+    assert "## Compared\n\nc\n\n## Licence\n" in set_section(card, "Compared", "c")
 
 
 def test_no_card_and_a_broken_one(tmp_path):

@@ -105,8 +105,8 @@ def test_what_the_hub_refuses_is_known_before_the_work(client, dataset, monkeypa
         assert token not in str(raised.value)
 
 
-def test_nothing_is_pushed_without_a_licence(client, hub, tmp_path):
-    folder = write_dataset(tmp_path / "pairs", licence=None)
+def test_nothing_is_pushed_without_a_license(client, hub, tmp_path):
+    folder = write_dataset(tmp_path / "pairs", data_license=None)
     for push in (lambda: check_push("alice/a", "dataset", False, None), lambda: push_folder(folder, "alice/a")):
         with pytest.raises(InputError, match="name it with --data_license"):
             push()

@@ -69,7 +69,7 @@ def test_masks_of_any_kind(processor, arrays):
     sample = processor.preprocess(images, masks)
     palette = [Image.fromarray(m[..., 0] // 255).convert("P") for m in masks]
     for mask in palette:
-        mask.putpalette([255, 0, 0, 0, 0, 0])  # a red background: as in a dataset, indices count, not their colours
+        mask.putpalette([255, 0, 0, 0, 0, 0])  # a red background: as in a dataset, indices count, not their colors
     binary = [Image.fromarray(m[..., 0]).convert("1") for m in masks]
     for mask in (
         masks // 255,

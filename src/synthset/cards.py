@@ -74,7 +74,7 @@ def write_pipeline_card(
             _result(task, source, label, metric, validated[-1][metric])
             for metric, label in {
                 "validation_loss": "validation loss",
-                "divergence": "Jensen-Shannon divergence of the colours",
+                "divergence": "Jensen-Shannon divergence of the colors",
             }.items()
             if validated and metric in validated[-1]
         ]
@@ -94,8 +94,8 @@ def write_pipeline_card(
         "source": describe(source),
         "configuration": yaml.safe_dump(shown, sort_keys=False).strip(),
     }
-    licence = arguments.get("data_license") or license_of_pairs([source])
-    _write(ModelCard, folder, template, data, licence, {**arguments, **variables})
+    data_license = arguments.get("data_license") or license_of_pairs([source])
+    _write(ModelCard, folder, template, data, data_license, {**arguments, **variables})
 
 
 def write_segmenter_card(folder: Path, template: Path, results: dict, runs: list[dict], arguments: dict) -> None:
@@ -135,8 +135,8 @@ def write_segmenter_card(folder: Path, template: Path, results: dict, runs: list
         "sources": [describe(source) for source in dict.fromkeys(sources)],
         "tested_on": describe(test),
     }
-    licence = arguments.get("data_license") or license_of_pairs(sources)
-    _write(ModelCard, folder, template, data, licence, {**arguments, **variables})
+    data_license = arguments.get("data_license") or license_of_pairs(sources)
+    _write(ModelCard, folder, template, data, data_license, {**arguments, **variables})
 
 
 def write_dataset_card(
@@ -162,7 +162,7 @@ def write_dataset_card(
         splits: number of rows by split.
         tags: added to the tag `synthset`; `synthetic`, `copy-paste` and `pseudo-labels` decide what the text says.
         details: the flags that it was made with.
-        data_license: the licence of what it was made from, as `--data_license` takes it.
+        data_license: the license of what it was made from, as `--data_license` takes it.
         variables: what else the template shows: `title`, `description`, `picture` (a file in the folder), `columns`
             (meanings by name).
     """
@@ -201,13 +201,13 @@ def _parquet_bytes(file: Path) -> int:
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
-def _write(kind: type[RepoCard], folder: Path, template: Path, data, licence: str | None, variables: dict) -> None:
+def _write(kind: type[RepoCard], folder: Path, template: Path, data, data_license: str | None, variables: dict) -> None:
     """Renders `template` and the ending that all cards share, and writes the card."""
-    for name, value in license_header(licence).items():
+    for name, value in license_header(data_license).items():
         data[name] = value
     template = Path(template)
     text = template.read_text(encoding="utf-8") + template.with_name("ending.md").read_text(encoding="utf-8")
-    variables = {"this": THIS_FOLDER, "licence": license_sentence(licence), **variables}
+    variables = {"this": THIS_FOLDER, "license_text": license_sentence(data_license), **variables}
     card = kind.from_template(data, template_str=text, **variables)
     with atomic_path(Path(folder) / "README.md") as temporary:
         temporary.write_text(str(card), encoding="utf-8")
@@ -243,7 +243,7 @@ def _hub_ids(sources: Iterable[str]) -> list[str] | None:
 
 
 def describe(source: str, kind: str = "datasets/") -> str:
-    """What a card calls a dataset that `load_pairs` takes or, with an empty `kind`, a model: on the Hub, a link."""
+    """Name in a card of a dataset that `load_pairs` takes or, with an empty `kind`, of a model: on the Hub, a link."""
     if source == "demo":
         return "`demo`, the rendered wheat canopies that come with SynthSet"
     if _hub_ids([source]):
@@ -251,14 +251,14 @@ def describe(source: str, kind: str = "datasets/") -> str:
     return f"`{public_name(source)}`"
 
 
-# ---- licences ----
+# ---- licenses ----
 
 
-def license_header(licence: str | None) -> dict[str, str]:
-    """The header's entries for a licence: an identifier of the Hub (`cc-by-4.0`), a name, or a name and an address."""
-    if licence is None:
+def license_header(data_license: str | None) -> dict[str, str]:
+    """The header's entries for a license: an identifier of the Hub (`cc-by-4.0`), a name, or a name and an address."""
+    if data_license is None:
         return {}
-    *words, last = licence.split()
+    *words, last = data_license.split()
     link = last if re.match(r"https?://", last) else None
     name = re.sub(r"[^a-z0-9.+]+", "-", " ".join(words if link else [*words, last]).lower()).strip("-")
     if name in HUB_LICENSES:
@@ -266,18 +266,18 @@ def license_header(licence: str | None) -> dict[str, str]:
     return {"license": "other", "license_name": name or "custom", **({"license_link": link} if link else {})}
 
 
-def license_sentence(licence: str | None) -> str:
-    """What a card says about it."""
-    header = license_header(licence)
+def license_sentence(data_license: str | None) -> str:
+    """The sentence of a card about its license."""
+    header = license_header(data_license)
     if not header:
-        return "The licence of the source data was not named. Ask whoever published this before you use it."
+        return "The license of the source data was not named. Ask whoever published this before you use it."
     name = f"`{header.get('license_name', header['license'])}`"
     name = f"[{name}]({header['license_link']})" if "license_link" in header else name
-    return f"The licence of the source data, {name}, holds for this as well."
+    return f"The license of the source data, {name}, holds for this as well."
 
 
 def card_license(source: str | os.PathLike, kind: type[RepoCard] = ModelCard) -> str | None:
-    """The licence that the card of a folder or of a repository on the Hub names, as `--data_license` takes it; None
+    """The license that the card of a folder or of a repository on the Hub names, as `--data_license` takes it; None
     when there is no card, or it names none."""
     folder = Path(source).expanduser()
     if folder.exists() and not (folder / "README.md").is_file():
@@ -292,7 +292,7 @@ def card_license(source: str | os.PathLike, kind: type[RepoCard] = ModelCard) ->
 
 
 def license_of_models(models: Iterable[str]) -> str | None:
-    """The licence that the cards of all `models` name; None when one names none, or they differ."""
+    """The license that the cards of all `models` name; None when one names none, or they differ."""
     known = {card_license(model) for model in models}
     return known.pop() if len(known) == 1 else None
 
@@ -307,9 +307,10 @@ def license_of_pairs(sources: Iterable[str]) -> str | None:
 
 
 def set_section(text: str, title: str, body: str) -> str:
-    """The card `text` with `body` under the heading `title`, which goes before the licence if it is new."""
+    """The card `text` with `body` under the heading `title`, which goes before the license if it is new."""
     section = f"## {title}\n\n{body}\n\n"
-    for pattern in (rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", r"(?=^## Licence$)", r"\Z"):
+    heading = re.escape(title).replace("License", "Licen[cs]e")  # earlier cards have it with a c
+    for pattern in (rf"^## {heading}\n.*?(?=^## |\Z)", r"(?=^## Licen[cs]e$)", r"\Z"):
         if found := re.search(pattern, text, re.MULTILINE | re.DOTALL):
             break
     return text[: found.start()] + section + text[found.end() :]
@@ -354,7 +355,7 @@ def hub_card(
     for a dataset in parquet files with `configs`.
 
     Args:
-        data_license: fills in the licence where the card names none.
+        data_license: fills in the license where the card names none.
         origin: marks the folder that it comes from.
         kept: files that stay in the repository; splits among them that the folder lacks stay in `configs`.
         there: the header of the card in the repository, which knows the sizes of those splits.
@@ -372,7 +373,7 @@ def hub_card(
     if "pretty_name" in data:
         data["pretty_name"] = name
     if data_license and card_license(folder) is None:
-        text = set_section(text, "Licence", license_sentence(data_license))
+        text = set_section(text, "License", license_sentence(data_license))
         for key, value in license_header(data_license).items():
             data[key] = value
     if origin:

@@ -1,4 +1,4 @@
-"""What the scripts' command lines share: parsing, one line instead of a traceback for bad input, calling each other."""
+"""Tools of the scripts' command lines: parsing, one line instead of a traceback for bad input, calling each other."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What a measurement ran on."""
+"""Descriptions of devices, for reports of measurements."""
 
 import re
 from pathlib import Path

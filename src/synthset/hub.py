@@ -33,7 +33,7 @@ class RepoArguments:
 
     Args:
         hub_private_repo: make the repository private, if it is new.
-        data_license: licence of the data that the result was made from, for its card: an identifier of the Hub such as
+        data_license: license of the data that the result was made from, for its card: an identifier of the Hub such as
             `cc-by-4.0`, or a name, or a name and an address. Nothing but what comes from `demo` is pushed without.
     """
 
@@ -73,7 +73,7 @@ MODEL_FILES = {
 
 
 class Content(NamedTuple):
-    """What of a folder goes to the Hub: no checkpoints, logs, and files with paths of this machine."""
+    """Files of a folder that go to the Hub: no checkpoints, logs, and files with paths of this machine."""
 
     repo_type: str
     paths: list[str]  # relative to the folder, with /
@@ -85,7 +85,7 @@ class Content(NamedTuple):
 
 
 def find_content(folder: str | os.PathLike) -> Content:
-    """What is pushed of a folder that a script finished.
+    """Lists the files to push of a folder that a script finished.
 
     Raises:
         InputError: it holds no pipeline, segmenter or dataset.
@@ -145,7 +145,7 @@ def find_stale(content: Content, remote: Remote) -> list[str]:
 
 
 def check_push(
-    repo_id: str | None, repo_type: str, private: bool, licence: str | None, home: str | os.PathLike | None = None
+    repo_id: str | None, repo_type: str, private: bool, data_license: str | None, home: str | os.PathLike | None = None
 ) -> None:
     """Makes sure before the work that its result can be pushed, as far as that can be known: makes the repository.
 
@@ -154,13 +154,13 @@ def check_push(
     Args:
         repo_id, private, home: as in [`push_folder`].
         repo_type: `model` or `dataset`.
-        licence: of the source data.
+        data_license: of the source data.
 
     Raises:
-        InputError: no licence, or the Hub refuses: no or a wrong token, no right to write there, a bad name; or the
+        InputError: no license, or the Hub refuses: no or a wrong token, no right to write there, a bad name; or the
             repository holds what is not SynthSet's, or, unless the user named it, another folder's.
     """
-    require_license(licence)
+    require_license(data_license)
     name = repo_id or Path(home).resolve().name
     try:
         remote = patiently(look_at, patiently(create_repo, name, repo_type, private), repo_type)
@@ -173,11 +173,11 @@ def check_push(
         logger.warning(f"{explain(error)}; going on, and trying to push to {name} at the end")
 
 
-def require_license(licence: str | None) -> None:
+def require_license(data_license: str | None) -> None:
     """Raises InputError where there is none."""
-    if licence is None:
+    if data_license is None:
         raise InputError(
-            "the licence of the source data is not known, and nothing is pushed without; name it with --data_license, "
+            "the license of the source data is not known, and nothing is pushed without; name it with --data_license, "
             "such as cc-by-4.0"
         )
 
@@ -201,7 +201,7 @@ def push_folder(
         folder: of a finished pipeline, segmenter or dataset, with its card.
         repo_id: `NAMESPACE/NAME`, or a name in the token owner's namespace; the name of `home` when not given.
         private: makes a new repository private.
-        data_license: for a card that names no licence.
+        data_license: for a card that names no license.
         message: of the commit.
         home: the output folder that `folder` belongs to; `folder` itself when not given.
 
@@ -209,7 +209,7 @@ def push_folder(
         The address of the repository.
 
     Raises:
-        InputError: the folder holds nothing to push, its card names no licence, the repository is not ours, or the
+        InputError: the folder holds nothing to push, its card names no license, the repository is not ours, or the
             upload failed; then the message has the command that tries again.
     """
     folder, home = Path(folder), Path(home or folder)
@@ -285,13 +285,13 @@ def verify(additions: Iterable[CommitOperationAdd], remote: Iterable[RepoFile]) 
 
 
 def _refused(error: Exception) -> bool:
-    """Whether the Hub, or its client, said no for good."""
+    """True if the Hub, or its client, refused for good."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, HFValidationError) or status in (400, 401, 403, 404)
 
 
 def explain(error: Exception) -> str:
-    """What went wrong with the Hub and what to do, in one line and without a token."""
+    """Describes a failure of the Hub and its remedy, in one line and without a token."""
     if isinstance(error, RuntimeError) and error.__cause__:  # of an upload to the storage
         error = error.__cause__
     status = getattr(getattr(error, "response", None), "status_code", None)

@@ -47,7 +47,7 @@ class PairImageProcessor(ConfigMixin):
         Args:
             images: PIL RGB images (a list, or one), or an array (B, H, W, C) or tensor (B, C, H, W), float in [0, 1] or
                 uint8.
-            masks: "L", "1" or palette images (colours don't count), or an array (B, H, W, 1) or tensor (B, 1, H, W);
+            masks: "L", "1" or palette images (colors don't count), or an array (B, H, W, 1) or tensor (B, 1, H, W);
                 any value above 0 is the object.
 
         Raises:

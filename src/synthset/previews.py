@@ -25,7 +25,7 @@ def pair_grid(
         images: RGB images.
         masks: "L" masks of the images' sizes; any value above 0 is drawn white.
         columns: pairs in a band.
-        tile: side of a tile in pixels, by nearest-neighbour scaling; the first image's longer side, enlarged to at
+        tile: side of a tile in pixels, by nearest-neighbor scaling; the first image's longer side, enlarged to at
             least 96 pixels, when not given.
         captions: a short text above each pair.
 

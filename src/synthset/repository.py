@@ -51,7 +51,7 @@ def create_repo(repo_id: str, repo_type: str, private: bool) -> str:
 
 
 def look_at(repo_id: str, repo_type: str) -> Remote:
-    """What is in the repository."""
+    """Reads the state of the repository: its commit, files and card."""
     info = HfApi().repo_info(repo_id, repo_type=repo_type, timeout=SILENCE)
     remote = Remote(repo_id, repo_type, info.sha, sorted(file.rfilename for file in info.siblings or []), None)
     if "README.md" not in remote.files:
@@ -93,7 +93,7 @@ def require_ours(remote: Remote, asked: bool, origin: str | None, paths: Iterabl
 
 
 def read_origin(home: str | os.PathLike) -> str | None:
-    """What the cards of what was pushed from this folder are marked with; None before the first push."""
+    """Mark in the cards of what was pushed from this folder; None before the first push."""
     file = Path(home) / ORIGIN_FILE
     return file.read_text().strip() if file.is_file() else None
 

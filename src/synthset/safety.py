@@ -1,4 +1,4 @@
-"""What is loaded of a model: safetensors and data. Pickles, code and classes of other libraries could run anything.
+"""Safe loading of models: safetensors and data only. Pickles, code and classes of other libraries could run anything.
 
 [`require_safe_folder`] is the gate that every folder passes before a library opens it, also the cache's copy of a
 repository; [`require_safe_repo`] refuses a repository before anything of it is fetched.
@@ -53,7 +53,7 @@ def require_safe_folder(folder: str | os.PathLike) -> None:
 
 
 def _is_known(name: str, value: list | dict) -> bool:
-    """Whether an entry of `model_index.json` names a class that SynthSet's pipelines are made of."""
+    """True if an entry of `model_index.json` names a class that SynthSet's pipelines are made of."""
     if name == "unet":
         return value == ["synthset", "PairedUNet2DModel"]
     library, class_name = value if isinstance(value, list) and len(value) == 2 else (None, None)

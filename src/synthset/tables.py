@@ -126,14 +126,14 @@ class Part:
         self.write_record(finished=True)
 
     def read_cells(self) -> dict[str, str]:
-        """What the table shows of a segmenter: text by `COLUMN MEASURE`."""
+        """Cells of a segmenter in the table: text by `COLUMN MEASURE`."""
         seeds = json.loads((self.folder / "results.json").read_text())["seeds"] if self.columns else []
         scores = {column: [seed["stages"][stage] for seed in seeds] for column, stage in self.columns.items()}
         return {f"{column} {measure}": cell(scores[column], measure) for column in scores for measure in MEASURES}
 
 
 class Table:
-    """What the rows of a table are made of.
+    """Builder of the parts that the rows of a table are made of.
 
     Args:
         args: the flags.

@@ -85,7 +85,7 @@ def test_filling_works_where_no_tile_is_free():
     assert (fill_objects(image, mask, np.random.default_rng(0)) == 100).all()
 
 
-def test_the_mask_is_where_the_object_makes_half_of_the_colour(paste):
+def test_the_mask_is_where_the_object_makes_half_of_the_color(paste):
     make = paste()
     shapes = set()
     for number in range(60):
@@ -156,7 +156,7 @@ def test_objects_take_the_light_of_where_they_go(paste, strength, background, ex
     assert image[deepest][0] == pytest.approx(expected, abs=1)
 
 
-def test_distractors_are_background_and_unlabelled(paste):
+def test_distractors_are_background_and_unlabeled(paste):
     both = [paste(50, 200, num_objects=(0, 0), num_distractors=count, color_balance=0) for count in ((0, 0), (3, 3))]
     levels = [[len(np.unique(arrays(make(number))[0])) for number in range(8)] for make in both]
     assert max(levels[0]) == 1 and max(levels[1]) > 1  # a piece of the other background is in some

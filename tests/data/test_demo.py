@@ -10,7 +10,7 @@ def dice(prediction, mask):
 
 
 def pixels(split):
-    """All pixels of a split: colours (N, 3) in 0..255 and labels (N,)."""
+    """All pixels of a split: colors (N, 3) in 0..255 and labels (N,)."""
     pairs = demo_pairs(split)
     images, masks = [np.stack([np.asarray(picture) for picture in pairs[column]]) for column in ("image", "mask")]
     return images.reshape(-1, 3), masks.reshape(-1).astype(bool)
@@ -76,9 +76,9 @@ def test_coverage_varies_around_a_seventh():
     assert 0.1 < np.mean(coverage) < 0.2
 
 
-def test_colour_alone_does_not_give_the_mask_away():
-    """A table of 16 x 16 x 16 colours holds each colour's share of head pixels in one split; the share's best
-    threshold there is then used on another split. No function of a pixel's colour can do much better."""
+def test_color_alone_does_not_give_the_mask_away():
+    """A table of 16 x 16 x 16 colors holds each color's share of head pixels in one split; the share's best
+    threshold there is then used on another split. No function of a pixel's color can do much better."""
     (fit_colors, fit_labels), (colors, labels) = pixels("validation"), pixels("test")
     fit_cells, cells = (x // 16 @ np.array([256, 16, 1]) for x in (fit_colors.astype(int), colors.astype(int)))
     heads, total = np.bincount(fit_cells[fit_labels], minlength=4096), np.bincount(fit_cells, minlength=4096)
@@ -86,7 +86,7 @@ def test_colour_alone_does_not_give_the_mask_away():
     thresholds = np.linspace(0.05, 0.6, 23)
     best = max(thresholds, key=lambda threshold: dice(share[fit_cells] > threshold, fit_labels))
     assert dice(share[cells] > best, labels) < 0.5
-    # All heads is the score to compare with: colour adds little to it.
+    # All heads is the score to compare with: color adds little to it.
     assert dice(np.ones_like(labels), labels) > 0.15
 
 

@@ -16,7 +16,7 @@ BITS = np.array([[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1]], dtype=np.uint8)
 def palette_mask(indices):
     picture = Image.fromarray(indices).convert("P")
     picture.putdata(indices.flatten().tolist())
-    picture.putpalette([200, 10, 10] + [7, 7, 7] * 254 + [9, 200, 9])  # colours that say nothing about the class
+    picture.putpalette([200, 10, 10] + [7, 7, 7] * 254 + [9, 200, 9])  # colors that say nothing about the class
     return picture
 
 
@@ -122,13 +122,13 @@ BAD_FOLDERS = {
         lambda f: values(*range(20)).save(f / "masks/001.png"),
         r"values 0, 1, 2, 3, 4, 5, \.\.\. \(20 different\)",
     ),
-    "colour": (
+    "color": (
         lambda f: Image.new("RGB", (40, 32), "red").save(f / "masks/001.png"),
-        r"masks/001.png is a mask of mode 'RGB' with colour",
+        r"masks/001.png is a mask of mode 'RGB' with color",
     ),
     "alpha": (
         lambda f: Image.new("RGBA", (40, 32), "white").save(f / "masks/001.png"),
-        r"masks/001.png is a mask of mode 'RGBA' with colour or transparency",
+        r"masks/001.png is a mask of mode 'RGBA' with color or transparency",
     ),
     "one stem twice": (
         lambda f: Image.new("RGB", (40, 32)).save(f / "images/001.jpg"),

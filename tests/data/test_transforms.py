@@ -64,7 +64,7 @@ def test_every_crop_position_is_drawn():
     assert smallest == {0, 1, 2, 6, 7, 8}
 
 
-def test_evaluation_takes_the_centre():
+def test_evaluation_takes_the_center():
     mask = torch.zeros(6, 10)
     mask[1:5, 3:7] = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 1, 1, 1]])
     image, cropped = eval_transform(4, crop_size=4)(*pair_of(mask))
@@ -81,7 +81,7 @@ def centroid(picture):
 @pytest.mark.parametrize("factor, allowed", [(3, 0.01), (4, 0.13), (8, 0.07)])
 def test_resized_masks_stay_on_their_images(factor, allowed):
     # A square at every position relative to the output grid; torchvision's NEAREST would be off by (factor - 1) /
-    # (2 * factor) output pixels on average, the pixel at the centre by 1 / (2 * factor) at most.
+    # (2 * factor) output pixels on average, the pixel at the center by 1 / (2 * factor) at most.
     side = 16 * factor
     offsets = []
     for shift in range(factor):

@@ -10,7 +10,7 @@ from synthset.evaluation.divergence import color_divergence, pairwise_distance
 
 
 def filled(*colors):
-    """An image of 2 x 2 pixels for each colour."""
+    """An image of 2 x 2 pixels for each color."""
     return np.array([np.full((2, 2, 3), color) for color in colors], dtype=np.uint8)
 
 

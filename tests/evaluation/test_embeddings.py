@@ -89,7 +89,7 @@ class Means(torch.nn.Module):
         return torch.cat([half.mean((2, 3)) for half in images.chunk(2, dim=2)], dim=1)
 
 
-def test_images_are_resized_and_normalised():
+def test_images_are_resized_and_normalized():
     images = np.zeros((5, 8, 8, 3), dtype=np.uint8)
     images[:4, :4] = (255, 51, 0)  # upper half; the last image is black
     encoder = Encoder(Means(), 16, (0.5, 0, 0), (0.5, 2, 1), trained=True)

@@ -76,7 +76,7 @@ def test_precision_recall_density_coverage_by_hand():
             "coverage": 3 / 4,  # all but -5
         }
     )
-    # two neighbours: balls of 6, 5, 6 and 10; 2.5 is in those of 0, 1 and 10, 0.5 in all, and 20 in that of 10
+    # two neighbors: balls of 6, 5, 6 and 10; 2.5 is in those of 0, 1 and 10, 0.5 in all, and 20 in that of 10
     measures = precision_recall_density_coverage(real, generated, nearest_k=2)
     assert measures["density"] == pytest.approx((4 + 3 + 1) / 2 / 5)
 
@@ -94,7 +94,7 @@ def test_equal_distributions_give_what_the_paper_derives():
     assert np.mean([run["density"] for run in runs]) == pytest.approx(1, abs=0.05)
 
 
-def test_too_few_neighbours():
+def test_too_few_neighbors():
     with pytest.raises(ValueError, match="nearest_k is 3, but a point has 2 others"):
         precision_recall_density_coverage(points(0, 1, 2), points(0, 1, 2, 3), nearest_k=3)
 

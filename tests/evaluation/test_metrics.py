@@ -58,7 +58,7 @@ def test_ssim(image, reference, expected):
 
 
 def test_sharpness():
-    # Laplacians of a 4 x 4 checkerboard, whose edge pixels are their own neighbours: 4 of +-4, 8 of +-3, 4 of +-2
+    # Laplacians of a 4 x 4 checkerboard, whose edge pixels are their own neighbors: 4 of +-4, 8 of +-3, 4 of +-2
     expected = (4 * 16 + 8 * 9 + 4 * 4) / 16
     assert sharpness(checkerboard(0.0, 1.0, side=4)) == pytest.approx(expected)
     assert sharpness(checkerboard(0, 255, side=4).astype(np.uint8)) == pytest.approx(expected)

@@ -157,7 +157,7 @@ def test_image_and_mask_hear_of_each_other(variant, skip_fusion):
 
 @pytest.mark.parametrize("variant", ["two_encoder", "shared_encoder"])
 def test_cross_attention_attends_to_the_other_branch(variant):
-    """Without links, which zero-initialised convolutions close, only cross-attention leads from mask to image."""
+    """Without links, which zero-initialized convolutions close, only cross-attention leads from mask to image."""
     model = PairedUNet2DModel(variant=variant, skip_fusion="zero_conv", block_out_channels=(8, 16), norm_num_groups=4)
     sample, timestep, _ = inputs()
     other_mask = sample.clone()

@@ -112,7 +112,7 @@ def test_rows_and_header(comparison):
 
 
 def test_interpolation(comparison, pairs):
-    """Twofold bilinear enlargement is a mean of neighbours with weights 1/4 and 3/4."""
+    """Twofold bilinear enlargement is a mean of neighbors with weights 1/4 and 3/4."""
     targets, small = targets_and_small(pairs)
     images, masks = [], []
     for image, mask in small:

@@ -395,7 +395,7 @@ def test_consistency_is_that_of_the_pair_made_small_again(enlarged):
     for row in rows:
         error = halve(np.asarray(row["image"], dtype=float)) - np.asarray(row["low_res_image"], dtype=float)
         assert row["consistency_psnr"] == pytest.approx(20 * np.log10(255 / np.sqrt((error**2).mean())), abs=0.05)
-        # The centre of an output pixel is the corner of four: nearest-exact takes the lower right one.
+        # The center of an output pixel is the corner of four: nearest-exact takes the lower right one.
         found, expected = np.asarray(row["mask"])[1::2, 1::2] > 0, np.asarray(row["low_res_mask"]) > 0
         assert row["consistency_dice"] == pytest.approx(2 * (found & expected).sum() / (found.sum() + expected.sum()))
         assert row["consistent"] == (row["consistency_psnr"] >= 10 and row["consistency_dice"] >= 0.45)

@@ -67,8 +67,8 @@ def test_a_few_photos_become_a_dataset_that_any_number_of_processes_continues(tm
     for row in loaded:
         image, mask = np.asarray(row["image"]).astype(int), np.asarray(row["mask"])
         assert image.shape == (32, 32, 3) and set(np.unique(mask)) <= {0, 255}
-        red = image[..., 0] - image[..., 1] > 45  # colours are augmented, but soil stays gray
-        assert (red == (mask > 0)).mean() > 0.97  # the photos' own squares are gone, and the pasted ones are labelled
+        red = image[..., 0] - image[..., 1] > 45  # colors are augmented, but soil stays gray
+        assert (red == (mask > 0)).mean() > 0.97  # the photos' own squares are gone, and the pasted ones are labeled
         assert row["coverage"] == pytest.approx((mask > 0).mean())
     assert sum(loaded["coverage"]) > 0 and loaded[:2]["image"][0] != loaded[:2]["image"][1]
 

@@ -53,8 +53,8 @@ def run(model, images, output_dir, **changes):
 
 
 @pytest.fixture(scope="module")
-def labelled(model, photos, tmp_path_factory):
-    output_dir = tmp_path_factory.mktemp("labelled")
+def labeled(model, photos, tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("labeled")
     return output_dir, run(model, photos, output_dir)
 
 
@@ -62,8 +62,8 @@ def shards(folder):
     return {path.name: path.read_bytes() for path in sorted((folder / "data").iterdir())}
 
 
-def test_masks_and_confidences_are_the_models(labelled, model, photos):
-    output_dir, pairs = labelled
+def test_masks_and_confidences_are_the_models(labeled, model, photos):
+    output_dir, pairs = labeled
     assert pairs["source"][:] == [f"photo-{i}.png" for i in range(7)]
     segmenter = Segmenter.from_pretrained(model)
     for row in pairs:
@@ -79,8 +79,8 @@ def test_masks_and_confidences_are_the_models(labelled, model, photos):
     assert Image.open(output_dir / "preview.png").width == 7 * 194 + 2
 
 
-def test_a_killed_run_continues(labelled, model, photos, tmp_path):
-    output_dir, _ = labelled
+def test_a_killed_run_continues(labeled, model, photos, tmp_path):
+    output_dir, _ = labeled
     expected = shards(output_dir)
     assert list(expected) == [f"train-0000{i}.parquet" for i in range(3)]
     run(model, photos, tmp_path / "again")
@@ -93,7 +93,7 @@ def test_a_killed_run_continues(labelled, model, photos, tmp_path):
     assert (tmp_path / "again" / "README.md").exists()
 
 
-def test_what_is_not_finished_is_not_found(labelled, model, photos, tmp_path):
+def test_what_is_not_finished_is_not_found(labeled, model, photos, tmp_path):
     """Stopped in the second of three files, by a photo that can't be read."""
     mine, out = tmp_path / "photos", tmp_path / "out"
     shutil.copytree(photos, mine)
@@ -105,11 +105,11 @@ def test_what_is_not_finished_is_not_found(labelled, model, photos, tmp_path):
     assert len(list((out / HIDDEN / "data").glob("*.parquet"))) == 1
     shutil.copy(photos / "photo-4.png", mine)
     run(model, mine, out)
-    assert shards(out) == shards(labelled[0]) and not (out / HIDDEN).exists()
+    assert shards(out) == shards(labeled[0]) and not (out / HIDDEN).exists()
 
 
-def test_pairs_below_the_minimum_are_left_out(labelled, model, photos, tmp_path, capsys):
-    everything = labelled[1].select_columns(["source", "confidence"])
+def test_pairs_below_the_minimum_are_left_out(labeled, model, photos, tmp_path, capsys):
+    everything = labeled[1].select_columns(["source", "confidence"])
     minimum = sorted(everything["confidence"])[3]
     kept = run(model, photos, tmp_path / "sure", min_confidence=minimum - 1e-6)
     assert kept["source"][:] == [row["source"] for row in everything if row["confidence"] >= minimum]
@@ -128,7 +128,7 @@ def test_frames_of_a_video(model, tmp_path):
             frame = np.full((32, 48, 3), level, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         container.mux(stream.encode())
-    pairs = run(model, tmp_path / "field.mp4", tmp_path / "labelled", video_every=4)
+    pairs = run(model, tmp_path / "field.mp4", tmp_path / "labeled", video_every=4)
     assert pairs["source"][:] == ["field.mp4#0", "field.mp4#4", "field.mp4#8"]
     assert np.allclose([np.mean(image) for image in pairs["image"]], [0, 80, 160], atol=4)
 

@@ -51,7 +51,7 @@ def test_the_outcome_goes_into_the_card_of_the_generated_dataset(data, made, tmp
     card = data / "generated" / "README.md"
     with pytest.raises(SystemExit):
         report(data, tmp_path / "page.html", update_card=True)  # there is no card
-    card.write_text("---\nlicense: mit\n---\n\n# generated\n\n## Licence\n\nMIT.\n")
+    card.write_text("---\nlicense: mit\n---\n\n# generated\n\n## License\n\nMIT.\n")
     try:
         for _ in range(2):
             report(data, tmp_path / "page.html", update_card=True)
@@ -59,7 +59,7 @@ def test_the_outcome_goes_into_the_card_of_the_generated_dataset(data, made, tmp
     finally:
         card.unlink()
     copies = made[1]["copies"]
-    assert text.count("## Compared with real pairs") == 1 and text.endswith("## Licence\n\nMIT.\n")
+    assert text.count("## Compared with real pairs") == 1 and text.endswith("## License\n\nMIT.\n")
     assert "22 of these pairs against 40 real ones (`real`)" in text and "random weights" in text
     assert f"the closest is at {copies['closest_ratio']:.3g};" in text and str(data) not in text
     assert f"| {made[1]['generated_to_real']['color_divergence']:.3g} |" in text

@@ -66,7 +66,7 @@ def test_measures_are_those_of_training(run_dir, other, tmp_path):
     assert f"best validation_loss: {best}" in result.stdout
     assert Image.open(tmp_path / "selection" / "figure8.png").size[0] > 300
 
-    # beside another run's: what was measured stays, the same weights are one, the closest colours come first
+    # beside another run's: what was measured stays, the same weights are one, the closest colors come first
     result = select(run_dir, tmp_path / "selection", "--checkpoints", f"[checkpoint-2,{other},{other}/checkpoint-2]")
     assert result.returncode == 0, result.stderr
     *old, new = json.loads((tmp_path / "selection" / "selection.json").read_text())

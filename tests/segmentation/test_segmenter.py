@@ -26,7 +26,7 @@ class Green(torch.nn.Module):
 GRAY = {"image_mean": (0.1, 0.25, 0.3), "image_std": (0.1, 0.5, 0.3)}
 
 
-def test_images_are_normalised():
+def test_images_are_normalized():
     segmenter = Segmenter(Green(), resolution=4, crop_size=4, **GRAY)
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     images[1, 1] = 255

@@ -14,7 +14,7 @@ from .pairs import random_pairs
 TEMPLATE = Path(__file__).parents[2] / "model_cards" / "dataset.md"
 
 
-def write_dataset(folder, shards=2, seed=0, licence="cc-by-4.0", split="train"):
+def write_dataset(folder, shards=2, seed=0, data_license="cc-by-4.0", split="train"):
     rows = random_pairs(3 * shards, seed=seed)
     for i in range(shards):
         name = f"{split}-{i:05d}-of-{shards:05d}.parquet"
@@ -28,14 +28,14 @@ def write_dataset(folder, shards=2, seed=0, licence="cc-by-4.0", split="train"):
         {split: len(rows)},
         title="pairs",
         picture="preview.png",
-        data_license=licence,
+        data_license=data_license,
     )
     return folder
 
 
-def write_pipeline(folder, licence="mit"):
+def write_pipeline(folder, data_license="mit"):
     """A tiny pipeline with a card."""
     unet = PairedUNet2DModel(16, block_out_channels=(8, 8), layers_per_block=1, attention_head_dim=8, norm_num_groups=4)
     SynthSetPipeline(unet, DDPMScheduler()).save_pretrained(folder)
-    (folder / "README.md").write_text(f"---\nlicense: {licence}\ntags:\n- synthset\n---\n# leaves\n")
+    (folder / "README.md").write_text(f"---\nlicense: {data_license}\ntags:\n- synthset\n---\n# leaves\n")
     return folder

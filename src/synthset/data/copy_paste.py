@@ -2,14 +2,14 @@
 
 After Najafian et al., "Semi-Self-Supervised Learning for Semantic Segmentation in Images with Dense Patterns", Plant
 Phenomics 5, 0025 (2023), and its code, github.com/KeyhanNajafian/ImageSimulatorPipeline: first object-shaped pieces of
-background, unlabelled, so that a pasted outline alone does not give an object away; then the objects, at places where
-they overlap little; then a change of colours. Two things differ.
+background, unlabeled, so that a pasted outline alone does not give an object away; then the objects, at places where
+they overlap little; then a change of colors. Two things differ.
 
-Colours: that code's balancer scales an object by the mean of the background over the object's own maximum, which takes
-from it what tells it from the background. Here an object is scaled, per channel, by the mean colour of where it goes
-over the mean colour of where it was (von Kries' model of a change of light), and so keeps its contrast.
+Colors: that code's balancer scales an object by the mean of the background over the object's own maximum, which takes
+from it what tells it from the background. Here an object is scaled, per channel, by the mean color of where it goes
+over the mean color of where it was (von Kries' model of a change of light), and so keeps its contrast.
 
-Edges: that code replaces pixels. Here an object's colour fades out over about two pixels, and the mask is where it
+Edges: that code replaces pixels. Here an object's color fades out over about two pixels, and the mask is where it
 makes up at least half.
 """
 
@@ -39,7 +39,7 @@ COLUMNS = {  # column: (its type for `pair_features`, what it holds); beside `im
 }
 FEATURES = pair_features(**{name: dtype for name, (dtype, _) in COLUMNS.items()})
 PLACEMENTS = 50  # places tried for an object before it is left out, as in Najafian et al.
-GAIN = 2.0  # colours are scaled by at most this: beyond it the surroundings differ in what they are, not in their light
+GAIN = 2.0  # colors are scaled by at most this: beyond it the surroundings differ in what they are, not in their light
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CutOut:
 
     Args:
         picture: RGBA; alpha is 255 inside, fades over the outline, and is at least 128 exactly where the mask was.
-        surroundings: mean colour (3,) of the background around it, 0 to 255.
+        surroundings: mean color (3,) of the background around it, 0 to 255.
         whole: whether it lies inside the photo, not cut off by its border.
     """
 
@@ -58,7 +58,7 @@ class CutOut:
 
 
 def cut_out_objects(image: np.ndarray, mask: np.ndarray, min_area: int) -> list[CutOut]:
-    """The connected components (8 neighbours) of at least `min_area` pixels of a mask.
+    """The connected components (8 neighbors) of at least `min_area` pixels of a mask.
 
     Args:
         image: (H, W, 3), uint8.
@@ -101,7 +101,7 @@ def fill_objects(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
         (H, W, 3), uint8.
     """
     filled = image.astype(np.float32)
-    missing = ndimage.binary_dilation(mask, iterations=4)  # outlines are never exact, and leaves throw colour
+    missing = ndimage.binary_dilation(mask, iterations=4)  # outlines are never exact, and leaves throw color
     missing = mask != 0 if missing.all() else missing
     side, border, candidates = max(32, min(mask.shape) // 8), 8, 32
     thin = np.s_[:: side // 24, :: side // 24]  # enough pixels to compare places by
@@ -199,8 +199,8 @@ class CopyPaste:
         max_overlap: share of an object's pixels, 0 to 1, that may cover objects pasted before.
         scale: smallest and largest factor for the size of an object.
         max_rotation: objects are turned by up to so many degrees, both ways.
-        color_balance: 0 leaves an object's colours, 1 adapts them fully to where it goes.
-        augment: change the colours and sharpness of the finished image.
+        color_balance: 0 leaves an object's colors, 1 adapts them fully to where it goes.
+        augment: change the colors and sharpness of the finished image.
     """
 
     cutouts: Sequence[CutOut]
@@ -287,7 +287,7 @@ class CopyPaste:
         return np.asarray(warped)
 
     def place(self, sprite: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple[slice, slice]]:
-        """Centres `sprite` at a random pixel of the crop; returns what lies inside the crop, and where."""
+        """Centers `sprite` at a random pixel of the crop; returns what lies inside the crop, and where."""
         window, part = [], []
         for length in sprite.shape[:2]:
             start = rng.integers(self.crop_size) - length // 2
@@ -300,7 +300,7 @@ class CopyPaste:
         self, scene: np.ndarray, colors: np.ndarray, alpha: np.ndarray, was_in: np.ndarray, goes_into: np.ndarray
     ) -> None:
         """Blends `colors` (h, w, 3) into `scene` (h, w, 3) in place, by `alpha` (h, w; 0 to 255), in the light of a
-        place with the mean colour `goes_into` instead of `was_in`."""
+        place with the mean color `goes_into` instead of `was_in`."""
         gain = np.clip((goes_into + 1) / (was_in + 1), 1 / GAIN, GAIN) ** self.color_balance
         share = alpha[..., None].astype(np.float32) / 255
         lit = np.minimum(colors * gain.astype(np.float32), 255)

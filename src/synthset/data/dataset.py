@@ -314,7 +314,7 @@ def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable
 
 
 def cache_limit() -> int:
-    """How many bytes one process may keep of one dataset's pairs: a quarter of the memory that is free now, shared with
+    """Limit in bytes for the pairs of one dataset in one process: a quarter of the memory that is free now, shared with
     the other processes that a launcher started on this machine, and 4 GiB at most."""
     return min(2**32, psutil.virtual_memory().available // (4 * int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 

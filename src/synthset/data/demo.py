@@ -1,10 +1,10 @@
 """The built-in dataset: a wheat canopy rendered from a seed, with pixel-exact masks of the heads.
 
-A scene is a stand of tillers in metres (z up, soil at 0) under a pinhole camera about a metre above it. Every organ is
+A scene is a stand of tillers in meters (z up, soil at 0) under a pinhole camera about a meter above it. Every organ is
 a curve in space that becomes polygons; the polygons are sorted by their distance to the camera and painted from far
 to near on one RGBA canvas at twice the final size. The canvas' alpha channel is the visibility buffer: its lowest bit
 says "head", the other seven hold the height above the soil, from which the shadows are cast. A pixel's label is thus
-what was painted there last, in the same stroke as its colour.
+what was painted there last, in the same stroke as its color.
 """
 
 import io
@@ -27,8 +27,8 @@ SPIKELET = np.array([(0, -0.1), (0.3, -0.25), (0.65, -0.21), (1, 0), (0.65, 0.21
 
 
 class Camera:
-    """A pinhole camera that looks at (0, 0, `target_height`) from `distance` metres away, `pitch` radians off the
-    vertical, and sees `width` metres there on a canvas of `side` pixels."""
+    """A pinhole camera that looks at (0, 0, `target_height`) from `distance` meters away, `pitch` radians off the
+    vertical, and sees `width` meters there on a canvas of `side` pixels."""
 
     def __init__(self, side: int, target_height: float, distance: float, pitch: float, width: float):
         sin, cos = np.sin(pitch), np.cos(pitch)
@@ -38,7 +38,7 @@ class Camera:
         self.position = np.array([0, 0, target_height]) - distance * self.axes[2]
 
     def project(self, points):
-        """World points (..., 3) -> canvas pixels (..., 2) and distances (...) along the view, in metres."""
+        """World points (..., 3) -> canvas pixels (..., 2) and distances (...) along the view, in meters."""
         right_down_depth = (points - self.position) @ self.axes.T
         depth = right_down_depth[..., 2]
         return self.side / 2 + self.focal * right_down_depth[..., :2] / depth[..., None], depth
@@ -77,15 +77,15 @@ def noise(rng, side, cells):
 
 @dataclass
 class Scene:
-    """A stand of wheat in front of a camera, as polygons with a colour, a height and a distance each.
+    """A stand of wheat in front of a camera, as polygons with a color, a height and a distance each.
 
     Args:
         camera: where it is seen from.
-        sun: unit vector (3,) towards the sun.
+        sun: unit vector (3,) toward the sun.
         diffuse: share of the light that comes from the whole sky, 0..1.
-        canopy_height: metres; what lies deeper gets less of the sky.
-        green: colour (3,) of an unripe plant, 0..255.
-        straw: colour (3,) of a ripe one.
+        canopy_height: meters; what lies deeper gets less of the sky.
+        green: color (3,) of an unripe plant, 0..255.
+        straw: color (3,) of a ripe one.
     """
 
     camera: Camera
@@ -115,16 +115,16 @@ class Scene:
         color = np.clip(color * light[:, None], 0, 255).astype(np.uint8)
         alpha = np.clip(heights * 127, 0, 127).astype(np.uint8) * np.uint8(2) + np.uint8(head)
         self.polygons += corners[seen].reshape(-1, 2 * corners.shape[-2]).tolist()
-        # Pillow takes a colour as one integer, red in its lowest byte.
+        # Pillow takes a color as one integer, red in its lowest byte.
         self.fills += np.column_stack([color, alpha]).view("<u4")[:, 0].tolist()
         self.depths += depths.tolist()
 
     def add_ribbons(self, points, across, widths, ripeness, gain, fold=0.0, stripes=(-1, 0, 1), behind=0.0):
         """Stems, leaves and awns: strips around N curves of `grow`, made of quadrilaterals.
 
-        `widths` and `ripeness` (N, S + 1), widths in metres; `gain` (N,). The strip is folded up along its middle by
+        `widths` and `ripeness` (N, S + 1), widths in meters; `gain` (N,). The strip is folded up along its middle by
         `fold` radians and split across at `stripes`, places in -1..1; a stripe that holds the middle is the midrib,
-        which is lighter. `behind` metres are added to the distances.
+        which is lighter. `behind` meters are added to the distances.
         """
         along = np.gradient(points, axis=1)
         up = np.cross(along / np.linalg.norm(along, axis=-1, keepdims=True), across)
@@ -145,7 +145,7 @@ class Scene:
 
     def add_heads(self, points, spikelets, ripeness, gain):
         """Heads' bodies: a spikelet at every node of N curves (N, S + 1, 3), left and right in turn like a
-        herringbone, and a row of them down the middle. `spikelets`, their lengths in metres, `ripeness` and `gain`
+        herringbone, and a row of them down the middle. `spikelets`, their lengths in meters, `ripeness` and `gain`
         are (N,)."""
         node = np.arange(points.shape[1])
         u = node / node[-1]
@@ -218,7 +218,7 @@ def render_pair(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
         straw=np.array([206, 176, 118]) * rng.normal(1, [0.03, 0.03, 0.08]),
     )
 
-    # 2. tillers: evenly spread over the picture at the height of their tops, their feet drawn towards their row
+    # 2. tillers: evenly spread over the picture at the height of their tops, their feet drawn toward their row
     count = rng.integers(45, 75)
     heights = rng.normal(canopy_height, 0.07, count)
     feet = camera.unproject(camera.side * rng.uniform(-0.15, 1.15, (count, 2)), heights) * [1, 1, 0]
@@ -228,10 +228,10 @@ def render_pair(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
     feet += 0.6 * row_distance * (np.round(place) - place)[:, None] * across_rows
     lean = rng.uniform(0, 2 * np.pi, count)
     ripeness = season + rng.normal(0, 0.13, count)
-    vigour = rng.normal(1, 0.12, count).clip(0.7, 1.3)
+    vigor = rng.normal(1, 0.12, count).clip(0.7, 1.3)
     stems, across = grow(feet, heights, lean, 1.5, droop=rng.uniform(0, 0.3, count), segments=10)
     thickness = np.full(stems.shape[:2], 0.0045)
-    scene.add_ribbons(stems, across, thickness, np.repeat(ripeness[:, None], 11, 1), vigour, fold=-0.7)
+    scene.add_ribbons(stems, across, thickness, np.repeat(ripeness[:, None], 11, 1), vigor, fold=-0.7)
 
     # 3. leaves: four on a stem; the lower and the tips ripen first, and shrivel
     tiller, node = np.repeat(np.arange(count), 4), np.tile([3, 5, 7, 9], count)
@@ -270,7 +270,7 @@ def render_pair(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
         droop=rng.uniform(0.1, 0.9, heads) + ripe * rng.uniform(0, 0.9, heads),
         segments=17,
     )
-    tone = vigour[:heads] * rng.normal(1, 0.08, heads)
+    tone = vigor[:heads] * rng.normal(1, 0.08, heads)
     scene.add_heads(points, rng.uniform(0.018, 0.023, heads), ripeness[:heads] + 0.05, tone)
     if rng.random() < 0.75:
         head, node = np.repeat(np.arange(heads), 12), np.tile(np.arange(6, 18), heads)
@@ -305,7 +305,7 @@ def render_pair(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
     altitude = Image.fromarray(alpha >> 1).reduce(SUPERSAMPLING)
     image = np.asarray(canvas.convert("RGB").reduce(SUPERSAMPLING))
 
-    # 6. shadows: from each pixel march towards the sun until a leaf or a head crosses the ray; and what lies
+    # 6. shadows: from each pixel march toward the sun until a leaf or a head crosses the ray; and what lies
     # below its surroundings sees little sky
     ground = np.asarray(altitude, dtype=np.float32) / 127
     shadow = np.zeros((size, size), dtype=bool)

@@ -52,18 +52,18 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 def to_binary(picture: Image.Image) -> Image.Image:
     """`picture` as a mask of mode "L" that holds 0 and 1.
 
-    Masks are stored as 0 and 255 or as 0 and 1, in one channel of any depth, as palette indices (the colours don't
+    Masks are stored as 0 and 255 or as 0 and 1, in one channel of any depth, as palette indices (the colors don't
     count) or as RGB with three equal channels.
 
     Raises:
-        InputError: any other value, or colour.
+        InputError: any other value, or color.
     """
     values = np.asarray(picture)
     if picture.mode == "RGB" and (values == values[..., :1]).all():
         values = values[..., 0]
     if values.ndim != 2:
         raise InputError(
-            f"is a mask of mode {picture.mode!r} with colour or transparency; "
+            f"is a mask of mode {picture.mode!r} with color or transparency; "
             "save it as one gray channel with 0 for background and 255 for the object"
         )
     mask = values != 0
@@ -106,7 +106,7 @@ def decode_pair(row: dict, name: Callable[[str], str]) -> dict[str, Image.Image]
 
 
 def is_raw_folder(folder: Path, image_column: str | None = None) -> bool:
-    """Whether `folder` itself (not a sub-folder of it) holds pairs as files."""
+    """True if `folder` itself (not a sub-folder of it) holds pairs as files."""
     return (folder / "metadata.jsonl").is_file() or (folder / (image_column or "images")).is_dir()
 
 

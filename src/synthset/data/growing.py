@@ -47,7 +47,7 @@ class GrowingDataset:
 
     @property
     def published(self) -> bool:
-        """Whether the pairs are where loaders find them."""
+        """True if the pairs are where loaders find them."""
         return (self.folder / self._names[-1]).is_dir()
 
     def prepare(self) -> None:
@@ -121,7 +121,7 @@ class GrowingDataset:
 
     @property
     def _names(self) -> list[str]:
-        """What is moved, in this order: without the last, no loader takes the others for pairs."""
+        """Entries of the folder to move, in this order: without the last, no loader takes the others for pairs."""
         return ["metadata.jsonl", *(f"{name}s" for name in reversed(self.pictures))] if self.pictures else ["data"]
 
     def _count(self) -> int:

@@ -88,7 +88,7 @@ def read(rows: Iterable[dict], source: str) -> Iterator[dict]:
 
 
 class StreamedSplits(NamedTuple):
-    """What a streamed dataset is trained and validated on; of photos to validate on, their centers."""
+    """Training and validation pairs of a streamed dataset; of photos to validate on, their centers."""
 
     train: StreamedPairs
     validation: list[tuple[tv_tensors.Image, tv_tensors.Mask]]

@@ -16,7 +16,7 @@ def resize_pair(
 ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     """Resizes image and mask to `size`, (height, width) in pixels: bilinear with antialiasing, and nearest.
 
-    The nearest pixel is `NEAREST_EXACT`'s, the one at the centre of the output pixel. torchvision resizes masks with
+    The nearest pixel is `NEAREST_EXACT`'s, the one at the center of the output pixel. torchvision resizes masks with
     `NEAREST`, which takes the upper left corner instead: from 256 to 64 pixels that moves the mask by 3/8 of an output
     pixel down and to the right of its image. `NEAREST_EXACT` is never more than half an input pixel off.
     """

@@ -16,7 +16,7 @@ from .fidelity import (
 )
 from .objects import measure_objects
 
-MIN_PHOTOS = 10  # twice the nearest neighbours of the balls in `precision_recall_density_coverage`
+MIN_PHOTOS = 10  # twice the nearest neighbors of the balls in `precision_recall_density_coverage`
 BLOCK_PHOTOS, MAX_BLOCKS = 5, 10  # of `kernel_distance_error`
 
 
@@ -48,7 +48,7 @@ class PairSet:
 
 
 def describe_set(pairs: PairSet) -> dict[str, float | int | None]:
-    """What a set holds: numbers of `pictures` and `photos`; `difference`, how unlike its pictures are (gray levels);
+    """Statistics of a set: numbers of `pictures` and `photos`; `difference`, how unlike its pictures are (gray levels);
     `coverage`, the mean share of a mask that is object; `empty`, the share of masks without one; `objects` per mask;
     `object_size`, the median share of a mask that an object takes, None without objects."""
     objects = measure_objects(pairs.masks)
@@ -64,7 +64,7 @@ def describe_set(pairs: PairSet) -> dict[str, float | int | None]:
 
 
 def compare_sets(real: PairSet, other: PairSet, number: int | None = None) -> dict[str, float | int | None]:
-    """How far `other` is from `real`.
+    """Measures the distance of `other` from `real`.
 
     Args:
         number: pictures taken of each set for the measures that depend on it, which are all but the kernel distance:
@@ -93,7 +93,7 @@ def compare_sets(real: PairSet, other: PairSet, number: int | None = None) -> di
 
 @dataclass
 class Comparison:
-    """What `compare` found.
+    """Results of `compare`.
 
     Attributes:
         numbers: `real` and `generated`, by `describe_set`; `generated_to_real` and `half_to_half` (one half of the real
@@ -121,7 +121,7 @@ def compare(real: PairSet, generated: PairSet, fresh: np.ndarray, seed: int = 0)
         fresh: (K, D), embeddings of other crops of the real photos: where copies would be.
         seed: deals the real photos into halves.
     """
-    # One factor for all leaves ratios and neighbours as they are, and gives KID's kernel the same scale whatever the
+    # One factor for all leaves ratios and neighbors as they are, and gives KID's kernel the same scale whatever the
     # encoder.
     scale = (real.vectors**2).mean() ** 0.5
     real, generated = (replace(pairs, vectors=pairs.vectors / scale) for pairs in (real, generated))

@@ -1,4 +1,4 @@
-"""How close the colors of a set of images are to a real set's, and how unlike each other its images are.
+"""Color divergence of a set of images from a real set, and pairwise distance within a set.
 
 Images are arrays (N, H, W, 3), uint8 in 0..255.
 """

@@ -18,7 +18,7 @@ REMEDY = (
 
 
 class Encoder(NamedTuple):
-    """`network` turns normalised images (B, 3, side, side) into embeddings (B, D). `trained` is false for random
+    """`network` turns normalized images (B, 3, side, side) into embeddings (B, D). `trained` is false for random
     weights."""
 
     network: nn.Module
@@ -95,8 +95,8 @@ def principal_components(real: np.ndarray, generated: np.ndarray) -> tuple[np.nd
         Places of the real ones (N, 2) and of the generated ones (M, 2) in it, and the shares (2,) of the variance that
         the two axes show. An axis points to where its largest weight is positive.
     """
-    centre = (real.mean(0) + generated.mean(0)) / 2
-    real, generated = real - centre, generated - centre
+    center = (real.mean(0) + generated.mean(0)) / 2
+    real, generated = real - center, generated - center
     _, spread, axes = np.linalg.svd(
         np.concatenate([real / len(real) ** 0.5, generated / len(generated) ** 0.5]), full_matrices=False
     )

@@ -1,4 +1,4 @@
-"""How close a set of generated images is to a real set, as sets of embeddings: points (N, D), one an image.
+"""Fidelity of a set of generated images to a real set, as sets of embeddings: points (N, D), one an image.
 
 Crops of one photo are not independent: they share its light, its soil and often its pixels. Functions therefore take
 `photos`, (N,) integers, which photo each point is from; points of the same photo are never compared within a set. When
@@ -70,7 +70,7 @@ def precision_recall_density_coverage(
 ) -> dict[str, float]:
     """The four measures of Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models",
     with their k of 5. Around each point of a set lies a ball that reaches its k-th nearest
-    neighbour.
+    neighbor.
 
     Returns:
         `precision`: share of generated points inside any real point's ball, 0 to 1;
@@ -103,7 +103,7 @@ def precision_recall_density_coverage(
 def copy_ratios(
     points: np.ndarray, real: np.ndarray, real_photos: Photos = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How near `points` (M, D) are to the real ones (N, D), in units of how near real photos are to each other.
+    """Distances of `points` (M, D) to the nearest real ones (N, D), in units of those between real photos.
 
     Returns:
         ratio: (M,) float; the distance to the nearest real point, divided by the median distance from a real point to

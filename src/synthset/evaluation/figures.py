@@ -34,7 +34,7 @@ def panels(number: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
 
 
 def step_histograms(axes: Axes, values: dict[str, tuple[np.ndarray, str]], bins: np.ndarray, unit: str) -> None:
-    """One outline for each set of values, label -> (values, colour), in percent of its values."""
+    """One outline for each set of values, label -> (values, color), in percent of its values."""
     for label, (numbers, color) in values.items():
         weights = np.full(len(numbers), 100 / max(1, len(numbers)))
         axes.hist(numbers, bins, weights=weights, histtype="step", linewidth=1.6, color=color, label=label)

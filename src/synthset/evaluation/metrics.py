@@ -1,4 +1,4 @@
-"""How close one image or mask is to the real one: functions of numpy arrays.
+"""Metrics that compare one image or mask with the real one: functions of numpy arrays.
 
 Images are (H, W, 3), uint8 in 0..255 or float in [0, 1]; the two of a pair may differ in that. Masks are (H, W); any
 value above 0 is the object. All results are Python floats.

@@ -1,4 +1,4 @@
-"""What masks hold: arrays (N, H, W), any value above 0 is the object."""
+"""Objects in masks: arrays (N, H, W), any value above 0 is the object."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from scipy import ndimage
 
 
 class Objects(NamedTuple):
-    """What masks hold.
+    """Coverage of masks, and counts and sizes of the objects in them.
 
     Attributes:
         coverage: (N,), share of a mask's pixels that are object, 0 to 1.
@@ -22,6 +22,6 @@ class Objects(NamedTuple):
 
 def measure_objects(masks: np.ndarray) -> Objects:
     """An object is a group of pixels that touch, diagonally too. Plants whose leaves overlap count as one."""
-    labelled = [ndimage.label(mask > 0, structure=np.ones((3, 3))) for mask in masks]
-    sizes = [np.bincount(labels.ravel())[1:] / labels.size for labels, _ in labelled]
-    return Objects((masks > 0).mean((1, 2)), np.array([count for _, count in labelled]), np.concatenate(sizes))
+    labeled = [ndimage.label(mask > 0, structure=np.ones((3, 3))) for mask in masks]
+    sizes = [np.bincount(labels.ravel())[1:] / labels.size for labels, _ in labeled]
+    return Objects((masks > 0).mean((1, 2)), np.array([count for _, count in labeled]), np.concatenate(sizes))

@@ -124,9 +124,9 @@ def distance_section(numbers: dict, encoder: str) -> Section:
 
     rows.append(
         [
-            "difference of colours, bits",
+            "difference of colors, bits",
             *(number(c["color_divergence"]) for c in columns),
-            "near 0 (1: no colour in common)",
+            "near 0 (1: no color in common)",
         ]
     )
     rows.append(["KID × 1000", *map(kernel_distance, columns), "near 0: within twice its ±"])
@@ -160,7 +160,7 @@ def distance_section(numbers: dict, encoder: str) -> Section:
 
 
 def content_section(numbers: dict) -> Section:
-    """What masks hold."""
+    """Objects in the masks."""
     columns = [numbers["real"], numbers["generated"]]
     rows = [["", "real", "generated"]]
     rows.append(["pictures", *(str(column["pictures"]) for column in columns)])
@@ -183,7 +183,7 @@ def content_section(numbers: dict) -> Section:
 
 
 def copies_section(numbers: dict, complete: bool) -> Section:
-    """Memorisation."""
+    """Memorization."""
     copies, warnings = numbers["copies"], []
     if not complete:
         warnings.append(
@@ -197,7 +197,7 @@ def copies_section(numbers: dict, complete: bool) -> Section:
         )
     return Section(
         "Copies of the training photos",
-        good="the generated outline lies over that of the real photos, well to the right of the grey one, and the "
+        good="the generated outline lies over that of the real photos, well to the right of the gray one, and the "
         "closest pairs below are visibly different plants.",
         text=[
             "For each generated picture, the nearest real one was looked for among "
@@ -299,7 +299,7 @@ def render_page(
         *([downstream_section(results)] if results else []),
         distance_section(numbers, encoder),
         Section(
-            "Colours",
+            "Colors",
             good="the outlines coincide.",
             figures={"colors": "How often each value of red, green and blue occurs"},
         ),
@@ -326,7 +326,7 @@ def render_page(
     if not trained:
         warnings = [
             f"UNTRAINED ENCODER: the distances, the map and the nearest pictures on this page come from {encoder}, a "
-            "network with random weights. It sees colours and textures, hardly shapes. That is a fair basis for "
+            "network with random weights. It sees colors and textures, hardly shapes. That is a fair basis for "
             "comparing sets of pictures, but a weaker one than a trained encoder (Naeem et al. 2020; Lee et al. 2022)."
         ]
     return TEMPLATE.render(

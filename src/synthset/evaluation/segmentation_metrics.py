@@ -1,4 +1,4 @@
-"""How good a segmenter's masks are over a whole test set.
+"""Segmentation metrics over a whole test set.
 
 `count` reduces each mask to a few numbers and `scores_of` makes scores of those, so that processes that share a test
 set out exchange numbers only. The same as `evaluate` metrics that need no download and no network:
@@ -98,7 +98,7 @@ def scores_of(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str,
 
 
 def standard_errors(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str, float | None]:
-    """How much other images like these would move each score of [`scores_of`], as `NAME_se`: its standard deviation
+    """Standard error of each score of [`scores_of`] over images like these, as `NAME_se`: its standard deviation
     over `RESAMPLES` test sets drawn from `images` with replacement (the bootstrap; Efron 1979, "Bootstrap methods:
     another look at the jackknife"). The draws are always the same. None where fewer than two images are averaged: one
     tells nothing about others."""
@@ -129,7 +129,7 @@ def _weighted_scores(images: Sequence[Counts], weights: np.ndarray, ignore_empty
 
 
 class MaskMetric(evaluate.Metric):
-    """What the metrics share. A subclass says in `names` what of [`scores_of`] it measures; all add `n_images`, the
+    """Base class of the metrics. A subclass says in `names` what of [`scores_of`] it measures; all add `n_images`, the
     number of masks, and `n_empty`, the number of empty references.
 
     Raises (from `compute`):

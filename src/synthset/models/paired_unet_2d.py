@@ -226,7 +226,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if condition_noise else None
         )
 
-        # input, output: squares of pixels become channels, and channels pixels
+        # input, output: space-to-depth patches, and back
         self.patchify, self.unpatchify = nn.PixelUnshuffle(patch_size), nn.PixelShuffle(patch_size)
 
         # input; this list and those below hold one module per branch, those with levels one such list per level
@@ -297,7 +297,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     @property
     def total_stride(self) -> int:
-        """What height and width of a sample must be divisible by: `patch_size * 2 ** (len(block_out_channels) - 1)`."""
+        """Divisor that height and width of a sample must have: `patch_size * 2 ** (len(block_out_channels) - 1)`."""
         return self.config.patch_size * 2 ** len(self.downsamplers)
 
     def forward(

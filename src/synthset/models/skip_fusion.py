@@ -1,4 +1,4 @@
-"""How a block takes in features from elsewhere: the three skip fusions of SynthSet, section 3, "Skip Connections".
+"""Skip fusions, which bring features from elsewhere into a block: the three of SynthSet, section 3, "Skip Connections".
 
 Each is called `fusion(hidden, *skips)` and returns the channels of `hidden` and of every skip, concatenated; they
 differ in what happens to the features before. All tensors are (B, C_i, H, W) with the same B, H and W.
@@ -47,7 +47,7 @@ class ScaleU(nn.Module):
     """Scales the main features per channel and the low frequencies of each skip; the identity at the start.
 
     ScaleU of InstanceDiffusion (https://arxiv.org/abs/2402.03290) for any number of skips. `hidden` is multiplied by
-    `tanh(b) + 1`. The four lowest entries of skip i's centred spectrum, {-1, 0} x {-1, 0}, are multiplied by
+    `tanh(b) + 1`. The four lowest entries of skip i's centered spectrum, {-1, 0} x {-1, 0}, are multiplied by
     `tanh(s_i) + 1` and the real part is taken; for a real x that is `x + tanh(s_i) * low_frequencies(x)`, without an
     FFT.
 

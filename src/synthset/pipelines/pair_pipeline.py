@@ -1,4 +1,4 @@
-"""What the two pipelines share: the way from noise to pairs."""
+"""Base class of the two pipelines: the way from noise to pairs."""
 
 import inspect
 import os
@@ -54,12 +54,12 @@ class PairPipeline(DiffusionPipeline):
 
     @property
     def num_timesteps(self) -> int:
-        """How many times the last call ran, or the running one runs, the network."""
+        """Number of times that the last call ran, or the running one runs, the network."""
         return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
-        """Whether the running call has been told to stop, by `pipeline._interrupt = True` in a callback; it then
+        """True if the running call has been told to stop, by `pipeline._interrupt = True` in a callback; it then
         returns what its sample is at that step."""
         return self._interrupt
 

@@ -1,4 +1,4 @@
-"""What the pipelines return."""
+"""Output class of the pipelines."""
 
 from dataclasses import dataclass
 

@@ -54,7 +54,7 @@ class SynthSetPipeline(PairPipeline):
         Args:
             batch_size: number of pairs B.
             generator: one generator for the whole batch, or a list of B, one per pair, so that a pair does not depend
-                on its neighbours' noise. CPU generators give the same noise on every device.
+                on its neighbors' noise. CPU generators give the same noise on every device.
             num_inference_steps: number of denoising steps, 1 to the number of timesteps T that the network was trained
                 with; the smaller of 1000 and T by default.
             height: height in pixels, a multiple of the network's `total_stride`; its `sample_size` by default.

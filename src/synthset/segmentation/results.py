@@ -1,4 +1,4 @@
-"""How good a segmenter is, and what it leaves for others to see and use."""
+"""Scores of a segmenter, and its files for others to see and use."""
 
 import json
 from collections.abc import Iterator

@@ -218,7 +218,7 @@ def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor
 
 
 def confidence(probability: np.ndarray, mask: np.ndarray) -> float:
-    """How sure a segmenter is of its mask, 0 to 1: the Dice that it expects.
+    """Confidence of a segmenter in its mask, 0 to 1: the Dice that it expects.
 
     2 sum(p m) / (sum(p) + sum(m)) is the Dice of mask m with one drawn from the probabilities p, with sums in place of
     their expectations. Of the many background pixels, which are always sure, only the doubtful ones count. For an empty

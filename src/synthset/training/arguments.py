@@ -78,8 +78,8 @@ class TrainingArguments(HubArguments):
         overfit: train on the first N pairs without augmentation, validate on the same; a smoke test (0 = off).
         block_out_channels: channels of each resolution level.
         layers_per_block: residual layers in a level.
-        patch_size: side in pixels of the squares that are one place to the network, whose cost falls with its square;
-            1, the paper, is the sharpest.
+        patch_size: side in pixels of the space-to-depth patches; the cost of the network falls with its square; 1, the
+            paper, is the sharpest.
         input_skip: add the noisy pair, and in super-resolution the enlarged one, to the output, times what the network
             learns for each timestep; for small budgets, not in the paper.
         skip_fusion: how features from elsewhere enter a block: `scale_u` (the paper's choice), `zero_conv`, `concat`.
@@ -123,7 +123,7 @@ class TrainingArguments(HubArguments):
             data. Weights, moments and average go on; the learning rate's schedule starts again, with its warm-up.
         validation_steps: optimizer steps between validations and previews; 0 = only at the end.
         num_validation_images: pairs in a preview.
-        num_divergence_images: pairs drawn at a validation to compare their colours with the training set's; 0 = none.
+        num_divergence_images: pairs drawn at a validation to compare their colors with the training set's; 0 = none.
         validation_num_inference_steps: DPM-Solver++ steps for a preview.
         report_to: `tensorboard`, `wandb`, `trackio`, any other of accelerate's trackers, several as
             '[tensorboard,wandb]', `all` that are installed, or `none`. These three get the previews and continue the
@@ -303,7 +303,7 @@ class TrainingArguments(HubArguments):
 
     @property
     def norm_num_groups(self) -> int:
-        """Groups of the normalisation layers: 8, or the largest number that divides it and every width."""
+        """Groups of the normalization layers: 8, or the largest number that divides it and every width."""
         return math.gcd(8, *self.block_out_channels)
 
     def pairs_per_step(self, num_processes: int) -> int:
@@ -312,7 +312,7 @@ class TrainingArguments(HubArguments):
 
     @property
     def length_counts(self) -> bool:
-        """Whether what a step learns depends on how many there will be."""
+        """True if what a step learns depends on how many there will be."""
         return self.lr_scheduler == "cosine"
 
     def identity(self, num_processes: int) -> dict:
@@ -326,7 +326,7 @@ class TrainingArguments(HubArguments):
 
 
 def has_bf16() -> bool:
-    """Whether the processor that accelerate will use computes in bfloat16 natively."""
+    """True if the processor that accelerate will use computes in bfloat16 natively."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -147,7 +147,7 @@ class Checkpointer:
 
 
 def _is_interrupted(checkpoint: Path) -> bool:
-    """Whether a checkpoint was only written because its run was interrupted."""
+    """True if a checkpoint was only written because its run was interrupted."""
     try:
         return json.loads((checkpoint / STATE_FILE).read_text())["interrupted"]
     except (OSError, ValueError, KeyError):  # damaged

@@ -1,4 +1,4 @@
-"""What a run would cost, without running it."""
+"""Cost estimates of a run, without running it."""
 
 import shutil
 from dataclasses import asdict

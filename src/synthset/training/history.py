@@ -48,11 +48,11 @@ class Start(NamedTuple):
 
     @property
     def begins_leg(self) -> bool:
-        """Whether the checkpoint is of another leg than the one to go on."""
+        """True if the checkpoint is of another leg than the one to go on."""
         return 0 < self.step == self.leg_start
 
     def describe(self, steps: int, max_train_steps: int) -> str:
-        """What a card tells of a run that did not go straight; empty for one that did."""
+        """Sentences for the card of a run that did not go straight; empty for one that did."""
         sentences = []
         for before, leg in zip(self.legs, self.legs[1:], strict=False):
             changes = differences(before["identity"], leg["identity"])
@@ -171,7 +171,7 @@ def choose_checkpoint(output_dir: Path, resume_from_checkpoint: str) -> Path | N
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files, said of it; None when they are as they were written."""
+    """Describes the damage to a checkpoint's files, as a predicate of it; None when they are as they were written."""
     try:
         state = json.loads((checkpoint / STATE_FILE).read_text())
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What the network is asked for, and how wrong it is."""
+"""Training targets and losses."""
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.
 def training_target(
     scheduler: DDPMScheduler, sample: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
-    """What the network should predict, by the scheduler's `prediction_type`.
+    """Target of the network's prediction, by the scheduler's `prediction_type`.
 
     Args:
         scheduler: its `alphas_cumprod` define the noising process.
@@ -125,7 +125,7 @@ def posterior_sample(
 def posterior_pairs(
     prediction: torch.Tensor, scheduler: DDPMScheduler, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the discriminator compares: x_{t-1} drawn with the true x_0, and with the predicted one.
+    """Real and fake inputs of the discriminator: x_{t-1} drawn with the true x_0, and with the predicted one.
 
     Args:
         prediction: `predict`'s result for `batch`.

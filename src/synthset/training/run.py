@@ -83,8 +83,8 @@ class TrainingRun:
         """Makes the folder this run's, on the main process."""
         args = self.args
         if args.push_to_hub:
-            licence = args.data_license or license_of_pairs([args.dataset])
-            check_push(args.hub_model_id, "model", args.hub_private_repo, licence, self.output_dir)
+            data_license = args.data_license or license_of_pairs([args.dataset])
+            check_push(args.hub_model_id, "model", args.hub_private_repo, data_license, self.output_dir)
         lock_output_dir(self.output_dir)
         card = self.output_dir / "README.md"
         if card.exists() and "synthset" not in card.read_text(encoding="utf-8", errors="replace"):
@@ -152,7 +152,7 @@ class TrainingRun:
                     raise Stopped(request.signal)
 
     def stop_requested(self) -> bool:
-        """Whether any process was asked to stop. Every process calls it."""
+        """True if any process was asked to stop. Every process calls it."""
         if self.accelerator.num_processes > 1:
             if request.signal:
                 self.accelerator.set_trigger()
@@ -210,13 +210,13 @@ class TrainingRun:
         return values
 
     def due(self, every: int) -> bool:
-        """Whether something done every `every` steps (0 = only at the end) is to be done now."""
+        """True if something done every `every` steps (0 = only at the end) is to be done now."""
         last = self.global_step == self.args.max_train_steps
         return last or (every > 0 and self.global_step % every == 0)
 
     @property
     def unvalidated(self) -> bool:
-        """Whether a request to stop came between the last step and its validation."""
+        """True if a request to stop came between the last step and its validation."""
         done = any(entry["step"] == self.global_step for entry in self.metrics.entries if "validation_loss" in entry)
         return self.global_step > 0 and self.due(self.args.validation_steps) and not done
 

@@ -28,7 +28,7 @@ def permutation(seed: int, epoch: int, size: int) -> list[int]:
 
 
 class LowResCondition:
-    """What a super-resolution network is told about its target: the pair made smaller, as every smaller pair is made.
+    """Condition of a super-resolution network: the target pair made smaller, as every smaller pair is made.
 
     Args:
         resolution: side of the low-resolution pair in pixels.
@@ -89,7 +89,7 @@ class TrainingStream(Dataset):
         self.processor = PairImageProcessor()
 
     def pair_index(self, position: int) -> int:
-        """Which pair stands at `position`."""
+        """Index of the pair at `position`."""
         epoch, i = divmod(position, len(self.pairs))
         return permutation(self.seed, epoch, len(self.pairs))[i]
 

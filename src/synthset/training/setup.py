@@ -1,4 +1,4 @@
-"""What a training run is made of, as the flags ask for it."""
+"""Parts of a training run, built as the flags ask for them."""
 
 import logging
 import os
@@ -109,7 +109,7 @@ def build_streams(
     timesteps: UniformTimesteps | None = None,
     **options,
 ) -> tuple[TrainingStream, ValidationItems]:
-    """What the network is trained and validated on; with `--overfit` the same, unaugmented. `timesteps` are uniform if
+    """The training stream and the validation items; with `--overfit` the same, unaugmented. `timesteps` are uniform if
     nothing else is given; `options` are `TrainingStream`'s."""
     still = eval_transform(args.resolution, args.crop_size)
     moving = still if args.overfit else train_transform(args.resolution, args.crop_size)

@@ -1,4 +1,4 @@
-"""Which timesteps a network is trained on, and when (SynthSet, section 3: the curriculum of the discriminator)."""
+"""Distributions of training timesteps over a run (SynthSet, section 3: the curriculum of the discriminator)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How a run is judged while it goes: validation loss, previews, and a log that a resumed run continues."""
+"""Validation during a run: validation loss, previews, and a log that a resumed run continues."""
 
 import json
 import math
@@ -64,7 +64,7 @@ def inspect_pairs(
 
     Returns:
         A grid of `num_validation_images` pairs; and, unless `num_divergence_images` is 0, `divergence`, that of the
-        colours of as many images from those of 256 training samples (SynthSet, section 4, "Weight Selection").
+        colors of as many images from those of 256 training samples (SynthSet, section 4, "Weight Selection").
     """
     numbers = range(max(args.num_validation_images, args.num_divergence_images))
     quick, images, masks = _quick(pipeline, args), [], []
