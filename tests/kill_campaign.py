@@ -63,6 +63,7 @@ def start(script: str, flags: list[str], processes: int, log: Path) -> list[int]
 def run_script(script: str, flags: list[str]) -> int:
     """Runs a script as `python scripts/SCRIPT FLAGS` does; returns its exit code."""
     sys.argv, code = [script, *flags], 1
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as for a program that does not listen yet
     try:
         runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
         code = 0

@@ -261,11 +261,7 @@ def test_bad_input_is_one_line(changes, words, data, train, tmp_path, capsys):
 def test_another_command_line_in_the_same_folder_is_refused(finished, train, capsys):
     output_dir, _, changes = finished
     before = (output_dir / "results.json").read_bytes()
-    for change, words in (
-        ({"learning_rate": 0.02}, "learning_rate 0.01 -> 0.02"),
-        ({"mask_column": "masks"}, "mask_column None -> masks"),
-    ):
-        with pytest.raises(SystemExit):
-            train(output_dir, **{**changes, **change})
-        assert words in capsys.readouterr().err.strip().splitlines()[-1]
+    with pytest.raises(SystemExit):
+        train(output_dir, **{**changes, "learning_rate": 0.02})
+    assert "learning_rate 0.01 -> 0.02" in capsys.readouterr().err.strip().splitlines()[-1]
     assert (output_dir / "results.json").read_bytes() == before
