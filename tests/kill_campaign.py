@@ -63,7 +63,6 @@ def start(script: str, flags: list[str], processes: int, log: Path) -> list[int]
 def run_script(script: str, flags: list[str]) -> int:
     """Runs a script as `python scripts/SCRIPT FLAGS` does; returns its exit code."""
     sys.argv, code = [script, *flags], 1
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as for a program that does not listen yet
     try:
         runpy.run_path(str(ROOT / "scripts" / script), run_name="__main__")
         code = 0
@@ -320,6 +319,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", nargs="*", help="the kinds of runs, by their names in the table; all when not given")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is forked from here begins as a program that does not listen
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
     with tempfile.TemporaryDirectory(prefix="synthset-hub-") as place:
         hub = subprocess.Popen(
