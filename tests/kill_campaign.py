@@ -10,6 +10,7 @@ all. Prints the kills of each kind of run, and exits with 1 if a promise was not
 """
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import os
@@ -259,6 +260,8 @@ def disturb(scenario: Scenario, output_dir: Path, duration: float, chance: rando
     send(pids, number)
     codes += wait(pids, TIMEOUT)
     if pids:
+        send(pids, signal.SIGUSR2)  # where they hang
+        wait(pids, 1)
         send(pids, signal.SIGKILL)
         wait(pids, TIMEOUT)
         raise Failure(f"{scenario.script} was still there {TIMEOUT} s after {number.name}: {log.read_text()[-4000:]}")
@@ -319,6 +322,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", nargs="*", help="the kinds of runs, by their names in the table; all when not given")
     args = parser.parse_args()
+    faulthandler.register(signal.SIGUSR2)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is forked from here begins as a program that does not listen
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
     with tempfile.TemporaryDirectory(prefix="synthset-hub-") as place:

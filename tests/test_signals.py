@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ def handlers():
     for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)
     signals.request.__init__()
+    signal.set_wakeup_fd(-1)
 
 
 @pytest.mark.parametrize("name", signals.SIGNALS)
@@ -94,3 +96,22 @@ def test_a_script_that_was_asked_to_stop_stops_its_caller(tmp_path):
     with pytest.raises(Stopped, match=r"script\.py"):
         call(script)
     assert sys.exc_info() == (None, None, None)
+
+
+def test_a_process_that_waits_in_a_library_is_ended():
+    """Its main thread is in a call that starts again after a signal, and never runs Python."""
+    code = """
+import ctypes, os, threading, time
+from synthset import signals
+signals.PATIENCE = 0.5
+signals.install()
+mutex = (ctypes.c_long * 8)()
+libc = ctypes.CDLL(None)
+libc.pthread_mutex_lock(mutex)
+print("waiting", flush=True)
+libc.pthread_mutex_lock(mutex)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "waiting\n"
+    process.terminate()
+    assert process.wait(30) == signals.EXIT_CODE

@@ -2,10 +2,13 @@
 
 Between whole pieces of work a request ends the command where it is, as an exception that cleans up behind it. Code that
 must not be cut in two runs within `deferred`: the request is noted there, and the command ends when the block does.
+Python acts on signals only between its own instructions. A process that waits for others in a library, which may have
+left already, is ended by a thread.
 """
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +16,7 @@ from types import FrameType
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, run it again; batch scripts requeue on it
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+PATIENCE = 20.0  # seconds; torchrun and many schedulers send SIGKILL after 30
 
 
 class Stopped(BaseException):
@@ -29,7 +33,7 @@ class StopRequest:
 
     def __init__(self):
         self.signal: str | None = None
-        self.depth, self.since, self.process = 0, 0.0, os.getpid()
+        self.depth, self.since, self.process, self.token = 0, 0.0, os.getpid(), object()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal. A second one, a second or more after the first (launchers pass Ctrl-C on, so that one
@@ -49,9 +53,35 @@ request = StopRequest()
 def install() -> None:
     """Handles the signals of `SIGNALS`, those that the system has, by `request` from now on."""
     request.__init__()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to at once, whatever the main thread does
+    threading.Thread(target=_watch, args=(reader, request.token), daemon=True).start()
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), request.receive)
+
+
+def _watch(reader: int, token: object) -> None:
+    """Ends the process `PATIENCE` seconds after a request, or when the last `deferred` block has ended, if it is still
+    there."""
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    while os.read(reader, 1)[0] not in numbers:
+        pass
+    time.sleep(PATIENCE)
+    while request.depth:
+        time.sleep(0.1)
+    if request.token is token:
+        os._exit(EXIT_CODE)
+
+
+def _forget() -> None:
+    """In a forked process, whose signals are not this one's."""
+    if threading.current_thread() is threading.main_thread():
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager
