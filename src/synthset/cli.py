@@ -68,16 +68,20 @@ def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
     """Parses the command line into `cls`, calls `main` with it, and reports bad input, a full disk and a request to
     stop in one line; after the last, the exit code is `signals.EXIT_CODE`."""
     signals.install()
+    message, stopped = None, None
     try:
-        main(parse_arguments(cls))
-        return
-    except BaseException as error:
-        # another process of the run may have left first, which is an error of its own kind here
-        stopped = signals.request.signal or (str(error) if isinstance(error, signals.Stopped) else None)
-        message = None if stopped else _explain(error)
-        if not stopped and message is None:
-            raise
-    # Not in the block above, where the error still holds progress bars, which end with a line of their own.
+        try:
+            main(parse_arguments(cls))
+            return
+        except Exception as error:  # in which a request to stop may still be waiting to be raised
+            message = _explain(error)
+            if message is None and not signals.request.signal:
+                raise
+    except signals.Stopped as stop:
+        stopped = str(stop)
+    # Another process of the run may have left first, which is an error of its own kind here.
+    stopped = signals.request.signal or stopped
+    # Not in the blocks above, where the error still holds progress bars, which end with a line of their own.
     if not stopped:
         sys.stderr.write(f"error: {message}\n")
         sys.exit(1)
