@@ -15,7 +15,6 @@ from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from PIL import Image
 from testing_utils import runs
-from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import refused, same, weights
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
@@ -27,11 +26,6 @@ from synthset.training.checkpointing import save_pipeline
 TINY = {"variant": "concat", "checkpointing_steps": 4, "max_train_steps": 8, "num_divergence_images": 0}
 command = partial(runs.command, "train_paired.py", **TINY)
 train = partial(runs.train, "train_paired.py")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
 
 
 @pytest.fixture(scope="module")

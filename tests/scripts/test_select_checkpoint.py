@@ -19,11 +19,6 @@ from synthset.training.arguments import TrainingArguments
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
-
-
-@pytest.fixture(scope="module")
 def run_dir(data, tmp_path_factory):
     """Validated, and saved, at steps 2 and 4; too few steps for the second to be worse."""
     return finished(data, tmp_path_factory.mktemp("runs") / "run", max_train_steps=4)

@@ -14,19 +14,12 @@ from functools import partial
 import pytest
 import torch
 from testing_utils import runs
-from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import LAUNCH, ROOT, same, weights
 
 command, train = partial(runs.command, "train_paired.py"), partial(runs.train, "train_paired.py")
 # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
 STEPS = {"max_train_steps": 4, "checkpointing_steps": 2, "validation_steps": 2, "adam_epsilon": 1e-3}
 NODES = LAUNCH.replace("--main_process_port 0 ", "") + "multi_node.yaml --num_processes 2 --mixed_precision no"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Seven pairs: five to train on, two held out."""
-    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
 
 
 @pytest.fixture(scope="module")

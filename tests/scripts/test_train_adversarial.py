@@ -9,7 +9,6 @@ from functools import partial
 import pytest
 import torch
 from testing_utils import runs
-from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import LAUNCH, ROOT, refused, same, weights
 
 from synthset import PairedDiscriminator2DModel, SynthSetPipeline
@@ -34,12 +33,6 @@ ADVERSARIAL = {
 }
 PLAIN = {"step", "loss", "gradient_norm", "learning_rate", "images_per_second"}
 MEASURED = {"discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake", "discriminator_gradient_norm"}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Seven pairs: five to train on, two held out."""
-    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from testing_utils import runs
-from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import LAUNCH, refused, same, weights
 
 from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline
@@ -25,12 +24,6 @@ from synthset.hub import push_folder
 from synthset.pipelines.loading import load_pipeline
 
 command, train = partial(runs.command, "train_paired.py"), partial(runs.train, "train_paired.py")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Seven pairs: five to train on, two held out."""
-    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
 
 
 @pytest.fixture(scope="module")

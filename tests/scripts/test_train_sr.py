@@ -8,19 +8,13 @@ import pytest
 from diffusers import DDIMScheduler
 from PIL import Image
 from testing_utils import runs
-from testing_utils.pairs import random_pairs, write_raw_folder
+from testing_utils.pairs import random_pairs
 from testing_utils.runs import LAUNCH, refused, same, weights
 
 from synthset import SynthSetSRPipeline
 from synthset.pipelines.loading import load_pipeline
 
 train = partial(runs.train, "train_sr.py")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Seven pairs: five to train on, two held out."""
-    return write_raw_folder(tmp_path_factory.mktemp("field"), random_pairs(7))
 
 
 @pytest.fixture(scope="module")
