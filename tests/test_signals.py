@@ -113,5 +113,6 @@ libc.pthread_mutex_lock(mutex)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "waiting\n"
+    time.sleep(1)  # until it does
     process.terminate()
     assert process.wait(30) == signals.EXIT_CODE

@@ -56,6 +56,7 @@ def number(pair, rows):
     return found
 
 
+@pytest.mark.slow
 def test_a_pass_visits_every_pair_once_in_an_order_of_its_own(source, rows):
     train, validation = stream_train_validation(source, None, None, 0.2, seed=0)
     assert len(train) == 12 and [number(pair, rows) for pair in validation] == [12, 13]

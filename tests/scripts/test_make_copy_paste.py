@@ -50,6 +50,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_few_photos_become_a_dataset_that_any_number_of_processes_continues(tmp_path, make, annotated):
     out = tmp_path / "out"
     command = ("--dataset", annotated, "--output_dir", out, *SMALL)

@@ -19,6 +19,8 @@ from testing_utils import runs
 from testing_utils.pairs import random_pairs, write_raw_folder
 from testing_utils.runs import ROOT, refused, same, weights
 
+pytestmark = pytest.mark.slow  # most of it is real runs
+
 FROM_SEED = """
 import sys, torch
 from synthset import SynthSetPipeline, make_scheduler
@@ -217,7 +219,6 @@ result = [segmenter.threshold, float(sum(p.double().abs().sum() for p in segment
     assert dice == [results["seeds"][0]["dice"], results["dice"]] and card.data.datasets == ["alice/pairs"]
 
 
-@pytest.mark.slow
 def test_streamed_training_killed_and_resumed_ends_in_the_same_bits(world, pushed, tmp_path):
     flags = {"streaming": True, "crop_size": 16, "train_batch_size": 3}  # 6 pairs a pass, 2 held out
     straight = world.run(runs.command("train_paired.py", "alice/pairs", tmp_path / "straight", **flags))

@@ -23,6 +23,8 @@ from synthset.settings import lock_output_dir
 from synthset.training import objectives
 from synthset.training.checkpointing import save_pipeline
 
+pytestmark = pytest.mark.slow  # most of it is real runs
+
 TINY = {"variant": "concat", "checkpointing_steps": 4, "max_train_steps": 8, "num_divergence_images": 0}
 command = partial(runs.command, "train_paired.py", **TINY)
 train = partial(runs.train, "train_paired.py")

@@ -17,6 +17,8 @@ from synthset.data import load_pairs, load_train_validation
 from synthset.errors import InputError
 from synthset.training.arguments import TrainingArguments
 
+pytestmark = pytest.mark.slow  # most of it is real runs
+
 
 @pytest.fixture(scope="module")
 def run_dir(data, tmp_path_factory):
@@ -89,7 +91,6 @@ def probed(selection):
     return settings, results
 
 
-@pytest.mark.slow
 def test_probe_tests_on_what_the_run_held_out(run_dir, data, tmp_path):
     selection = tmp_path / "selection"
     result = select(run_dir, selection, "--probe", "validation", *PROBE)
@@ -101,7 +102,6 @@ def test_probe_tests_on_what_the_run_held_out(run_dir, data, tmp_path):
     assert "Warning" not in (selection / "selection.md").read_text()
 
 
-@pytest.mark.slow
 def test_probe_on_test_pairs_says_so(run_dir, tmp_path):
     own, selection = tmp_path / "own", tmp_path / "selection"
     for split, count in (("validation", 2), ("test", 3)):

@@ -16,6 +16,8 @@ import torch
 from testing_utils import runs
 from testing_utils.runs import LAUNCH, ROOT, same, weights
 
+pytestmark = pytest.mark.slow  # most of it is real runs
+
 command, train = partial(runs.command, "train_paired.py"), partial(runs.train, "train_paired.py")
 # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
 STEPS = {"max_train_steps": 4, "checkpointing_steps": 2, "validation_steps": 2, "adam_epsilon": 1e-3}
@@ -72,7 +74,6 @@ def learned(output_dir):
     ]
 
 
-@pytest.mark.slow
 def test_two_processes_and_accumulated_gradients_train_as_one_process(data, two_processes, tmp_path):
     runs = {
         "one": train(data, tmp_path / "one", launch=LAUNCH + "cpu.yaml", **STEPS),
@@ -128,7 +129,6 @@ def slurm(tmp_path):
     return start
 
 
-@pytest.mark.slow
 def test_a_job_and_then_two_machines_train_and_generate_as_one(data, two_processes, slurm, tmp_path, monkeypatch):
     run = tmp_path / "run"
     job = slurm(*command(data, run, **{**STEPS, "max_train_steps": 2}, train_batch_size=2)[1:])
@@ -155,7 +155,6 @@ def test_a_job_and_then_two_machines_train_and_generate_as_one(data, two_process
     assert len(alone) == 3 and together == alone
 
 
-@pytest.mark.slow
 def test_a_job_whose_time_is_up_saves_and_goes_back_into_the_queue(data, slurm, tmp_path):
     steps = {"max_train_steps": 1_000_000, "checkpointing_steps": 1_000_000, "logging_steps": 1}
     job = slurm(*command(data, tmp_path / "run", **steps, train_batch_size=2)[1:])

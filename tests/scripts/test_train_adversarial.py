@@ -99,6 +99,7 @@ def test_killed_and_resumed_ends_in_the_same_bits(data, finished, tmp_path):
         assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
 
 
+@pytest.mark.slow
 def test_a_weight_of_zero_is_the_run_without_the_option(data, finished, tmp_path):
     options = {"plain": {}, "zero": {"gan_weight": 0}}
     for name, flags in options.items():
@@ -114,6 +115,7 @@ def test_a_weight_of_zero_is_the_run_without_the_option(data, finished, tmp_path
     assert values[0] == values[1]
 
 
+@pytest.mark.slow
 def test_dry_run_plots_t_max(data, tmp_path):
     """2250 steps of 4 of five pairs are 1800 passes; the paper's t_max reaches 1000 in pass 495."""
     flags = {"curriculum": "true", "curriculum_form": "paper", "gan_weight": 0.25}
@@ -214,6 +216,7 @@ def test_a_curriculum_that_ends_below_t_is_refused_with_one_that_does_not(script
         assert reached <= 0.4 * 16 * steps, remedy
 
 
+@pytest.mark.slow
 def test_a_refused_curriculum_leaves_nothing(data, tmp_path):
     result = train(data, tmp_path / "run", curriculum="true", curriculum_form="paper")
     assert refused(result, "--curriculum ends at t_max 10 of", "--curriculum_form share")

@@ -174,6 +174,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(data, tmp_path):
     assert all(tensor.isfinite().all() for tensor in kept.values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_checkpoint(data, finished, tmp_path):
     """The limit on a file's size lets 12 kB through: the flags are written, a checkpoint's weights are not."""
     output_dir = tmp_path / "run"

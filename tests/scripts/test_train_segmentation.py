@@ -158,6 +158,7 @@ def test_seeds_of_any_size(train, tmp_path):
     assert [run["seed"] for run in results["seeds"]] == [2**32 + 1, 2**70]
 
 
+@pytest.mark.slow
 def test_pasted_pairs_of_another_scale_are_refused(data, train, tmp_path, capsys):
     """Pasted on pieces of 24 px, which --crop_size 32 would take for pieces of 32."""
     flags = {"dataset": data / "field", "output_dir": tmp_path / "pasted", "num_samples": 2, "min_area": 1}

@@ -49,6 +49,7 @@ def test_a_checkpoint_opens_as_the_pipeline_that_the_run_would_end_with(finished
         assert last[0].config[name] == ended[0].config[name]
 
 
+@pytest.mark.slow
 def test_resumed_ends_in_the_same_bits(data, finished, tmp_path):
     for steps in (3, 6):
         result = train(data, tmp_path / "run", max_train_steps=steps, max_noise_level=200)

@@ -47,6 +47,7 @@ def test_probabilities_of_tiles_join_without_a_seam(size, crop_size):
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-(green - 0.25) / 0.5)), atol=tolerance)
 
 
+@pytest.mark.slow
 def test_another_process_predicts_the_same(tmp_path):
     torch.manual_seed(0)
     segmenter = build_segmenter("FPN", "mobilenet_v2", None, resolution=32, crop_size=24, threshold=0.4)
