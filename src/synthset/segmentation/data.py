@@ -59,11 +59,6 @@ class PairSource:
     def __len__(self) -> int:
         return len(self.tensors)
 
-    @property
-    def smallest_side(self) -> int:
-        """Side in pixels of the largest square that can be cropped from every image."""
-        return min(map(min, self.sizes))
-
 
 def load_source(
     flag: str,
