@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from functools import partial
 
@@ -170,3 +171,36 @@ def test_a_job_whose_time_is_up_saves_and_goes_back_into_the_queue(data, slurm, 
     (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
     assert int(checkpoint.name.split("-")[1]) == len(log.read_text().splitlines())
     assert weights(checkpoint)
+
+
+def test_all_processes_agree_to_stop_although_the_signal_comes_while_they_agree(tmp_path):
+    """One process is asked to stop when it already waits for the other one's answer. Were the answers different, one
+    would save and the other train on, and both would wait for ever."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        textwrap.dedent("""
+            import os, signal, threading, time
+            from types import SimpleNamespace
+            from accelerate import Accelerator
+            from synthset import signals
+            from synthset.training.run import TrainingRun
+
+            run = SimpleNamespace(accelerator=Accelerator(cpu=True))
+            signals.install()
+            with signals.deferred():
+                if run.accelerator.is_main_process:
+                    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+                else:
+                    time.sleep(2)
+                answers = [TrainingRun.stop_requested(run) for _ in range(2)]
+                print(f"answers {answers}", flush=True)
+                os._exit(0)
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, *f"{LAUNCH}multi_cpu.yaml --num_processes 2".split(), str(worker)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines() == ["answers [False, True]"] * 2, done.stderr

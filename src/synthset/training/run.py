@@ -152,13 +152,16 @@ class TrainingRun:
                     raise Stopped(request.signal)
 
     def stop_requested(self) -> bool:
-        """True if any process was asked to stop. Every process calls it."""
-        if self.accelerator.num_processes > 1:
-            if request.signal:
-                self.accelerator.set_trigger()
-            if self.accelerator.check_trigger():
-                request.signal = request.signal or "a signal to another process"
-        return request.signal is not None
+        """True if any process was asked to stop. Every process calls it, and all get the same answer: a signal that
+        comes while they agree counts the next time."""
+        if self.accelerator.num_processes == 1:
+            return request.signal is not None
+        if request.signal:
+            self.accelerator.set_trigger()
+        if not self.accelerator.check_trigger():
+            return False
+        request.signal = request.signal or "a signal to another process"
+        return True
 
     def require_finite(self, stream: TrainingStream) -> None:
         """Stops a run whose recorded gradient norm, which is that of all processes together, is not finite, before the
