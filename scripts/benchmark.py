@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.cli import run
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
-from synthset.devices import describe_device
+from synthset.evaluation.devices import describe_device
 from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
 from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU

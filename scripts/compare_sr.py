@@ -32,15 +32,14 @@ from tqdm.auto import tqdm
 from synthset import SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
-from synthset.data.writer import atomic_path
-from synthset.devices import DTYPES, describe_device
+from synthset.data.previews import pair_grid
 from synthset.errors import InputError
+from synthset.evaluation.devices import DTYPES, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
+from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines import SCHEDULERS
 from synthset.pipelines.loading import load_pipeline
-from synthset.previews import pair_grid
 from synthset.random import keyed_generator
-from synthset.settings import claim_output_dir
 
 BASELINES = {"bilinear + nearest": "bilinear", "bicubic + nearest": "bicubic"}  # method -> mode of F.interpolate
 SAMPLERS = (

@@ -27,18 +27,17 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
-from synthset.cards import describe, license_of_models, write_dataset_card
 from synthset.cli import run
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
-from synthset.data.writer import atomic_path
-from synthset.devices import DTYPES
+from synthset.data.previews import pair_grid
 from synthset.errors import InputError
-from synthset.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
-from synthset.hub import HubArguments, check_push, push_folder
+from synthset.evaluation.devices import DTYPES
+from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.pipelines.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
-from synthset.previews import pair_grid
-from synthset.settings import claim_output_dir
+from synthset.publishing.cards import describe, license_of_models, write_dataset_card
+from synthset.publishing.hub import HubArguments, check_push, push_folder
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]

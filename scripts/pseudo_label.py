@@ -21,16 +21,16 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from synthset.cards import describe, public_name, write_dataset_card
 from synthset.cli import run
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
 from synthset.data.frames import iter_frames
 from synthset.data.growing import HIDDEN
-from synthset.data.writer import atomic_path, pair_features, write_pairs_shard
+from synthset.data.previews import pair_grid
+from synthset.data.writer import pair_features, write_pairs_shard
 from synthset.errors import InputError
-from synthset.previews import pair_grid
+from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
-from synthset.settings import claim_output_dir
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 FEATURES = pair_features(source="string", confidence="float32", coverage="float32")

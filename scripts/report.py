@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from synthset.cards import add_section, describe, load_card, public_name
 from synthset.cli import run
 from synthset.data import (
     ResizePair,
@@ -29,13 +28,14 @@ from synthset.data import (
     train_transform,
 )
 from synthset.data.dataset import image_sizes
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.evaluation.comparison import PairSet, compare
 from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
 from synthset.evaluation.fidelity import choose
 from synthset.evaluation.figures import draw_figures
 from synthset.evaluation.page import card_text, render_page
+from synthset.output_dir import atomic_path
+from synthset.publishing.cards import add_section, describe, load_card, public_name
 from synthset.segmentation import Segmenter, tile_boxes
 
 SCORES = {

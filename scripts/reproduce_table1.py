@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
-from synthset.tables import Part, Table, TableArguments, markdown
+from synthset.evaluation.tables import Part, Table, TableArguments, markdown
+from synthset.output_dir import atomic_path
 
 SCRIPTS = Path(__file__).parent
 GAN = ["--gan_weight", "0.25", "--curriculum", "true"]

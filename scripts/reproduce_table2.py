@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
+from synthset.evaluation.tables import Part, Table, TableArguments, markdown
+from synthset.output_dir import atomic_path
 from synthset.pipelines import SCHEDULERS
-from synthset.tables import Part, Table, TableArguments, markdown
 
 SCRIPTS = Path(__file__).parent
 SAMPLERS = "ddpm-1000 ddpm-500 ddpm-250 ddpm-100 ddim-500 ddim-250 ddim-100".split()

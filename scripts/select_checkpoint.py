@@ -26,10 +26,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import call, run
 from synthset.data import SplitNotFoundError, load_pairs, pair_features, write_pairs_shard
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
+from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines.loading import find_network, noise_schedule, read_flags
-from synthset.settings import claim_output_dir
 from synthset.training.arguments import TrainingArguments
 from synthset.training.setup import build_streams, load_training_pairs
 from synthset.training.validation import inspect_pairs, validation_loss

@@ -29,13 +29,13 @@ from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from synthset.cards import license_of_pairs, write_segmenter_card
 from synthset.cli import run
 from synthset.data import choose_crop_size
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.evaluation.segmentation_metrics import mean_and_std
-from synthset.hub import HubArguments, check_push, push_folder
+from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.publishing.cards import license_of_pairs, write_segmenter_card
+from synthset.publishing.hub import HubArguments, check_push, push_folder
 from synthset.segmentation import (
     PairSource,
     TestPhotos,
@@ -48,7 +48,6 @@ from synthset.segmentation import (
     score,
     segmentation_loss,
 )
-from synthset.settings import claim_output_dir
 from synthset.training.checkpointing import whole_or_absent
 from synthset.training.sampler import PositionSampler
 

@@ -20,8 +20,8 @@ from testing_utils.runs import LAUNCH, refused, same, weights
 
 from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline
 from synthset.errors import InputError
-from synthset.hub import push_folder
 from synthset.pipelines.loading import load_pipeline
+from synthset.publishing.hub import push_folder
 
 command, train = partial(runs.command, "train_paired.py"), partial(runs.train, "train_paired.py")
 

@@ -10,7 +10,7 @@ from accelerate.utils import LoggerType
 
 from ..errors import InputError
 from ..flags import refuse_idle_flags
-from ..hub import HUB_FLAGS, HubArguments
+from ..publishing.hub import HUB_FLAGS, HubArguments
 
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
 OPERATIONAL = {

@@ -18,8 +18,8 @@ from datasets import Dataset
 
 from ..data import pairs_digest
 from ..errors import InputError
+from ..output_dir import require_empty
 from ..pipelines.loading import RENAMED, list_checkpoints
-from ..settings import require_empty
 from .arguments import FIXED, TrainingArguments
 
 logger = logging.getLogger("synthset")

@@ -19,12 +19,11 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..cards import license_of_pairs, write_pipeline_card
-from ..data.writer import atomic_path
 from ..errors import InputError
-from ..hub import BackgroundPush, check_push, push_folder
+from ..output_dir import atomic_path, lock_output_dir
 from ..pipelines.loading import list_checkpoints
-from ..settings import lock_output_dir
+from ..publishing.cards import license_of_pairs, write_pipeline_card
+from ..publishing.hub import BackgroundPush, check_push, push_folder
 from ..signals import Stopped, deferred, request, undeferred
 from .arguments import TrainingArguments
 from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model

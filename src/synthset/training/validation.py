@@ -15,10 +15,10 @@ from diffusers import DDPMScheduler, ModelMixin
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from ..data.previews import pair_grid
 from ..evaluation.divergence import color_divergence
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
-from ..previews import pair_grid
 from ..random import keyed_generator
 from .arguments import TrainingArguments
 from .objectives import diffusion_loss, predict

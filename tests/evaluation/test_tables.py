@@ -8,9 +8,9 @@ import pytest
 from testing_utils.pairs import random_pairs, write_raw_folder
 
 from synthset.errors import InputError
-from synthset.tables import Part, Table, TableArguments, cell, markdown
+from synthset.evaluation.tables import Part, Table, TableArguments, cell, markdown
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from .cli import call
-from .data.writer import atomic_path
-from .errors import InputError
-from .evaluation.segmentation_metrics import mean_and_std
-from .segmentation import check_test, load_source
-from .settings import claim_output_dir
+from ..cli import call
+from ..errors import InputError
+from ..output_dir import atomic_path, claim_output_dir
+from ..segmentation import check_test, load_source
+from .segmentation_metrics import mean_and_std
 
 MEASURES = {"dice": "Dice", "iou": "IoU"}
 

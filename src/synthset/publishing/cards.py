@@ -15,9 +15,9 @@ from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 
-from .data.writer import atomic_path
-from .errors import InputError
-from .evaluation.segmentation_metrics import mean_and_std
+from ..errors import InputError
+from ..evaluation.segmentation_metrics import mean_and_std
+from ..output_dir import atomic_path
 
 THIS_FOLDER = "path/to/this/folder"
 ORIGIN = "synthset_origin"  # in the header of a card on the Hub: which folder it was pushed from, see `hub.push_folder`

@@ -11,7 +11,9 @@ from huggingface_hub import DatasetCard, ModelCard, RepoCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from testing_utils.pairs import random_pairs, same_pairs
 
-from synthset.cards import (
+from synthset.data import load_pairs, pair_features, write_pairs_shard
+from synthset.errors import InputError
+from synthset.publishing.cards import (
     THIS_FOLDER,
     add_section,
     card_license,
@@ -25,10 +27,8 @@ from synthset.cards import (
     write_pipeline_card,
     write_segmenter_card,
 )
-from synthset.data import load_pairs, pair_features, write_pairs_shard
-from synthset.errors import InputError
 
-TEMPLATES = Path(__file__).parents[1] / "model_cards"
+TEMPLATES = Path(__file__).parents[2] / "model_cards"
 FEATURES = pair_features(seed="int64", coverage="float32")
 ARGUMENTS = {
     **{"dataset": "demo", "variant": "concat", "resolution": 32, "crop_size": 64, "num_train_timesteps": 1000},
