@@ -1,0 +1,19 @@
+"""Descriptions of devices, for reports of measurements."""
+
+import re
+from pathlib import Path
+
+import torch
+
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by `--mixed_precision`
+
+
+def describe_device(device: torch.device) -> str:
+    """The device's name and, of a processor, the threads in use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
+    cpuinfo = Path("/proc/cpuinfo")  # Linux has it
+    model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return f"{model[1] if model else 'CPU'}, threads: {torch.get_num_threads()}"

@@ -1,0 +1,310 @@
+"""The paper's tables, made of parts: folders that one script each fills and that remember what they were made with."""
+
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from ..cli import call
+from ..errors import InputError
+from ..output_dir import atomic_path, claim_output_dir
+from ..segmentation import check_test, load_source
+from .segmentation_metrics import mean_and_std
+
+MEASURES = {"dice": "Dice", "iou": "IoU"}
+
+
+@dataclass
+class TableArguments:
+    """Flags that the tables share. Paths of recipes and of accelerate configurations that are not there from where you
+    are start at the repository's root.
+
+    Args:
+        dataset: real pairs. Generators, pasting and segmenters learn from the same of them: the split `train`, without
+            what is held out for validation where there is no split `validation`.
+        test_dataset: real pairs to test on.
+        output_dir: where the tables and everything they are made of go.
+        image_column: image column or sub-folder of your data.
+        mask_column: mask column or sub-folder of your data.
+        resolution: side in pixels of the pairs that a generator draws.
+        crop_size: side in pixels of the crops of real images that are resized to it.
+        training: flags of train_paired.py for every generator; the budget is here.
+        sr_training: flags of train_sr.py for the super-resolution model.
+        scale_factor: how many times larger it makes the pairs.
+        num_samples: pairs that a generator generates.
+        generation: flags of generate_dataset.py.
+        sr_generation: its flags for enlarging, in addition.
+        segmentation: flags of train_segmentation.py.
+        seeds: a segmenter is trained for each.
+        launch: accelerate configuration, such as accelerate_configs/multi_gpu.yaml, for training, generation and
+            segmenters; batch sizes are per process. One process when not given.
+        remake: remove what was made with other settings than those given now, and make it anew; otherwise it is
+            refused.
+    """
+
+    dataset: str
+    test_dataset: str
+    output_dir: str
+    image_column: str | None = None
+    mask_column: str | None = None
+    resolution: int = 64
+    crop_size: int = 256
+    training: str = "--config scripts/recipes/fast.yaml"
+    sr_training: str = "--config scripts/recipes/sr_fast.yaml"
+    scale_factor: int = 2
+    num_samples: int = 1000
+    generation: str = "--scheduler dpmsolver++ --num_inference_steps 25"
+    sr_generation: str = ""
+    segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    launch: str | None = None
+    remake: bool = False
+
+    def __post_init__(self):
+        for name, smallest in {"resolution": 1, "crop_size": 1, "scale_factor": 2, "num_samples": 1}.items():
+            if getattr(self, name) < smallest:
+                raise InputError(f"--{name} is {getattr(self, name)}; give {smallest} or more")
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"--seeds is {self.seeds}; give different numbers, 0 or more")
+
+
+@dataclass
+class Part:
+    """A folder that one script fills, and beside it `FOLDER.json`, which says what it was made with.
+
+    Args:
+        folder: the script's `--output_dir`.
+        script: continues in `folder` where it was stopped.
+        flags: the script's other flags.
+        settings: what decides the folder's content, by flags of the table; those of the parts that it is made from are
+            among them.
+        launch_config: accelerate configuration to launch the script with.
+        columns: of a segmenter, the columns of the table that it fills, and after which of its stages.
+    """
+
+    folder: Path
+    script: Path
+    flags: list
+    settings: dict
+    launch_config: Path | None = None
+    columns: dict[str, int] = field(default_factory=dict)
+
+    def read_record(self) -> dict:
+        """`settings` that the folder was made with, and whether it is `finished`; empty where nothing was made."""
+        record = self.folder.with_name(f"{self.folder.name}.json")
+        # a script that refused its flags left no folder, and then they may change
+        return json.loads(record.read_text()) if record.exists() and self.folder.exists() else {}
+
+    def write_record(self, finished: bool) -> None:
+        with atomic_path(self.folder.with_name(f"{self.folder.name}.json")) as temporary:
+            temporary.write_text(json.dumps({"settings": self.settings, "finished": finished}, indent=2) + "\n")
+
+    def differing(self) -> str:
+        """The settings that the folder was made with and those of now, where they differ."""
+        old = self.read_record().get("settings", self.settings)
+        names = [name for name in {**self.settings, **old} if old.get(name) != self.settings.get(name)]
+        return ", ".join(f"--{name} {old.get(name)!r} -> {self.settings.get(name)!r}" for name in names)
+
+    def make(self) -> None:
+        """Fills the folder, unless it is finished; what was made with other settings goes before.
+
+        Raises:
+            InputError: the script failed; why, it has said itself.
+        """
+        if self.differing():
+            shutil.rmtree(self.folder)
+        if self.read_record().get("finished") and not self.columns:  # a segmenter may have new seeds
+            return
+        self.write_record(finished=False)
+        call(self.script, *self.flags, "--output_dir", self.folder, launch_config=self.launch_config)
+        self.write_record(finished=True)
+
+    def read_cells(self) -> dict[str, str]:
+        """Cells of a segmenter in the table: text by `COLUMN MEASURE`."""
+        seeds = json.loads((self.folder / "results.json").read_text())["seeds"] if self.columns else []
+        scores = {column: [seed["stages"][stage] for seed in seeds] for column, stage in self.columns.items()}
+        return {f"{column} {measure}": cell(scores[column], measure) for column in scores for measure in MEASURES}
+
+
+class Table:
+    """Builder of the parts that the rows of a table are made of.
+
+    Args:
+        args: the flags.
+        scripts: the folder of the scripts that make the parts.
+
+    Raises (also from the methods that make a `Part`):
+        InputError: there is no such accelerate configuration or recipe.
+    """
+
+    def __init__(self, args: TableArguments, scripts: Path):
+        self.args, self.scripts, self.folder = args, scripts, Path(args.output_dir)
+        self.data = self.folder / "data"
+        self.columns = [
+            part
+            for name in ("image_column", "mask_column")
+            if getattr(args, name)
+            for part in (f"--{name}", getattr(args, name))
+        ]
+        self.launch_config, launch = None, {"num_processes": 1, "mixed_precision": "no"}
+        if args.launch is not None:
+            self.launch_config = self.find("--launch", args.launch, "try accelerate_configs")
+            launch = yaml.safe_load(self.launch_config.read_text())
+        # the part of it that decides results, for the settings
+        self.launch = {"launch": {name: launch.get(name) for name in ("num_processes", "mixed_precision")}}
+
+    def find(self, flag: str, path: str, remedy: str) -> Path:
+        """The file at `path`, seen from here or else from the repository's root."""
+        found = next((file for file in (Path(path), self.scripts.parent / path) if file.is_file()), None)
+        if found is None:
+            raise InputError(f"{flag} {path}: no such file here or in {self.scripts.parent}; {remedy}")
+        return found
+
+    def read_flags(self, name: str) -> tuple[list[str], dict[str, str]]:
+        """The flags that the table's flag `name` holds for a script, and as settings, where recipes go by their
+        content."""
+        flags = shlex.split(getattr(self.args, name).replace("--config=", "--config "))
+        said = list(flags)
+        for i in range(1, len(flags)):
+            if flags[i - 1] == "--config":
+                recipe = self.find(f"--{name} has --config", flags[i], "try scripts/recipes")
+                flags[i] = str(recipe)
+                values = json.dumps(yaml.safe_load(recipe.read_text()), sort_keys=True)
+                said[i] = f"{recipe.name} (sha256 {hashlib.sha256(values.encode()).hexdigest()[:8]})"
+        return flags, {name: " ".join(said)}
+
+    def side(self, enlarged: bool) -> int:
+        """Side in pixels of generated pairs."""
+        return self.args.resolution * (self.args.scale_factor if enlarged else 1)
+
+    def model(self, folder: Path, row_flags: Sequence[str], steps: int | None = None) -> Part:
+        """A generator: `training`, with the row's own flags and steps."""
+        flags, settings = self.read_flags("training")
+        steps_flags = [] if steps is None else ["--max_train_steps", steps]
+        size = ["--resolution", self.side(False), "--crop_size", self.args.crop_size]
+        return Part(
+            folder / "model",
+            self.scripts / "train_paired.py",
+            ["--dataset", self.data, *size, *flags, *row_flags, *steps_flags],
+            {**settings, "steps": steps, **self.launch},
+            self.launch_config,
+        )
+
+    def sr_model(self) -> Part:
+        """The super-resolution model, of all rows."""
+        flags, settings = self.read_flags("sr_training")
+        size = ["--resolution", self.side(True), "--crop_size", self.args.crop_size]
+        return Part(
+            self.folder / "sr",
+            self.scripts / "train_sr.py",
+            ["--dataset", self.data, *size, "--scale_factor", self.args.scale_factor, *flags],
+            {**settings, "scale_factor": self.args.scale_factor, **self.launch},
+            self.launch_config,
+        )
+
+    def generated(self, folder: Path, model: Part, sr_model: Part | None = None, row_flags: Sequence = ()) -> Part:
+        """Pairs that `model` draws, enlarged if there is an `sr_model`. By their seed, the pairs drawn are the same
+        every time."""
+        flags, settings = self.read_flags("generation")
+        settings |= {**model.settings, "num_samples": self.args.num_samples}
+        if sr_model is not None:
+            sr_flags, sr_settings = self.read_flags("sr_generation")
+            flags = [*flags, "--sr_model", sr_model.folder, *sr_flags]
+            settings |= {**sr_settings, **sr_model.settings}
+        flags = ["--model", model.folder, "--num_samples", self.args.num_samples, *flags, *row_flags]
+        return Part(folder, self.scripts / "generate_dataset.py", flags, settings, self.launch_config)
+
+    def pasted(self, folder: Path, enlarged: bool) -> Part:
+        """Pairs with pasted objects."""
+        flags, settings = self.read_flags("copy_paste")
+        size = ["--resolution", self.side(enlarged), "--crop_size", self.args.crop_size]
+        flags = ["--dataset", self.data, *size, "--num_samples", self.args.num_samples, *flags]
+        settings |= {"num_samples": self.args.num_samples}
+        if enlarged:
+            settings["scale_factor"] = self.args.scale_factor
+        return Part(folder, self.scripts / "make_copy_paste.py", flags, settings)
+
+    def segmenter(
+        self, folder: Path, sources: Sequence, columns: dict[str, int], enlarged: bool, pairs: Part | None = None
+    ) -> Part:
+        """Segmenters trained on `sources`, among them `pairs`."""
+        flags, settings = self.read_flags("segmentation")
+        size = ["--resolution", self.side(enlarged), "--crop_size", self.args.crop_size]
+        settings |= {**(pairs.settings if pairs else {}), **self.launch}
+        if enlarged:
+            settings["scale_factor"] = self.args.scale_factor
+        flags = [
+            *sources,
+            "--test_dataset",
+            self.args.test_dataset,
+            *size,
+            *self.columns,
+            "--seeds",
+            str(self.args.seeds),
+            *flags,
+        ]
+        return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch_config, columns)
+
+    def fill(self, rows: dict[str, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[str, dict[str, str]]]:
+        """Makes the parts of one row after the other; gives the cells of all rows so far after each.
+
+        Args:
+            rows: each row's parts, in the order in which they need each other.
+            finetune: further real pairs that segmenters learn from.
+
+        Raises:
+            InputError: before anything is made, if the data can't be read, a test image is among those trained on,
+                `output_dir` holds a table of other pairs, or a part was made with other settings and `remake` is not
+                given; later, if a script fails.
+        """
+        args, columns = self.args, (self.args.image_column, self.args.mask_column)
+        train = load_source("--dataset", args.dataset, ["train"], *columns)
+        further = [load_source("--finetune", source, ["train"], *columns) for source in finetune]
+        test = load_source("--test_dataset", args.test_dataset, ["test", "validation", "train"], *columns)
+        check_test(test, [train, *further])
+        settings = {
+            "dataset": train.sha256,
+            "test_dataset": test.sha256,
+            "finetune": [source.sha256 for source in further],
+        }
+        settings |= {"resolution": args.resolution, "crop_size": args.crop_size}
+        claim_output_dir(self.folder, "settings.json", settings, uncounted=())
+        for part in (part for parts in rows.values() for part in parts):
+            if not args.remake and part.differing():
+                raise InputError(
+                    f"{part.folder} was made with other settings: {part.differing()}; give the old values, choose "
+                    "another --output_dir, or add --remake to make it anew"
+                )
+        if not self.data.exists():  # whole or not there
+            call(
+                self.scripts / "prepare_dataset.py", "--dataset", args.dataset, "--output_dir", self.data, *self.columns
+            )
+        table = {}
+        for row, parts in rows.items():
+            for part in parts:
+                part.make()
+                table.setdefault(row, {}).update(part.read_cells())
+            yield table
+
+
+def cell(scores: Sequence[dict], measure: str) -> str:
+    """Mean and spread of a measure over segmenters, as a table shows it; `scores` are one's after one stage each."""
+    values = mean_and_std([{measure: score[measure]} for score in scores])
+    spread = values[f"{measure}_std"]
+    return f"{values[measure]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
+
+
+def markdown(corner: str, columns: dict[str, str], rows: dict[str, dict[str, str]]) -> list[str]:
+    """The lines of a table: `columns` are titles by name, `rows` cells by `COLUMN MEASURE`; one that a row lacks is
+    empty."""
+    titles = [f"{title}, {measure}" for title in columns.values() for measure in MEASURES.values()]
+    lines = [f"| {corner} | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    for row, cells in rows.items():
+        values = [cells.get(f"{column} {measure}", "") for column in columns for measure in MEASURES]
+        lines.append(f"| {row} | {' | '.join(values)} |")
+    return lines

@@ -1,0 +1,102 @@
+"""Output folders: the settings that a folder was made with, a lock so that one command writes at a time, and files that
+are written completely or not at all.
+
+A command that finds its own settings in a folder continues there; one with other settings is refused.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_LOCKED: dict[Path, int] = {}  # folder -> descriptor, until this process ends
+
+
+def lock_output_dir(output_dir: Path) -> None:
+    """Keeps `output_dir`, made if missing, for this process, until it ends in whatever way. The lock is on the folder
+    itself and leaves no file. Processes that were launched together share the main one's; file systems without locks do
+    without.
+
+    Raises:
+        InputError: another process has it.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    folder = output_dir.resolve()
+    if fcntl is None or folder in _LOCKED or os.environ.get("RANK", "0") != "0":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.EWOULDBLOCK:
+            raise InputError(
+                f"--output_dir {output_dir} is being written by another process; wait for it, or choose another folder"
+            ) from None
+    else:
+        _LOCKED[folder] = descriptor
+
+
+def require_empty(output_dir: Path, file_name: str) -> None:
+    """Raises InputError for a folder that holds anything (hidden files do not count) but has no `file_name`, by which
+    it would be known."""
+    if output_dir.exists() and any(not file.name.startswith(".") for file in output_dir.iterdir()):
+        raise InputError(f"--output_dir {output_dir} is not empty and has no {file_name}; choose another folder")
+
+
+def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted: Collection[str]) -> None:
+    """Writes `settings` into `output_dir/file_name`, or, if it is there, compares it; and locks `output_dir`.
+
+    Args:
+        output_dir: made if missing.
+        file_name: a JSON file.
+        settings: whatever decides the result, ready for JSON.
+        uncounted: settings that may differ, such as paths of models whose digests are settings too.
+
+    Raises:
+        InputError: the folder holds other settings, or something else, or another process writes into it.
+    """
+    path = output_dir / file_name
+    if path.exists():
+        old = json.loads(path.read_text())
+        names = [name for name in {**settings, **old} if name not in uncounted]
+        differing = [f"{k} {old.get(k)} -> {settings.get(k)}" for k in names if old.get(k) != settings.get(k)]
+        if differing:
+            raise InputError(
+                f"--output_dir {output_dir} was made with other settings: {', '.join(differing)}; give the old values "
+                "to continue, or choose another folder"
+            )
+    else:
+        require_empty(output_dir, file_name)
+    lock_output_dir(output_dir)  # not before: what is refused takes nothing
+    if path.exists():
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends, and goes when the block fails.
+
+    Its name is hidden, so `datasets` never takes a leftover of a killed process for data, and fixed, so the next
+    attempt overwrites it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
