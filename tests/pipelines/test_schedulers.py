@@ -15,7 +15,8 @@ from testing_utils.pipelines import GaussianDenoiser
 
 from synthset import InputError, SynthSetPipeline, make_scheduler
 from synthset.pipelines import SCHEDULERS
-from synthset.pipelines.schedulers import COMPATIBLE, clip_prediction
+from synthset.pipelines.prediction_types import clip_prediction
+from synthset.pipelines.schedulers import COMPATIBLE
 from synthset.training.arguments import TrainingArguments
 from synthset.training.setup import build_noise_schedule
 

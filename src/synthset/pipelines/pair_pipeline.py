@@ -1,4 +1,4 @@
-"""Base class of the two pipelines: the way from noise to pairs."""
+"""Base class of the two pipelines: the denoising loop."""
 
 import inspect
 import os
@@ -15,7 +15,8 @@ from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
 from ..pipelines.safety import require_safe_folder, require_safe_repo
 from .pipeline_output import SynthSetPipelineOutput
-from .schedulers import clip_prediction, require_compatible, start_sampling
+from .prediction_types import clip_prediction
+from .schedulers import require_compatible, start_sampling
 
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
 
@@ -107,17 +108,18 @@ class PairPipeline(DiffusionPipeline):
         **condition,
     ) -> SynthSetPipelineOutput | tuple:
         """Denoises samples of `shape`, (B, C + M, H, W); the network gets `condition` as keywords."""
-        # 1. timesteps, and how much of the signal is left at each
+        # 1. timesteps, and alphas_cumprod at each
         device = self._execution_device
+        prediction_type = self.scheduler.config.prediction_type
         scheduler = start_sampling(self.scheduler, num_inference_steps, eta, device)
-        timesteps, kept = scheduler.timesteps, scheduler.alphas_cumprod.cpu()
-        kept = np.interp(timesteps.cpu(), np.arange(len(kept)), kept).tolist()
+        timesteps, alphas = scheduler.timesteps, scheduler.alphas_cumprod.cpu()
+        alphas = np.interp(timesteps.cpu(), np.arange(len(alphas)), alphas).tolist()
         self._num_timesteps, self._interrupt = len(timesteps), False
         accepted = inspect.signature(scheduler.step).parameters
         step_kwargs = {k: v for k, v in {"generator": generator, "eta": eta}.items() if k in accepted}
 
-        # 2. noise. The sample stays in float32 whatever the network's type: a DDPM step moves it by less than bfloat16
-        # can tell apart.
+        # 2. noise. The sample stays in float32 whatever the network's type: a DDPM step is smaller than bfloat16's
+        # resolution.
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         sample = latents.to(device, torch.float32) * scheduler.init_noise_sigma
@@ -128,7 +130,7 @@ class PairPipeline(DiffusionPipeline):
                 continue
             model_input = scheduler.scale_model_input(sample, t)
             model_output = self.unet(model_input.to(self.unet.dtype), t, **condition).sample.float()
-            model_output = clip_prediction(model_output, model_input, kept[i], scheduler.config.prediction_type)
+            model_output = clip_prediction(model_output, model_input, alphas[i], prediction_type)
             sample = scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
             if callback_on_step_end is not None:
                 tensors = {"sample": sample} if callback_on_step_end_tensor_inputs else {}
