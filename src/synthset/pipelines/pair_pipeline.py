@@ -29,8 +29,7 @@ class PairPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "PairPipeline":
-        """As `DiffusionPipeline.from_pretrained`, from a folder or the Hub (with `revision`, `token`, ...), but from
-        safetensors only.
+        """Loads a pipeline as `DiffusionPipeline.from_pretrained` does, but from safetensors only.
 
         Raises:
             InputError: the folder or the repository holds pickled weights or code, or names classes that are not ours.
@@ -41,8 +40,8 @@ class PairPipeline(DiffusionPipeline):
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
-        """As `DiffusionPipeline.download`, but refuses what `from_pretrained` refuses, by name before anything is
-        fetched."""
+        """Downloads as `DiffusionPipeline.download` does, but refuses by file name, before any download, what
+        `from_pretrained` refuses."""
         if not kwargs.get("local_files_only"):
             require_safe_repo(pretrained_model_name, kwargs.get("revision"), kwargs.get("token"))
         folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
@@ -55,13 +54,12 @@ class PairPipeline(DiffusionPipeline):
 
     @property
     def num_timesteps(self) -> int:
-        """Number of times that the last call ran, or the running one runs, the network."""
+        """Number of denoising steps of the running or the last call."""
         return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
-        """True if the running call has been told to stop, by `pipeline._interrupt = True` in a callback; it then
-        returns what its sample is at that step."""
+        """True if a callback has set `pipeline._interrupt = True`; the call then returns the sample of that step."""
         return self._interrupt
 
     def _check_inputs(
@@ -72,7 +70,7 @@ class PairPipeline(DiffusionPipeline):
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ) -> None:
-        """Raises ValueError for what can't be served, before any work."""
+        """Raises ValueError for invalid arguments of a call."""
         require_compatible(self.scheduler)
         generators = generator if isinstance(generator, (list, tuple)) else [generator] if generator is not None else []
         wrong = [one for one in generators if not isinstance(one, torch.Generator)]
@@ -107,7 +105,7 @@ class PairPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: list[str],
         **condition,
     ) -> SynthSetPipelineOutput | tuple:
-        """Denoises samples of `shape`, (B, C + M, H, W); the network gets `condition` as keywords."""
+        """Denoises samples of `shape`, (B, C + M, H, W); `condition` are further arguments of the network."""
         # 1. timesteps, and alphas_cumprod at each
         device = self._execution_device
         prediction_type = self.scheduler.config.prediction_type
