@@ -50,7 +50,7 @@ from synthset.segmentation import (
 )
 from synthset.settings import claim_output_dir
 from synthset.training.checkpointing import whole_or_absent
-from synthset.training.sampler import PositionSampler
+from synthset.training.stream import PositionSampler
 
 CARD = Path(__file__).parents[1] / "model_cards" / "segmentation.md"
 logger = logging.getLogger("synthset")

@@ -17,7 +17,7 @@ from synthset import InputError, SynthSetPipeline, make_scheduler
 from synthset.pipelines import SCHEDULERS
 from synthset.pipelines.schedulers import COMPATIBLE, clip_prediction
 from synthset.training.arguments import TrainingArguments
-from synthset.training.setup import build_noise_schedule
+from synthset.training.components import build_noise_schedule
 
 BETAS = ("linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")

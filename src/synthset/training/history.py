@@ -8,12 +8,10 @@ rate's schedule starts again.
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from ..data import pairs_digest
@@ -21,6 +19,7 @@ from ..errors import InputError
 from ..pipelines.loading import list_checkpoints
 from ..settings import require_empty
 from .arguments import FIXED, TrainingArguments
+from .processes import on_main_process
 
 logger = logging.getLogger("synthset")
 
@@ -79,20 +78,6 @@ def find_start(
         return continue_from(args, json.loads(json.dumps(identity)))
 
     return on_main_process(accelerator, find)
-
-
-def on_main_process(accelerator: Accelerator, function: Callable):
-    """`function()`'s result, for every process, from the main one. If it raises InputError, the others just leave."""
-    outcome = [None]
-    if accelerator.is_main_process:
-        try:
-            outcome = [function()]
-        except InputError as error:
-            outcome = [error]
-    (outcome,) = broadcast_object_list(outcome)
-    if isinstance(outcome, InputError):
-        raise outcome if accelerator.is_main_process else SystemExit(1)
-    return outcome
 
 
 def continue_from(args: TrainingArguments, identity: dict) -> Start:

@@ -1,6 +1,6 @@
-"""Validation during a run: validation loss, previews, and a log that a resumed run continues."""
+"""Validation during a run: validation loss, previews, and the best weights."""
 
-import json
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,18 +11,30 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from diffusers import DDPMScheduler, ModelMixin
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin
+from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from ..console import progress
+from ..data.writer import atomic_path
 from ..evaluation.divergence import color_divergence
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
 from ..previews import pair_grid
 from ..random import keyed_generator
+from ..signals import Stopped, deferred, undeferred
 from .arguments import TrainingArguments
+from .ema import ema_weights
+from .export import save_pipeline, whole_model
+from .log import MetricsLog
 from .objectives import diffusion_loss, predict
-from .sampler import TrainingStream, ValidationItems
+from .processes import stop_requested
+from .stream import TrainingStream, ValidationItems
+from .timetable import Timetable
+from .trackers import track_picture
+
+logger = logging.getLogger("synthset")
 
 
 @torch.no_grad()
@@ -47,7 +59,8 @@ def validation_loss(
     first = accelerator.process_index * share
     mine = Subset(items, [i % len(items) for i in range(first, first + share)])
     losses = []
-    for batch in DataLoader(mine, batch_size, generator=torch.Generator()):  # else it would use up the global one
+    loader = DataLoader(mine, batch_size, generator=torch.Generator())  # else it would use up the global one
+    for batch in progress(loader, "validation loss", leave=False):
         if stop_requested():
             return math.nan
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
@@ -68,8 +81,8 @@ def inspect_pairs(
     """
     numbers = range(max(args.num_validation_images, args.num_divergence_images))
     quick, images, masks = _quick(pipeline, args), [], []
-    for start in numbers[:: args.train_batch_size]:
-        generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.train_batch_size]]
+    for start in progress(numbers[:: args.batch_size], "previews", leave=False):
+        generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.batch_size]]
         pairs = quick(len(generators), generators)
         images, masks = images + pairs.images, masks + pairs.masks
     grid = pair_grid(images[: args.num_validation_images], masks[: args.num_validation_images])
@@ -110,33 +123,78 @@ def _quick(pipeline: PairPipeline, args: TrainingArguments) -> Callable[..., Syn
     return partial(pipeline, num_inference_steps=steps)
 
 
-class MetricsLog:
-    """`metrics.jsonl`, one JSON object a line with `step` and what was measured then, beside accelerate's trackers.
+class Validator:
+    """Judges the averaged weights, and keeps the pipelines that are best by any measure in folders of their own.
 
-    A run that resumes at `start` drops the lines of later steps, which it will write again. `entries` holds the same in
-    every process.
+    Args:
+        args: the resolved flags.
+        accelerator: the run's.
+        model: the network, as prepared.
+        ema: its moving average, or None.
+        scheduler: the noising process.
+        items: for the validation loss; the folder of the smallest is `best-loss`.
+        build_pipeline: makes a pipeline of the network.
+        inspect: draws the preview and measures what it drew, the less the better; the folder of the best NAME is
+            `best-NAME`.
+        log: gets the measures.
+        timetable: says how long the run goes on.
     """
 
-    def __init__(self, path: Path, start: int, accelerator: Accelerator):
-        self.path, self.accelerator = path, accelerator
-        entries = []
-        if accelerator.is_main_process:
-            lines = path.read_text().splitlines() if path.exists() else []
-            # a line that a kill cut short is left out
-            entries = [
-                entry for entry in map(json.loads, (x for x in lines if x.endswith("}"))) if entry["step"] <= start
-            ]
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-        self.entries = broadcast_object_list([entries])[0]
+    def __init__(
+        self,
+        args: TrainingArguments,
+        accelerator: Accelerator,
+        model: ModelMixin,
+        ema: EMAModel | None,
+        scheduler: DDPMScheduler,
+        items: ValidationItems,
+        build_pipeline: Callable[[ModelMixin], DiffusionPipeline],
+        inspect: Callable[[DiffusionPipeline], tuple[Image.Image, dict[str, float]]],
+        log: MetricsLog,
+        timetable: Timetable,
+    ):
+        self.args, self.accelerator, self.model, self.ema = args, accelerator, model, ema
+        self.scheduler, self.items, self.build_pipeline, self.inspect = scheduler, items, build_pipeline, inspect
+        self.log, self.timetable, self.output_dir = log, timetable, Path(args.output_dir)
+        self.network = accelerator.unwrap_model(model, keep_torch_compile=False)
 
-    def write(self, values: dict[str, float], step: int) -> None:
-        """Adds an entry and hands it to the trackers."""
-        self.accelerator.log(values, step=step)
-        self.entries.append({"step": step, **values})
-        if self.accelerator.is_main_process:
-            with self.path.open("a") as file:
-                file.write(json.dumps(self.entries[-1]) + "\n")
+    def validate(self, step: int) -> dict[str, float] | None:
+        """Measures, keeps what is best and logs, after `step` optimizer steps. Every process calls it.
 
-    def best(self, name: str) -> float:
-        """The smallest value of `name` so far; infinity where there is none."""
-        return min((entry[name] for entry in self.entries if name in entry), default=float("inf"))
+        Returns:
+            `validation_loss` and what `inspect` measured; None if the run is asked to stop meanwhile.
+        """
+        accelerator, stop = self.accelerator, partial(stop_requested, self.accelerator)
+        with deferred(), ema_weights(self.ema, self.network):
+            self.network.eval()
+            loss = validation_loss(self.network, self.scheduler, self.items, self.args.batch_size, accelerator, stop)
+            whole, drawn = whole_model(accelerator, self.model), None
+            if accelerator.is_main_process:
+                try:
+                    with undeferred():  # it takes long, and no other process takes part
+                        drawn = self.inspect(self.build_pipeline(whole))
+                except Stopped:
+                    pass
+            self.network.train()
+            if stop():
+                return None
+            values = {"validation_loss": loss, **broadcast_object_list([drawn and drawn[1]])[0]}
+            said = []
+            for name, value in values.items():
+                best = self.log.best(name)
+                said.append(f"{name.replace('_', ' ')} {value:.4g}")
+                if value < best[name]:
+                    folder = self.output_dir / f"best-{name.removeprefix('validation_')}"
+                    save_pipeline(self.build_pipeline(whole), folder, accelerator)
+                    said[-1] += f" (best so far, saved {folder.name})"
+                else:
+                    said[-1] += f" (best {best[name]:.4g} at step {best['step']})"
+            if accelerator.is_main_process:
+                with atomic_path(self.output_dir / "previews" / f"step-{step:06d}.png") as temporary:
+                    drawn[0].save(temporary, "PNG")
+                track_picture(accelerator, "preview", drawn[0], step)
+            self.log.write(values, step)
+        last = self.timetable.last
+        end = "" if step >= last else self.timetable.expected_end(step)
+        logger.info(f"step {step} of {last}: {', '.join(said)}{end}")
+        return values
