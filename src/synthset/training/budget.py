@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from ..console import progress
 from ..errors import InputError
-from ..settings import require_empty
+from ..output_dir import require_empty
 from .arguments import TrainingArguments
 from .folder import PILOT_DIR, check_run_dir
 from .history import RUN_FILE, choose_checkpoint, step_of
@@ -56,7 +56,7 @@ def plan_steps(
     Raises:
         InputError: no step fits, or the folder is of a run with another budget.
     """
-    minutes, budget = args.max_train_minutes, None
+    minutes, budget = getattr(args, "max_train_minutes", None), None
     if args.max_train_steps is None:
         done, budget = on_main_process(accelerator, lambda: find_budget(args))
         known = budget is not None

@@ -67,7 +67,7 @@ def load_training_pairs(
         if args.overfit:
             train = validation = train.select(range(min(args.overfit, len(train))))
         args.crop_size = resolve_crop_size(args.crop_size, train, validation)
-    if args.max_train_steps is None and args.max_train_minutes is None:
+    if args.max_train_steps is None and getattr(args, "max_train_minutes", None) is None:
         args.max_train_steps = max(1, args.num_train_epochs * len(train) // args.pairs_per_step(num_processes))
     if args.max_train_steps is not None:
         check_steps(args)

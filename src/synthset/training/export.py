@@ -12,8 +12,8 @@ from accelerate.utils import broadcast_object_list
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.training_utils import EMAModel
 
-from ..cards import write_pipeline_card
-from ..hub import BackgroundPush, push_folder
+from ..publishing.cards import write_pipeline_card
+from ..publishing.hub import BackgroundPush, push_folder
 from ..signals import deferred
 from .arguments import TrainingArguments
 from .checkpointing import whole_or_absent

@@ -68,7 +68,7 @@ def announce(
     """Logs what the run will do from `step` on."""
     parameters = sum(p.numel() for p in network.parameters())
     logger.info(
-        f"{args.variant}, {parameters / 1e6:.1f} M parameters, on {len(stream.pairs)} pairs at {args.resolution} x "
+        f"{args.variant}, {parameters:,} parameters, on {len(stream.pairs)} pairs at {args.resolution} x "
         f"{args.resolution} pixels, {len(validation_pairs)} for validation; steps {step} to {timetable.last} of "
         f"{args.pairs_per_step(accelerator.num_processes)} pairs{timetable.expected_end(step)}; "
         f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}"

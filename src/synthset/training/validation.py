@@ -17,11 +17,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
 from ..console import progress
-from ..data.writer import atomic_path
+from ..data.previews import pair_grid
 from ..evaluation.divergence import color_divergence
+from ..output_dir import atomic_path
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
-from ..previews import pair_grid
 from ..random import keyed_generator
 from ..signals import Stopped, deferred, undeferred
 from .arguments import TrainingArguments
