@@ -190,7 +190,7 @@ def test_all_processes_agree_to_stop_although_the_signal_comes_while_they_agree(
                 else:
                     time.sleep(2)
                 answers = [stop_requested(accelerator) for _ in range(2)]
-                print(f"answers {answers}", flush=True)
+                print(f"answers {answers}\\n", end="", flush=True)  # one write
                 os._exit(0)
         """)
     )
