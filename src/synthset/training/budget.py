@@ -1,7 +1,7 @@
-"""A budget in time: a short pilot measures the pace, and the number of steps that fits is fixed before the run.
+"""A time budget: a short pilot measures the pace, and the number of steps that fits is fixed before the run.
 
-The pilot is the run's own code in a hidden folder that goes afterwards; the run starts anew from the seed, so that it
-is the same to the bit as one of that number of steps.
+The pilot runs the same training code in a hidden folder, which is removed. The run then starts from the seed, so that
+it is bit-identical to one with that `--max_train_steps`.
 """
 
 import copy
@@ -42,19 +42,19 @@ def plan_steps(
     started: float,
     run: Callable[[TrainingArguments, Timetable], object],
 ) -> Timetable:
-    """The run's steps: as many as the flags say, or as fit into `--max_train_minutes`. Fills in the flags that depend
-    on that. Every process calls it.
+    """Fixes the number of steps, `--max_train_steps` or what fits into `--max_train_minutes`, and the flags that depend
+    on it. Every process calls it.
 
-    A run that was begun with this budget takes the number of steps that was measured then.
+    A run that was started with the same budget keeps the number of steps that was measured then.
 
     Args:
         args: the flags.
-        accelerator: the run's; nothing is prepared yet.
-        started: `time.monotonic()` at the command's start.
-        run: trains with given flags by a given timetable.
+        accelerator: has prepared nothing yet.
+        started: `time.monotonic()` when the command started.
+        run: trains with the flags and the timetable that it is given.
 
     Raises:
-        InputError: no step fits, or the folder is of a run with another budget.
+        InputError: no step fits, or the folder holds a run with another budget.
     """
     minutes, budget = getattr(args, "max_train_minutes", None), None
     if args.max_train_steps is None:
@@ -77,7 +77,11 @@ def plan_steps(
 
 
 def find_budget(args: TrainingArguments) -> tuple[int, dict | None]:
-    """The optimizer steps done, and what the budget came to when the run began; None for one to be measured."""
+    """The optimizer steps done, and the budget's entry in `run.json`; None if it has to be measured.
+
+    Raises:
+        InputError: the folder holds something else, or a run with another budget.
+    """
     output_dir = Path(args.output_dir)
     checkpoint = choose_checkpoint(output_dir, args.resume_from_checkpoint)
     done = 0 if checkpoint is None else step_of(checkpoint)
@@ -104,7 +108,7 @@ def _measure(
     done: int,
     run: Callable[[TrainingArguments, Timetable], object],
 ) -> dict:
-    """The budget's entry in `run.json`, from a pilot. Every process calls it, and all get the main one's result."""
+    """Runs the pilot. Returns the budget's entry in `run.json`, the same in every process."""
     budget = args.max_train_minutes * 60
     begun = time.monotonic()
     pilot = Pilot(accelerator, min(0.05 * budget, 30.0))
@@ -143,13 +147,13 @@ def _measure(
 def fit_steps(
     args: TrainingArguments, seconds: float, step: float, validation: float, checkpoint: float, done: int = 0
 ) -> dict:
-    """As many steps as fit into `seconds`, and how often to validate and to save where the flags do not say.
+    """Computes how many steps fit into `seconds`, and how often to validate and save where the flags do not say.
 
     Args:
         args: the flags.
         seconds: the time for steps, validations and checkpoints.
-        step, validation, checkpoint: seconds that one of each takes.
-        done: optimizer steps that are done already.
+        step, validation, checkpoint: duration of one, in seconds.
+        done: optimizer steps done.
 
     Returns:
         The entry `budget` of `run.json`.
@@ -192,7 +196,7 @@ def fit_steps(
 
 
 class Pilot(Timetable):
-    """A timetable that ends when the pace is known, after about `duration` seconds.
+    """A timetable that ends once the pace is known, after about `duration` seconds.
 
     Attributes:
         pace: seconds per optimizer step, once it has ended.
@@ -223,8 +227,7 @@ class Pilot(Timetable):
 
 @contextmanager
 def _traceless(accelerator: Accelerator, folder: Path) -> Iterator[None]:
-    """Removes what is made in the block: the folder, and what the accelerator holds. Its other messages than errors are
-    not logged."""
+    """Removes what the block makes: the folder, and what the accelerator holds. Logs nothing but errors meanwhile."""
     level, count = logger.level, len(accelerator._custom_objects)
     scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
     logger.setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or absent.
 
-`OUTPUT/checkpoint-STEP/` holds `unet/` and `unet_ema/`, with a discriminator `discriminator/` (safetensors, each opens
-with `from_pretrained`), accelerate's optimizer, learning rate and random states, and `training_state.json`, which has
-the digests of all others. It is written under a temporary name and renamed.
+`OUTPUT/checkpoint-STEP/` holds `unet/`, `unet_ema/` and, if there is one, `discriminator/` (safetensors, each loads
+with `from_pretrained`), accelerate's optimizer, learning rate and random states, and `training_state.json` with the
+digests of all other files. It is written under a temporary name and renamed.
 """
 
 import json
@@ -31,9 +31,9 @@ _FOLDERS = {PairedUNet2DModel: "unet", PairedDiscriminator2DModel: "discriminato
 
 @contextmanager
 def whole_or_absent(target: Path, accelerator: Accelerator) -> Iterator[Path]:
-    """Gives every process a temporary folder next to `target` that takes `target`'s place when the block ends.
+    """Yields a temporary folder, the same in every process, that replaces `target` when the block ends.
 
-    If the block fails, the temporary folder is removed and what stood at `target` stays. A request to stop waits.
+    If the block fails, the temporary folder is removed and `target` stays as it was. A request to stop waits.
 
     Raises:
         InputError: the disk is full or not writable.
@@ -71,9 +71,9 @@ class Checkpointer:
     Args:
         accelerator: everything it prepared (model, optimizer, learning rate schedule) is saved and restored.
         output_dir: the run's folder.
-        ema: the U-Net's moving average, to save and restore beside it, if there is one.
+        ema: moving average of the U-Net's weights, saved and restored with it; None if there is none.
         legs: those of the run's [`Start`].
-        total_limit: checkpoints to keep, 2 or more: the newest may turn out to be damaged.
+        total_limit: checkpoints to keep, 2 or more, since the newest may turn out to be damaged; None keeps all.
     """
 
     def __init__(
@@ -109,11 +109,12 @@ class Checkpointer:
                 self.ema.shadow_params = [p.detach().to(self.accelerator.device) for p in average.parameters()]
 
     def save(self, step: int, interrupted: bool = False) -> None:
-        """Writes `checkpoint-STEP`, then removes the oldest beyond `total_limit`, those that were only written because
-        the run was interrupted, and later ones, from which the run has gone back. Every process calls it.
+        """Writes `checkpoint-STEP`, and removes older ones beyond `total_limit`, those written only because the run was
+        interrupted, and those of later steps, left from before the run went back. Every process calls it.
 
         Args:
-            interrupted: whether this one is to go when the next is written.
+            step: optimizer steps done.
+            interrupted: whether to remove this one when the next is written.
         """
         with whole_or_absent(self.output_dir / f"checkpoint-{step}", self.accelerator) as folder:
             hook = self.accelerator.register_save_state_pre_hook(self._save_models)
@@ -148,8 +149,8 @@ class Checkpointer:
         raise Stopped(request.signal)
 
     def restore(self, start: Start) -> None:
-        """Restores what `start` continues from, if anything. At the beginning of a leg, the learning rate and the
-        optimizers' other numbers are those that the flags ask for now, and their moments go on."""
+        """Restores the checkpoint of `start`, if there is one. At the beginning of a leg, the optimizers' moments are
+        kept, while the learning rate and other settings are those of the current flags."""
         if start.checkpoint is None:
             return
         optimizers, lr_schedulers = self.accelerator._optimizers, self.accelerator._schedulers

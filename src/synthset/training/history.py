@@ -1,8 +1,8 @@
-"""Where a run stands: the checkpoint that it continues from, and the legs of its way so far.
+"""Resuming a run: the checkpoint to continue from, and the legs of the run so far.
 
-A run is known by its identity, the flags and the data that decide what is learned. The same identity continues;
-another one is refused, or with `--new_leg` begins a new leg: the weights, moments and average go on, the learning
-rate's schedule starts again.
+A run is identified by the flags and the data that decide what is learned. With the same identity it continues; with
+another one it is refused, or with `--new_leg` begins a new leg: weights, optimizer moments and moving average are
+kept, the learning rate schedule starts again.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ STATE_FILE = "training_state.json"
 
 
 class Start(NamedTuple):
-    """Where a run continues.
+    """The point from which a run continues.
 
     Attributes:
         checkpoint: the folder to restore; None at the beginning.
-        step: optimizer steps taken.
-        legs: of every leg its first step (`start`) and its `identity`; the last one is to go on.
+        step: optimizer steps done.
+        legs: the first step (`start`) and the `identity` of every leg; the last one continues.
     """
 
     checkpoint: Path | None
@@ -51,7 +51,7 @@ class Start(NamedTuple):
         return 0 < self.step == self.leg_start
 
     def describe(self, steps: int, max_train_steps: int) -> str:
-        """Sentences for the card of a run that did not go straight; empty for one that did."""
+        """Sentences for the model card about legs and a shortened run; empty for an ordinary run."""
         sentences = []
         for before, leg in zip(self.legs, self.legs[1:], strict=False):
             changes = differences(before["identity"], leg["identity"])
@@ -64,10 +64,10 @@ class Start(NamedTuple):
 def find_start(
     args: TrainingArguments, accelerator: Accelerator, train: Dataset | object, validation: Dataset | list
 ) -> Start:
-    """The place from which the flags let a run in `--output_dir` continue. Reads only. Every process calls it.
+    """Finds the point from which a run in `--output_dir` continues. Writes nothing. Every process calls it.
 
     Raises:
-        InputError: the folder or the checkpoint is of something else, the checkpoint is not there or damaged.
+        InputError: the folder or the checkpoint belongs to another run, or the checkpoint is missing or damaged.
     """
 
     def find() -> Start:

@@ -1,4 +1,4 @@
-"""When a run's jobs are due, and how long they take."""
+"""Timetable of a run: its last step, what is due after a step, and how long things take."""
 
 import time
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ class Timetable:
 
     Args:
         last: the optimizer step that ends the run.
-        budget: what `--max_train_minutes` came to, kept in `run.json`; None for a run of a given number of steps.
+        budget: entry of `run.json` for `--max_train_minutes`; None for a run with a given number of steps.
 
     Attributes:
-        seconds: by name, how long the last job of that name took.
+        seconds: duration of the last job, by name.
     """
 
     def __init__(self, last: int, budget: dict | None = None):
@@ -41,7 +41,7 @@ class Timetable:
 
     @contextmanager
     def job(self, name: str) -> Iterator[None]:
-        """Times what is not training: a validation or a checkpoint."""
+        """Times work other than training steps: a validation or a checkpoint."""
         begun = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - begun
@@ -53,7 +53,7 @@ class Timetable:
         return time.perf_counter() - self.begun - self.paused
 
     def expected_end(self, step: int) -> str:
-        """The time of day at which the run ends at its pace so far, in words; empty where that is not known."""
+        """The time of day at which the run will end at its pace so far, as text; empty while there is no pace."""
         if step > self.first:
             pace = (time.perf_counter() - self.begun) / (step - self.first)
         elif self.budget is not None:

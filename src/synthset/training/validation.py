@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
-from ..console import progress
+from ..console import progress, shows_progress
 from ..data.previews import pair_grid
 from ..evaluation.divergence import color_divergence
 from ..output_dir import atomic_path
@@ -46,14 +46,14 @@ def validation_loss(
     accelerator: Accelerator,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> float:
-    """Mean unweighted loss over `items`, shared out over the processes; the same for every process.
+    """Mean unweighted loss over `items`, split between the processes; every process gets the same value.
 
-    Every process makes as many forward passes as the others, on as many items: sharded weights are gathered in each.
-    Where `items` can't be shared out evenly, some are computed once more, and count once.
+    All processes make the same number of forward passes on the same number of items, since sharded weights are gathered
+    in each. Where `items` can't be split evenly, some are computed twice and counted once.
 
     Args:
         model: the unwrapped network with the weights to judge.
-        stop_requested: asked before every forward pass, by all processes; once it is true, the result is NaN.
+        stop_requested: called by all processes before every forward pass; once it is true, the result is NaN.
     """
     share = math.ceil(len(items) / accelerator.num_processes)
     first = accelerator.process_index * share
@@ -73,11 +73,12 @@ def validation_loss(
 def inspect_pairs(
     pipeline: SynthSetPipeline, args: TrainingArguments, stream: TrainingStream
 ) -> tuple[Image.Image, dict[str, float]]:
-    """Draws pairs, always from the same noise, by DPM-Solver++.
+    """Generates pairs with DPM-Solver++, always from the same noise.
 
     Returns:
-        A grid of `num_validation_images` pairs; and, unless `num_divergence_images` is 0, `divergence`, that of the
-        colors of as many images from those of 256 training samples (SynthSet, section 4, "Weight Selection").
+        A grid of `num_validation_images` pairs; and, unless `num_divergence_images` is 0, `divergence`, between the
+        color distributions of that many generated and of 256 training images (SynthSet, section 4, "Weight
+        Selection").
     """
     numbers = range(max(args.num_validation_images, args.num_divergence_images))
     quick, images, masks = _quick(pipeline, args), [], []
@@ -94,11 +95,11 @@ def inspect_pairs(
 def inspect_enlarged(
     pipeline: SynthSetSRPipeline, args: TrainingArguments, items: ValidationItems
 ) -> tuple[Image.Image, dict[str, float]]:
-    """Enlarges validation pairs, always from the same noise, by DPM-Solver++.
+    """Enlarges validation pairs with DPM-Solver++, always from the same noise.
 
     Returns:
-        A grid of them in threes: enlarged by interpolation (bilinear, and nearest for the mask), by the network, and
-        the original; and no measure.
+        A grid with three columns of pairs: enlarged by interpolation (bilinear, and nearest for the mask), by the
+        network, and the original. No metric.
     """
     count = min(args.num_validation_images, len(items.pairs))
     targets = [items.transform(*items.pairs[i]) for i in range(count)]
@@ -119,12 +120,12 @@ def _quick(pipeline: PairPipeline, args: TrainingArguments) -> Callable[..., Syn
     """`pipeline` with the sampler of previews and its steps."""
     steps = args.validation_num_inference_steps
     pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, steps)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(desc="denoising", leave=False, disable=not shows_progress())
     return partial(pipeline, num_inference_steps=steps)
 
 
 class Validator:
-    """Judges the averaged weights, and keeps the pipelines that are best by any measure in folders of their own.
+    """Evaluates the averaged weights, and saves the pipeline that is best by each metric in a folder of its own.
 
     Args:
         args: the resolved flags.
@@ -132,12 +133,12 @@ class Validator:
         model: the network, as prepared.
         ema: its moving average, or None.
         scheduler: the noising process.
-        items: for the validation loss; the folder of the smallest is `best-loss`.
+        items: for the validation loss; the pipeline with the smallest goes into `best-loss`.
         build_pipeline: makes a pipeline of the network.
-        inspect: draws the preview and measures what it drew, the less the better; the folder of the best NAME is
-            `best-NAME`.
-        log: gets the measures.
-        timetable: says how long the run goes on.
+        inspect: generates a preview and returns it with its metrics, lower is better; the pipeline with the best NAME
+            goes into `best-NAME`.
+        log: gets the metrics.
+        timetable: gives the last step and the expected end.
     """
 
     def __init__(
@@ -159,10 +160,10 @@ class Validator:
         self.network = accelerator.unwrap_model(model, keep_torch_compile=False)
 
     def validate(self, step: int) -> dict[str, float] | None:
-        """Measures, keeps what is best and logs, after `step` optimizer steps. Every process calls it.
+        """Evaluates, saves what is best and logs, after `step` optimizer steps. Every process calls it.
 
         Returns:
-            `validation_loss` and what `inspect` measured; None if the run is asked to stop meanwhile.
+            `validation_loss` and the metrics of `inspect`; None if the run was asked to stop meanwhile.
         """
         accelerator, stop = self.accelerator, partial(stop_requested, self.accelerator)
         with deferred(), ema_weights(self.ema, self.network):
@@ -171,7 +172,7 @@ class Validator:
             whole, drawn = whole_model(accelerator, self.model), None
             if accelerator.is_main_process:
                 try:
-                    with undeferred():  # it takes long, and no other process takes part
+                    with undeferred():  # takes long, and involves no other process
                         drawn = self.inspect(self.build_pipeline(whole))
                 except Stopped:
                     pass
