@@ -20,7 +20,7 @@ from synthset.pipelines.prediction_types import clip_prediction
 from synthset.pipelines.schedulers import COMPATIBLE, require_compatible
 from synthset.registry import Import
 from synthset.training.arguments import TrainingArguments
-from synthset.training.setup import build_noise_schedule
+from synthset.training.components import build_noise_schedule
 
 BETAS = ("linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
