@@ -13,6 +13,7 @@ Real pairs are made smaller, as in training, and enlarged again. COMPARISON gets
 
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -27,10 +28,10 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2.functional import to_pil_image
-from tqdm.auto import tqdm
 
 from synthset import SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
@@ -40,6 +41,8 @@ from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines import SCHEDULERS
 from synthset.pipelines.loading import load_pipeline
 from synthset.random import keyed_generator
+
+logger = logging.getLogger("synthset")
 
 BASELINES = {"bilinear + nearest": "bilinear", "bicubic + nearest": "bicubic"}  # method -> mode of F.interpolate
 SAMPLERS = (
@@ -158,7 +161,8 @@ def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: Compa
 
     draw(0, 1)  # loads kernels and takes memory, which no measured pair should pay for
     since = time.perf_counter()
-    batches = [draw(i, steps) for i in tqdm(range(0, args.num_pairs, args.batch_size), desc=sampler, unit="batch")]
+    starts = range(0, args.num_pairs, args.batch_size)
+    batches = [draw(start, steps) for start in progress(starts, sampler, unit="batch", leave=False)]
     seconds = (time.perf_counter() - since) / args.num_pairs
     images, masks = map(torch.cat, zip(*batches, strict=True))
     return {"images": images, "masks": masks, "seconds": torch.tensor(seconds)}
@@ -223,6 +227,7 @@ def draw_figures(output_dir: Path, samplers: list[str], results: dict[str, Pairs
 
 def main(args: CompareArguments) -> None:
     # 1. model, pairs
+    configure_logging()
     pipeline, weights = load_pipeline(SynthSetSRPipeline, args.model)
     num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
     too_long = [sampler for sampler in args.samplers if parse_sampler(sampler)[1] > num_train_timesteps]
@@ -265,9 +270,10 @@ def main(args: CompareArguments) -> None:
     results = {method: interpolate(small, mode, scale_factor) for method, mode in BASELINES.items()}
     rows = [{"method": method, **measure(made, targets, small)} for method, made in results.items()]
     write_tables(output_dir, title, rows)
-    for sampler in samplers:
+    for number, sampler in enumerate(samplers, start=1):
         file = output_dir / "samples" / f"{sampler}.safetensors"
         if not file.exists():
+            logger.info(f"sampler {number} of {len(samplers)}: {sampler}, {args.num_pairs} pairs")
             with atomic_path(file) as temporary:
                 save_file(sample(pipeline, small, sampler, args), temporary)
         made = load_file(file)
@@ -278,6 +284,7 @@ def main(args: CompareArguments) -> None:
     results["real"] = targets
     draw_figures(output_dir, samplers, results)
     print((output_dir / "table.md").read_text())
+    print(f"Wrote table.md, table.json, figure5.png and figure6.png to {output_dir}.")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ hold the same bytes. On a CPU a process computes with one thread: launch as many
 """
 
 import io
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import torch
@@ -24,10 +26,11 @@ from datasets import Features
 from datasets import Image as ImageFeature
 from diffusers.utils import is_xformers_available
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
@@ -39,6 +42,8 @@ from synthset.publishing.cards import describe, license_of_models, write_dataset
 from synthset.publishing.hub import HubArguments, check_push, push_folder
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
+logger = logging.getLogger("synthset")
+
 SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
 PAPER_STEPS = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
 NEEDS = {  # flag: the flag without which it means nothing
@@ -147,15 +152,15 @@ def draw_pairs(
     sr_pipeline: SynthSetSRPipeline | None,
     args: GenerateArguments,
     samples: range,
-    progress: tqdm,
+    bar: tqdm,
 ) -> Iterator[dict]:
-    """Rows for the pairs numbered `samples`, each from its own noise. `progress` counts steps times pairs."""
+    """Yields the rows of the pairs numbered `samples`. `bar` counts denoising steps of pairs."""
     for start in range(0, len(samples), args.batch_size):
         numbers = samples[start : start + args.batch_size]
-        on_step = partial(progress.update, len(numbers))
+        on_step = partial(bar.update, len(numbers))
         rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step)
         if sr_pipeline:
-            on_step = partial(progress.update, len(numbers) * sr_pipeline.config.scale_factor**2)
+            on_step = partial(bar.update, len(numbers) * sr_pipeline.config.scale_factor**2)
             rows = enlarge_rows(sr_pipeline, rows, args.seed, args.sr_num_inference_steps, args.sr_noise_level, on_step)
         for row in rows:
             if args.consistency:
@@ -183,7 +188,7 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
         drifted = pairs.rows(["consistent"], args.num_samples).count({"consistent": False})
         report = f"{drifted} of {args.num_samples} pairs drifted: made small again, they differ from what was enlarged"
         description += f" {report}."
-        print(f"{report} (column consistent)")
+        logger.info(f"{report} (column consistent)")
     write_dataset_card(
         output_dir,
         CARD,
@@ -204,6 +209,7 @@ def main(args: GenerateArguments) -> None:
     # a machine that has nothing but a CPU would not know of each other.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
+    configure_logging()
     if args.push_to_hub and accelerator.is_main_process:
         check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
     digests, sr_pipeline = {}, None
@@ -233,18 +239,17 @@ def main(args: GenerateArguments) -> None:
     steps_per_pair = args.num_inference_steps
     if sr_pipeline:  # whose steps take as many times longer as its pictures are larger
         steps_per_pair += args.sr_num_inference_steps * sr_pipeline.config.scale_factor**2
-    with tqdm(
+    with progress(
         total=steps_per_pair * sum(len(numbers) for _, numbers in missing),
-        desc="pairs",
+        description="pairs",
         unit="pair",
         unit_scale=1 / steps_per_pair,
         bar_format="{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
-        smoothing=0,  # the mean rate, for the stages differ
-        disable=not accelerator.is_main_process,
-    ) as progress:
+        smoothing=0,  # the mean rate, because the stages differ in speed
+    ) as bar:
         for shard, numbers in missing:
             try:
-                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, numbers, progress), features)
+                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, numbers, bar), features)
             except OSError as error:  # pyarrow does not say which file
                 raise OSError(error.errno, error.strerror, str(shard)) from error
 
@@ -253,10 +258,13 @@ def main(args: GenerateArguments) -> None:
         pairs.publish()
         if not (output_dir / "README.md").exists():
             finish(args, settings, features, pairs)
-        accelerator.print(f"{num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
         if args.push_to_hub:
             address = push_folder(output_dir, args.hub_dataset_id, args.hub_private_repo, args.data_license)
             print(f"pushed to {address}")
+        print(
+            f"Wrote {num_samples} pairs to {output_dir}. Look at {output_dir / 'preview.png'}, then run: "
+            f"synthset segment --dataset {quote(str(output_dir))} --test_dataset REAL --output_dir RUN"
+        )
     accelerator.end_training()
 
 

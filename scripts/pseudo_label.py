@@ -14,16 +14,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
-from synthset.data.frames import iter_frames
+from synthset.data.frames import count_frames, iter_frames
 from synthset.data.growing import HIDDEN
 from synthset.data.previews import pair_grid
 from synthset.data.writer import pair_features, write_pairs_shard
@@ -166,16 +167,29 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
 
 
 def main(args: PseudoLabelArguments) -> None:
+    configure_logging()
     segmenter, sha256 = load_segmenter(args.model)
     segmenter.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
-    progress = tqdm(iter_pictures(args), desc="images", unit="image")
-    pictures = iter(progress)
-    first = next(pictures)  # a folder without images and a broken video are refused before anything is written
+    path = Path(args.images)
+    total = len(list_pictures(path)) if path.is_dir() else count_frames(path, args.video_every)
+    looked_at = 0
+
+    def read() -> Iterator[tuple[str, Picture]]:
+        nonlocal looked_at
+        for item in progress(iter_pictures(args), "images", total=total, unit="image"):
+            looked_at += 1
+            yield item
+
+    pictures = read()
+    first: tuple[str, Picture] | None = next(
+        pictures
+    )  # a folder without images and a broken video are refused before anything is written
     settings = {**asdict(args), "model_sha256": sha256, "found_images": names_digest(args)}
     output_dir = Path(settings.pop("output_dir"))
     claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model", "images"))
 
-    shards, data = [], output_dir / "data"
+    shards: list[Path] = []
+    data = output_dir / "data"
     data = data if data.exists() else output_dir / HIDDEN / "data"
     while first is not None:
         block = chain([first], islice(pictures, args.images_per_shard - 1))
@@ -187,8 +201,11 @@ def main(args: PseudoLabelArguments) -> None:
             write_pairs_shard(shards[-1], label(block, segmenter, args), FEATURES)
         first = next(pictures, None)
 
-    kept = finish(args, settings, shards, progress.n)
-    print(f"{kept} of {progress.n} images are in {output_dir} with masks; see {output_dir / 'preview.png'}")
+    kept = finish(args, settings, shards, looked_at)
+    print(
+        f"Wrote {kept} of {looked_at} images with masks to {output_dir}. Look at {output_dir / 'preview.png'}, then "
+        f"run: synthset train --dataset {quote(str(output_dir))} --output_dir RUN"
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import (
     ResizePair,
     load_pairs,
@@ -160,7 +161,7 @@ def cut(
     ]
     chosen = [places[i] for i in choose(np.array([photo for photo, _, _ in places]), num_images, seed)]
     images, masks, decoded, resize = [], [], None, ResizePair(resolution)
-    for photo, top, left in chosen:
+    for photo, top, left in progress(chosen, "cropping images", unit="image", delay=1):
         if photo != decoded:
             pair, decoded = to_tv_tensors(pairs[photo]), photo
         image, mask = resize(*(F.crop(x, top, left, crop_size, crop_size) for x in pair))
@@ -171,6 +172,7 @@ def cut(
 
 def main(args: ReportArguments) -> None:
     # 1. encoder and pairs
+    configure_logging()
     results = read_results(args.results)
     loaded = {
         "--real": load_pairs(args.real, args.real_split, args.image_column, args.mask_column),
@@ -197,18 +199,22 @@ def main(args: ReportArguments) -> None:
     encoder = choose_encoder(args.encoder)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
-    def embedded(images: np.ndarray) -> np.ndarray:
-        return embed(encoder, images, args.batch_size, device)
+    def embedded(images: np.ndarray, name: str) -> np.ndarray:
+        return embed(encoder, images, args.batch_size, device, f"embedding {name} images")
 
     sizes = {"--real": crop_size, "--generated": generated_crop_size}
     parts = {f: cut(p, sizes[f], resolution, args.num_images, args.seed) for f, p in loaded.items()}
-    real, generated = (PairSet(i, m, photos, embedded(i)) for i, m, photos, _ in parts.values())
+    real, generated = (
+        PairSet(images, masks, photos, embedded(images, flag.strip("-")))
+        for flag, (images, masks, photos, _) in parts.items()
+    )
     torch.manual_seed(args.seed)
     recrop = train_transform(resolution, crop_size)
     fresh = [recrop(*to_tv_tensors(loaded["--real"][int(photo)]))[0] for photo in np.unique(real.photos)]
 
     # 2. numbers and figures
-    comparison = compare(real, generated, embedded(torch.stack(fresh).movedim(1, -1).numpy()), args.seed)
+    fresh_vectors = embedded(torch.stack(fresh).movedim(1, -1).numpy(), "fresh")
+    comparison = compare(real, generated, fresh_vectors, args.seed)
     figures = draw_figures(real, generated, comparison, args.seed)
 
     # 3. page
@@ -241,7 +247,9 @@ def main(args: ReportArguments) -> None:
         public = {**circumstances, "encoder": public_name(args.encoder)}
         text = card_text(comparison.numbers, describe(args.real), **public)
         add_section(args.generated, "Compared with real pairs", text)
-    print(f"{output} shows {len(generated)} generated and {len(real)} real pictures")
+    print(
+        f"Wrote {output}, which compares {len(generated)} generated and {len(real)} real images. Open it in a browser."
+    )
 
 
 if __name__ == "__main__":

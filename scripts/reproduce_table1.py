@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
+from synthset.console import configure_logging
 from synthset.errors import InputError
 from synthset.evaluation.tables import Part, Table, TableArguments, markdown
 from synthset.output_dir import atomic_path
@@ -108,11 +109,13 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
 
 
 def main(args: Table1Arguments) -> None:
+    configure_logging()
     table = Table(args, SCRIPTS)
     rows = {row: plan_row(table, args, row) for row in args.rows}
     for cells in table.fill(rows, args.finetune or []):
         write_table(table.folder, cells)
     print((table.folder / "table1.md").read_text())
+    print(f"Wrote {table.folder / 'table1.md'}.")
 
 
 def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:

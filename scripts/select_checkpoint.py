@@ -12,6 +12,7 @@ between runs of one `--prediction_type` only.
 
 import hashlib
 import json
+import logging
 import shlex
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,6 +26,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import call, run
+from synthset.console import configure_logging
 from synthset.data import SplitNotFoundError, load_pairs, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
@@ -34,6 +36,7 @@ from synthset.training.setup import build_streams, load_training_pairs
 from synthset.training.validation import inspect_pairs, validation_loss
 
 SCRIPTS = Path(__file__).parent
+logger = logging.getLogger("synthset")
 BEST = {"validation_loss": min, "divergence": min, "dice": max}
 
 
@@ -82,12 +85,14 @@ class Candidate:
     """Weights to rank.
 
     Attributes:
-        names: what the user calls them; the same weights may stand in several folders.
-        unet: the network's folder.
-        scheduler: the noising process that it was trained with.
+        names: names of the folders that hold them, as the user gave them.
+        folder: the first of these folders.
+        unet: folder of the network.
+        scheduler: noise scheduler of its training.
     """
 
     names: list[str]
+    folder: Path
     unet: Path
     scheduler: DDPMScheduler
 
@@ -132,7 +137,7 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
         else:
             raise InputError(f"--checkpoints has {name}, which lies in no run's folder; leave it where it was written")
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(unet.glob("*.safetensors")))).hexdigest()
-        candidates.setdefault(digest, Candidate([], unet, scheduler)).names.append(name)
+        candidates.setdefault(digest, Candidate([], folder, unet, scheduler)).names.append(name)
     if not candidates:
         raise InputError(f"--run_dir {run_dir} holds no weights yet; let train_paired.py write a checkpoint")
     return candidates
@@ -191,6 +196,7 @@ def draw_figure(rows: list[dict], measures: list[str]):
 
 
 def main(args: SelectionArguments) -> None:
+    configure_logging()
     candidates = find_candidates(args)
     training = read_arguments(Path(args.run_dir))
     training.num_divergence_images = args.num_divergence_images
@@ -216,13 +222,15 @@ def main(args: SelectionArguments) -> None:
 
     file = output_dir / "selection.json"
     measured = {row["sha256"]: row for row in json.loads(file.read_text())} if file.exists() else {}
-    for digest, candidate in candidates.items():
+    for number, (digest, candidate) in enumerate(candidates.items(), start=1):
         if digest not in measured:
+            logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, validation")
             unet = PairedUNet2DModel.from_pretrained(candidate.unet).to(accelerator.device).eval()
             pipeline, loss = SynthSetPipeline(unet, candidate.scheduler), (unet, candidate.scheduler, items)
             row = {"validation_loss": validation_loss(*loss, training.train_batch_size, accelerator)}
             row |= inspect_pairs(pipeline, training, stream)[1]
             if args.probe is not None:
+                logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, segmentation probe")
                 folder = output_dir / f"probe-{digest[:8]}"
                 row["dice"] = probe(args, pipeline, test, training.crop_size, folder)
             measured[digest] = row | {"sha256": digest}
@@ -230,7 +238,7 @@ def main(args: SelectionArguments) -> None:
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(list(measured.values()), indent=2) + "\n")
 
-    # the segmenter decides, else the colors
+    # ranked by the segmentation probe, or without one by the color divergence
     rows = [measured[digest] for digest in candidates]
     measures = [measure for measure in BEST if measure in rows[0]]
     rows.sort(key=lambda row: row[measures[-1]], reverse=BEST[measures[-1]] is max)
@@ -249,6 +257,11 @@ def main(args: SelectionArguments) -> None:
     with atomic_path(output_dir / "figure8.png") as temporary:
         draw_figure(rows, measures).savefig(temporary, format="png", dpi=120)
     print("\n".join(lines))
+    best = next(candidate for digest, candidate in candidates.items() if digest == rows[0]["sha256"])
+    print(
+        f"Wrote selection.md, selection.json and figure8.png to {output_dir}. To generate with the best weights, run: "
+        f"synthset generate --model {shlex.quote(str(best.folder))} --output_dir DATASET"
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,11 +28,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import choose_crop_size
 from synthset.errors import InputError
+from synthset.evaluation.devices import describe_device
 from synthset.evaluation.segmentation_metrics import mean_and_std
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import license_of_pairs, write_segmenter_card
@@ -195,8 +197,8 @@ def train(
     positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
     loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.dataloader_num_workers)
     model.train()
-    with tqdm(loader, f"seed {key[0]}, {stage.name}", disable=not accelerator.is_main_process) as progress:
-        for images, masks in progress:
+    with progress(loader, f"seed {key[0]}, {stage.name}", unit="step", leave=False) as bar:
+        for images, masks in bar:
             loss = segmentation_loss(model(images.to(accelerator.device)), masks.to(accelerator.device))
             if not loss.isfinite():
                 raise InputError(f"{stage.name}: the loss is {loss.item()}; lower its learning rate")
@@ -204,7 +206,7 @@ def train(
             optimizer.step()
             lr_scheduler.step()
             optimizer.zero_grad()
-            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
 def main(args: SegmentationArguments) -> None:
@@ -217,8 +219,7 @@ def main(args: SegmentationArguments) -> None:
         # some encoders have layers whose output no decoder uses
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    configure_logging()
     splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
     test = load_source("--test", args.test, splits, args.image_column, args.mask_column)
     sides = [min(size) for size in test.sizes]
@@ -232,7 +233,7 @@ def main(args: SegmentationArguments) -> None:
     check_test(test, sources)
     photos = TestPhotos(test, args.resolution, args.crop_size)
 
-    # 2. what an earlier run left
+    # 2. output folder
     if args.push_to_hub and accelerator.is_main_process:
         data_license = args.data_license or license_of_pairs([*args.train, *args.finetune])
         check_push(args.hub_model_id, "model", args.hub_private_repo, data_license, args.output_dir)
@@ -246,10 +247,12 @@ def main(args: SegmentationArguments) -> None:
         claim_output_dir(output_dir, "settings.json", settings, uncounted)
 
     # 3. training
+    device = describe_device(accelerator.device)
     for seed in args.seeds:
         folder = output_dir / f"seed-{seed}"
         if folder.exists():
             continue
+        logger.info(f"seed {seed}: {len(stages)} stage(s), {sum(stage.steps for stage in stages)} steps on {device}")
         # initial weights (DistributedDataParallel spreads the first process's) take 32 bits of a seed, the data all
         set_seed((seed + accelerator.process_index) % 2**32)
         segmenter = build()
@@ -265,6 +268,7 @@ def main(args: SegmentationArguments) -> None:
                 segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
                 results = {"seed": seed, **scores, "stages": report}
                 save(temporary, segmenter, photos, results)
+                logger.info(f"saved {folder}")
         accelerator.free_memory(model)
 
     # 4. all seeds together
@@ -284,6 +288,11 @@ def main(args: SegmentationArguments) -> None:
             folder = output_dir / f"seed-{args.seeds[0]}"
             address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)
             print(f"pushed to {address}")
+        model = quote(str(output_dir / f"seed-{args.seeds[0]}"))
+        print(
+            f"Wrote results.json and {len(args.seeds)} models to {output_dir}. To segment images, run: synthset label "
+            f"--model {model} --images FOLDER_OR_VIDEO --output_dir DATASET"
+        )
     accelerator.end_training()
 
 

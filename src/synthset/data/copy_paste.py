@@ -27,6 +27,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 
+from ..console import progress
 from ..errors import InputError
 from .dataset import choose_crop_size
 from .folder import decode_pair
@@ -156,7 +157,8 @@ def fit_crop_size(backgrounds: Sequence[Path], crop_size: int | None) -> int:
         InputError: one can't be read, or is smaller than `crop_size`, or much smaller than the others.
     """
     with ThreadPoolExecutor() as pool:
-        sides = list(pool.map(lambda path: min(read_background(path).shape[:2]), backgrounds))
+        checked = pool.map(lambda path: min(read_background(path).shape[:2]), backgrounds)
+        sides = list(progress(checked, "checking backgrounds", total=len(backgrounds), unit="image", delay=1))
     smallest = min(sides)
     if crop_size is not None and smallest < crop_size:
         raise InputError(

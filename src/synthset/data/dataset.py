@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
+from ..console import progress
 from ..errors import InputError
 from .demo import demo_pairs
 from .folder import decode_pair, is_raw_folder, load_raw_folder
@@ -234,7 +235,9 @@ def pairs_digest(pairs: datasets.Dataset) -> str:
 
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as pool:  # reading and hashing release the interpreter's lock
-        for both in pool.map(digest, range(len(undecoded))):
+        numbers = range(len(undecoded))
+        options = {"total": len(undecoded), "unit": "pair", "leave": False, "delay": 1}
+        for both in progress(pool.map(digest, numbers), "hashing pairs", **options):
             whole.update(both)
     return whole.hexdigest()
 

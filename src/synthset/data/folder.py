@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..console import progress
 from ..errors import InputError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -143,7 +144,10 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
             return str(error)
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
-        problems = [found for found in pool.map(problem, rows) if found]
+        checked = progress(
+            pool.map(problem, rows), "checking pairs", total=len(rows), unit="pair", leave=False, delay=1
+        )
+        problems = [found for found in checked if found]
     if problems:
         count = f" ({len(problems)} of {len(rows)} pairs in {folder} can't be used)" if len(problems) > 1 else ""
         raise InputError(problems[0] + count)

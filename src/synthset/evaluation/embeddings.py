@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..console import progress
 from ..errors import InputError
 
 SIDE = 224  # pixels that most encoders were trained on; those of fewer or of a fixed side get theirs
@@ -74,12 +75,28 @@ def load_encoder(name: str) -> Encoder:
     return Encoder(network.eval(), side, config.mean, config.std, trained=kind != "random")
 
 
-def embed(encoder: Encoder, images: np.ndarray, batch_size: int = 32, device: str | torch.device = "cpu") -> np.ndarray:
-    """Embeds `images`, (N, H, W, 3) uint8, resized to the encoder's side by antialiased bicubic interpolation; returns
-    (N, D) float64."""
+def embed(
+    encoder: Encoder,
+    images: np.ndarray,
+    batch_size: int = 32,
+    device: str | torch.device = "cpu",
+    description: str = "embedding images",
+) -> np.ndarray:
+    """Embeds images, resized to the encoder's side by antialiased bicubic interpolation.
+
+    Args:
+        encoder: what computes the embeddings.
+        images: (N, H, W, 3), uint8.
+        batch_size: images per forward pass.
+        device: device that the encoder is moved to.
+        description: text before the progress bar.
+
+    Returns:
+        Embeddings, (N, D) float64.
+    """
     network, batches = encoder.network.to(device), []
     mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (encoder.mean, encoder.std))
-    for i in range(0, len(images), batch_size):
+    for i in progress(range(0, len(images), batch_size), description, unit="batch", delay=1):
         batch = torch.from_numpy(images[i : i + batch_size]).to(device).movedim(-1, 1) / 255
         batch = F.interpolate(batch, (encoder.side, encoder.side), mode="bicubic", antialias=True).clamp(0, 1)
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,16 @@ from ..output_dir import atomic_path, claim_output_dir
 from ..segmentation import check_test, load_source
 from .segmentation_metrics import mean_and_std
 
+logger = logging.getLogger("synthset")
+
 MEASURES = {"dice": "Dice", "iou": "IoU"}
+ACTIVITIES = {  # script -> name in log lines
+    "train_paired": "training",
+    "train_sr": "super-resolution training",
+    "generate_dataset": "generation",
+    "make_copy_paste": "copy-paste",
+    "train_segmentation": "segmentation",
+}
 
 
 @dataclass
@@ -110,15 +120,20 @@ class Part:
         names = [name for name in {**self.settings, **old} if old.get(name) != self.settings.get(name)]
         return ", ".join(f"--{name} {old.get(name)!r} -> {self.settings.get(name)!r}" for name in names)
 
+    @property
+    def finished(self) -> bool:
+        """True if nothing is left to do. Always false for segmenters, because the flags may ask for more seeds."""
+        return bool(self.read_record().get("finished")) and not self.columns and not self.differing()
+
     def make(self) -> None:
-        """Fills the folder, unless it is finished; what was made with other settings goes before.
+        """Fills the folder unless it is finished. A folder made with other settings is removed first.
 
         Raises:
             InputError: the script failed; why, it has said itself.
         """
         if self.differing():
             shutil.rmtree(self.folder)
-        if self.read_record().get("finished") and not self.columns:  # a segmenter may have new seeds
+        if self.finished:
             return
         self.write_record(finished=False)
         call(self.script, *self.flags, "--output_dir", self.folder, launch_config=self.launch_config)
@@ -270,8 +285,13 @@ class Table:
         if not self.data.exists():  # whole or not there
             call(self.scripts / "prepare_dataset.py", "--dataset", args.train, "--output_dir", self.data, *self.columns)
         table = {}
-        for row, parts in rows.items():
+        for number, (row, parts) in enumerate(rows.items(), start=1):
             for part in parts:
+                if not part.finished:
+                    name = row if isinstance(row, str) else " ".join(row)
+                    logger.info(
+                        f"row {number} of {len(rows)}: {name}, {ACTIVITIES.get(part.script.stem, part.script.stem)}"
+                    )
                 part.make()
                 table.setdefault(row, {}).update(part.read_cells())
             yield table

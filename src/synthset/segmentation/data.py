@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..console import progress
 from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair, train_transform
 from ..data.dataset import cache_limit, raw_splits
 from ..errors import InputError
@@ -48,7 +49,7 @@ class PairSource:
         self.sizes: list[tuple[int, int]] = []
         self.digests: list[str] = []
         self.has_objects, whole = False, hashlib.sha256()
-        for index in range(len(pairs)):
+        for index in progress(range(len(pairs)), "reading pairs", unit="pair", leave=False, delay=1):
             image, mask = self.tensors[index]
             self.sizes.append(tuple(image.shape[-2:]))
             self.digests.append(hashlib.sha256(repr(image.shape).encode() + image.numpy().tobytes()).hexdigest())

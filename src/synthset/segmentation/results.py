@@ -11,6 +11,7 @@ from accelerate.utils import broadcast, gather_object
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
+from ..console import progress
 from ..data.previews import pair_grid
 from ..evaluation.segmentation_metrics import count, scores_of, standard_errors
 from .data import TestPhotos, tile_boxes
@@ -37,7 +38,8 @@ def score(
     for buffer in segmenter.buffers():
         broadcast(buffer)
     counted = []
-    for index in range(accelerator.process_index, len(photos), accelerator.num_processes):
+    indices = range(accelerator.process_index, len(photos), accelerator.num_processes)
+    for index in progress(indices, "testing", unit="photo", leave=False, delay=1):
         image, mask = photos[index]
         found = segmenter.probabilities(image, batch_size) > segmenter.threshold
         counted.append((index, count(found.numpy(), mask[0].numpy())))
