@@ -11,7 +11,7 @@ is busy for a while slows all of them.
 import ctypes
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -215,7 +215,7 @@ def measure_loader(args: Arguments) -> None:
 
 
 def median_seconds(
-    calls: dict[str, Callable], repeats: int, device: torch.device, description: str
+    calls: Mapping[str, Callable], repeats: int, device: torch.device, description: str
 ) -> dict[str, float]:
     """Median duration of each call over `repeats` rounds that make all of them, after a warm-up round.
 

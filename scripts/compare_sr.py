@@ -29,13 +29,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2.functional import to_pil_image
 
-from synthset import SynthSetSRPipeline, make_scheduler
+from synthset import SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
-from synthset.evaluation.devices import describe_device
+from synthset.evaluation.devices import default_device, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines import SCHEDULERS
@@ -135,9 +135,9 @@ def load_targets(args: CompareArguments, resolution: int) -> Pairs:
             f"--crop_size is {args.crop_size}, but the model draws {resolution} pixels, and only larger crops have "
             f"detail of that size; give {resolution} or more, or larger images"
         )
-    transform = eval_transform(resolution, args.crop_size)
-    images, masks = zip(*(transform(image, mask) for image, mask in PairTensors(pairs)), strict=True)
-    return torch.stack(images), torch.stack(masks)
+    transform, tensors = eval_transform(resolution, args.crop_size), PairTensors(pairs)
+    resized = [transform(*tensors[index]) for index in range(len(tensors))]
+    return torch.stack([image for image, _ in resized]), torch.stack([mask for _, mask in resized])
 
 
 def interpolate(small: Pairs, mode: str, scale_factor: int) -> Pairs:
@@ -156,6 +156,8 @@ def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: Compa
         images, masks = (x[start : start + args.batch_size] for x in small)
         generators = [keyed_generator(args.seed, start + i) for i in range(len(images))]
         pairs = pipeline(images, masks, generators, steps, output_type="pt")
+        assert isinstance(pairs, SynthSetPipelineOutput)
+        assert isinstance(pairs.images, torch.Tensor) and isinstance(pairs.masks, torch.Tensor)
         # `cpu` waits for the device, so that the clock below sees the work and not only its queueing
         return (pairs.images.cpu() * 255).round().to(torch.uint8), pairs.masks.cpu().to(torch.uint8)
 
@@ -251,7 +253,7 @@ def main(args: CompareArguments) -> None:
         )
     small = ResizePair(resolution // scale_factor)(*targets)
     pipeline.unet.type(getattr(torch, args.dtype))
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = default_device()
     pipeline.to(device)
 
     # 2. what an earlier run left

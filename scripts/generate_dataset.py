@@ -10,14 +10,13 @@ hold the same bytes. On a CPU a process computes with one thread: launch as many
 """
 
 import io
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -42,10 +41,9 @@ from synthset.publishing.cards import describe, license_of_models, write_dataset
 from synthset.publishing.hub import HubArguments, check_push, push_folder
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
-logger = logging.getLogger("synthset")
-
 SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
-PAPER_STEPS = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
+Pipeline = TypeVar("Pipeline", bound=PairPipeline)
+PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
 NEEDS = {  # flag: the flag without which it means nothing
     "sr_scheduler": "sr_model",
     "sr_num_inference_steps": "sr_model",
@@ -127,10 +125,18 @@ class GenerateArguments(HubArguments):
             )
 
 
-def load_stage(
-    args: GenerateArguments, cls: type[PairPipeline], prefix: str, device: torch.device
-) -> tuple[PairPipeline, str]:
-    """The pipeline that the flags with this prefix ask for, and the SHA-256 of its files. Fills in the steps."""
+def load_stage(args: GenerateArguments, cls: type[Pipeline], prefix: str, device: torch.device) -> tuple[Pipeline, str]:
+    """Loads the pipeline of one stage and sets the number of its steps in `args` if it was not given.
+
+    Args:
+        args: the flags.
+        cls: class of the pipeline.
+        prefix: of the stage's flags, `""` or `"sr_"`.
+        device: device to load it to.
+
+    Returns:
+        The pipeline and the SHA-256 of its files.
+    """
     model, scheduler, steps = (getattr(args, prefix + name) for name in ("model", "scheduler", "num_inference_steps"))
     pipeline, sha256 = load_pipeline(cls, model, f"--{prefix}model")
     if steps is None:
@@ -155,11 +161,13 @@ def draw_pairs(
     bar: tqdm,
 ) -> Iterator[dict]:
     """Yields the rows of the pairs numbered `samples`. `bar` counts denoising steps of pairs."""
+    assert args.num_inference_steps is not None
     for start in range(0, len(samples), args.batch_size):
         numbers = samples[start : start + args.batch_size]
         on_step = partial(bar.update, len(numbers))
         rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step)
         if sr_pipeline:
+            assert args.sr_num_inference_steps is not None
             on_step = partial(bar.update, len(numbers) * sr_pipeline.config.scale_factor**2)
             rows = enlarge_rows(sr_pipeline, rows, args.seed, args.sr_num_inference_steps, args.sr_noise_level, on_step)
         for row in rows:
@@ -188,7 +196,7 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
         drifted = pairs.rows(["consistent"], args.num_samples).count({"consistent": False})
         report = f"{drifted} of {args.num_samples} pairs drifted: made small again, they differ from what was enlarged"
         description += f" {report}."
-        logger.info(f"{report} (column consistent)")
+        print(f"{report} (column consistent)")
     write_dataset_card(
         output_dir,
         CARD,
@@ -212,7 +220,8 @@ def main(args: GenerateArguments) -> None:
     configure_logging()
     if args.push_to_hub and accelerator.is_main_process:
         check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
-    digests, sr_pipeline = {}, None
+    digests: dict[str, str] = {}
+    sr_pipeline: SynthSetSRPipeline | None = None
     pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator.device)
     if args.sr_model is not None:
         sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator.device)
@@ -227,8 +236,8 @@ def main(args: GenerateArguments) -> None:
     if pipeline.config.crop_size is not None:
         settings["crop_size"] = pipeline.config.crop_size  # the scale of what a pair shows
     output_dir, num_samples = Path(settings.pop("output_dir")), settings.pop("num_samples")
-    pictures = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
-    pictures = tuple(pictures) if args.format == "imagefolder" else ()
+    image_columns = tuple(name for name, feature in features.items() if isinstance(feature, ImageFeature))
+    pictures = image_columns if args.format == "imagefolder" else ()
     pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, pictures)
     with accelerator.main_process_first():
         claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model", "num_samples"))
@@ -236,8 +245,10 @@ def main(args: GenerateArguments) -> None:
             pairs.prepare()
 
     missing = pairs.missing(accelerator.process_index, accelerator.num_processes)
+    assert args.num_inference_steps is not None
     steps_per_pair = args.num_inference_steps
-    if sr_pipeline:  # whose steps take as many times longer as its pictures are larger
+    if sr_pipeline:  # the time of a step grows with the number of pixels
+        assert args.sr_num_inference_steps is not None
         steps_per_pair += args.sr_num_inference_steps * sr_pipeline.config.scale_factor**2
     with progress(
         total=steps_per_pair * sum(len(numbers) for _, numbers in missing),

@@ -27,6 +27,7 @@ from synthset.data.copy_paste import (
     COLUMNS,
     FEATURES,
     CopyPaste,
+    CutOut,
     cut_out_objects,
     fill_objects,
     fit_crop_size,
@@ -179,7 +180,8 @@ def main(args: CopyPasteArguments) -> None:
 
     # 1. objects
     pairs = load_pairs(args.dataset, args.split, args.image_column, args.mask_column)
-    cutouts, area = [], 0
+    cutouts: list[CutOut] = []
+    area = 0
     for row in progress(pairs, "cutting out objects", unit="image"):
         cutouts += cut_out_objects(np.asarray(row["image"]), np.asarray(row["mask"]), args.min_area)
         area += row["mask"].width * row["mask"].height
@@ -195,7 +197,11 @@ def main(args: CopyPasteArguments) -> None:
         # 2. backgrounds
         backgrounds = find_backgrounds(args, pairs, Path(scratch))
         crop_size = fit_crop_size(backgrounds, args.crop_size)
-        found = {"crop_size": crop_size, "found_objects": len(whole), "found_backgrounds": len(backgrounds)}
+        found: dict[str, int | str] = {
+            "crop_size": crop_size,
+            "found_objects": len(whole),
+            "found_backgrounds": len(backgrounds),
+        }
         found["dataset_sha256"] = pairs_digest(pairs)
         if args.backgrounds is not None:
             found["backgrounds_sha256"] = files_digest(backgrounds)

@@ -8,7 +8,6 @@ the masks sit on their objects?
 """
 
 import json
-import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,7 +27,6 @@ from synthset.errors import InputError
 from synthset.publishing.cards import license_of_pairs, write_dataset_card
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
-logger = logging.getLogger("synthset")
 PAIRS_PER_SHARD = 1000
 
 
@@ -75,11 +73,11 @@ class Summary:
             yield row
 
     def as_dict(self) -> dict:
-        statistics = {"min": np.min, "median": np.median, "max": np.max}
+        coverage = {"min": np.min(self.coverage), "median": np.median(self.coverage), "max": np.max(self.coverage)}
         return {
             "pairs": len(self.coverage),
             "sizes": dict(self.sizes.most_common()),
-            "mask_coverage": {name: round(float(f(self.coverage)), 4) for name, f in statistics.items()},
+            "mask_coverage": {name: round(float(value), 4) for name, value in coverage.items()},
             "empty_masks": self.coverage.count(0),
         }
 
@@ -136,9 +134,7 @@ def main(args: Arguments) -> None:
     for split, found in summary.items():
         sizes = ", ".join(f"{count} of {size}" for size, count in list(found["sizes"].items())[:4])
         coverage = "min {min:.1%}, median {median:.1%}, max {max:.1%}".format(**found["mask_coverage"])
-        logger.info(
-            f"{split}: {found['pairs']} pairs ({sizes} px), mask coverage {coverage}, {found['empty_masks']} empty"
-        )
+        print(f"{split}: {found['pairs']} pairs ({sizes} px), mask coverage {coverage}, {found['empty_masks']} empty")
     print(
         f"Wrote {sum(found['pairs'] for found in summary.values())} pairs to {output_dir}. Check the masks in "
         f"{output_dir / 'overlay.png'}, then run: synthset train --dataset {quote(str(output_dir))} --output_dir RUN"

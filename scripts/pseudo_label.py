@@ -18,7 +18,6 @@ from shlex import quote
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 
 from synthset.cli import run
@@ -29,6 +28,7 @@ from synthset.data.growing import HIDDEN
 from synthset.data.previews import pair_grid
 from synthset.data.writer import pair_features, write_pairs_shard
 from synthset.errors import InputError
+from synthset.evaluation.devices import default_device
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
@@ -121,9 +121,10 @@ def label(pictures: Iterator[tuple[str, Picture]], segmenter: Segmenter, args: P
                 raise InputError(f"{picture} {error}") from None
         probability = segmenter.predict(picture, args.batch_size)
         mask = probability > segmenter.threshold
-        row = {"source": name, "confidence": confidence(probability, mask), "coverage": float(mask.mean())}
-        if row["confidence"] >= args.min_confidence:
-            yield {"image": picture, "mask": Image.fromarray(mask.astype(np.uint8)), **row}
+        sure = confidence(probability, mask)
+        if sure >= args.min_confidence:
+            pair = {"image": picture, "mask": Image.fromarray(mask.astype(np.uint8))}
+            yield pair | {"source": name, "confidence": sure, "coverage": float(mask.mean())}
 
 
 def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looked_at: int) -> int:
@@ -169,7 +170,7 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
 def main(args: PseudoLabelArguments) -> None:
     configure_logging()
     segmenter, sha256 = load_segmenter(args.model)
-    segmenter.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
+    segmenter.to(default_device())
     path = Path(args.images)
     total = len(list_pictures(path)) if path.is_dir() else count_frames(path, args.video_every)
     looked_at = 0

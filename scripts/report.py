@@ -11,6 +11,7 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -31,6 +32,7 @@ from synthset.data import (
 from synthset.data.dataset import image_sizes
 from synthset.errors import InputError
 from synthset.evaluation.comparison import PairSet, compare
+from synthset.evaluation.devices import default_device
 from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
 from synthset.evaluation.fidelity import choose
 from synthset.evaluation.figures import draw_figures
@@ -117,8 +119,8 @@ def choose_encoder(name: str) -> Encoder:
     except Exception as error:  # no segmenter in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"--encoder is {name}, which can't be loaded ({reason}); {REMEDY}") from error
-    statistics = (x.flatten().tolist() for x in (segmenter.mean, segmenter.std))
-    return Encoder(SegmenterEncoder(segmenter.network.encoder), segmenter.resolution, *statistics, trained=True)
+    encoder = SegmenterEncoder(segmenter.network.encoder)
+    return Encoder(encoder, segmenter.resolution, segmenter.image_mean, segmenter.image_std, trained=True)
 
 
 def read_results(results: list[str]) -> dict[str, dict[str, str]]:
@@ -197,7 +199,7 @@ def main(args: ReportArguments) -> None:
         )
     resolution = args.resolution or min(crop_size, generated_crop_size, 256)
     encoder = choose_encoder(args.encoder)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = default_device()
 
     def embedded(images: np.ndarray, name: str) -> np.ndarray:
         return embed(encoder, images, args.batch_size, device, f"embedding {name} images")
@@ -220,7 +222,7 @@ def main(args: ReportArguments) -> None:
     # 3. page
     output = Path(args.output)
     flags = [(k, v) for k, value in asdict(args).items() for v in (value if isinstance(value, list) else [value])]
-    circumstances = {
+    circumstances: dict[str, Any] = {
         "encoder": args.encoder,
         "trained": encoder.trained,
         "crop_size": crop_size,

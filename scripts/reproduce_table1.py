@@ -94,14 +94,15 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
             stages, columns = ["--train", table.data, *further], {f"real{block}": 0, **last}
             parts.append(table.segmenter(folder / f"real{block}", stages, columns, enlarged))
             continue
-        sr_models = [table.sr_model()] if enlarged and row_flags is not None else []
         if row_flags is None:
             pairs = table.pasted(folder / f"generated{block}", enlarged)
         else:
-            pairs = table.generated(folder / f"generated{block}", parts[0], *sr_models)
+            sr_model = table.sr_model() if enlarged else None
+            pairs = table.generated(folder / f"generated{block}", parts[0], sr_model)
+            parts += [sr_model] if sr_model else []
         stages = ["--train", pairs.folder, "--finetune", table.data, *further]
         columns = {f"synthetic{block}": 0, f"finetuned{block}": 1, **last}
-        parts += [*sr_models, pairs, table.segmenter(folder / f"finetuned{block}", stages, columns, enlarged, pairs)]
+        parts += [pairs, table.segmenter(folder / f"finetuned{block}", stages, columns, enlarged, pairs)]
         if row in args.mixed:
             both = ["--train", pairs.folder, "--train", table.data, "--mix", 0.5]
             parts.append(table.segmenter(folder / f"mixed{block}", both, {f"mixed{block}": 0}, enlarged, pairs))

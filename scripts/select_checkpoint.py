@@ -14,7 +14,9 @@ import hashlib
 import json
 import logging
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from operator import itemgetter
 from pathlib import Path
 
 import matplotlib
@@ -37,7 +39,7 @@ from synthset.training.validation import inspect_pairs, validation_loss
 
 SCRIPTS = Path(__file__).parent
 logger = logging.getLogger("synthset")
-BEST = {"validation_loss": min, "divergence": min, "dice": max}
+BEST: dict[str, Callable] = {"validation_loss": min, "divergence": min, "dice": max}
 
 
 @dataclass
@@ -145,6 +147,7 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
 
 def require_split(args: SelectionArguments) -> None:
     """Raises InputError if `--probe` has no split `--probe_split`."""
+    assert args.probe is not None
     try:
         load_pairs(args.probe, args.probe_split)
     except SplitNotFoundError as error:
@@ -207,6 +210,8 @@ def main(args: SelectionArguments) -> None:
                 f"--checkpoints has {candidate.name}, which draws pairs of {side} pixels, but --run_dir {args.run_dir} "
                 f"trained on {training.resolution}; rank those of one resolution"
             )
+    crop_size = training.crop_size
+    assert crop_size is not None  # a run records the one that it resolved
     if args.probe not in (None, "validation"):
         require_split(args)
     output_dir = Path(args.output_dir)
@@ -216,7 +221,7 @@ def main(args: SelectionArguments) -> None:
     accelerator = Accelerator()
     train, validation = load_training_pairs(training, num_processes=1)
     stream, items = build_streams(training, train, validation)
-    test = args.probe
+    test: Path | str | None = args.probe
     if test == "validation":
         test = write_validation(validation, output_dir / "probe-pairs")
 
@@ -229,10 +234,10 @@ def main(args: SelectionArguments) -> None:
             pipeline, loss = SynthSetPipeline(unet, candidate.scheduler), (unet, candidate.scheduler, items)
             row = {"validation_loss": validation_loss(*loss, training.train_batch_size, accelerator)}
             row |= inspect_pairs(pipeline, training, stream)[1]
-            if args.probe is not None:
+            if test is not None:
                 logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, segmentation probe")
                 folder = output_dir / f"probe-{digest[:8]}"
-                row["dice"] = probe(args, pipeline, test, training.crop_size, folder)
+                row["dice"] = probe(args, pipeline, test, crop_size, folder)
             measured[digest] = row | {"sha256": digest}
         measured[digest]["weights"] = candidate.name
         with atomic_path(file) as temporary:
@@ -244,7 +249,7 @@ def main(args: SelectionArguments) -> None:
     rows.sort(key=lambda row: row[measures[-1]], reverse=BEST[measures[-1]] is max)
     lines = [f"| weights | {' | '.join(measures)} |", "|---" * (1 + len(measures)) + "|"]
     lines += [f"| {row['weights']} | {' | '.join(f'{row[m]:.4f}' for m in measures)} |" for row in rows]
-    lines += ["", *(f"best {m}: {BEST[m](rows, key=lambda row, m=m: row[m])['weights']}" for m in measures)]
+    lines += ["", *(f"best {m}: {BEST[m](rows, key=itemgetter(m))['weights']}" for m in measures)]
     if args.probe_split != "validation":
         lines += [
             "",

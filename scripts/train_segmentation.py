@@ -193,6 +193,7 @@ def train(
     """One stage; `key`, the seed and the stage's number, decides its data."""
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), stage.learning_rate, momentum=0.9))
     lr_scheduler = get_scheduler(args.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=stage.steps)
+    assert args.crop_size is not None
     pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix)
     positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
     loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.dataloader_num_workers)
@@ -275,15 +276,17 @@ def main(args: SegmentationArguments) -> None:
     if accelerator.is_main_process:
         runs = [json.loads((output_dir / f"seed-{seed}" / "results.json").read_text()) for seed in args.seeds]
         counted = [{k: v for k, v in run.items() if k not in ("seed", "stages")} for run in runs]
-        results = mean_and_std(counted)
+        summary = mean_and_std(counted)
         with atomic_path(output_dir / "results.json") as temporary:
-            temporary.write_text(json.dumps({**results, "seeds": runs}, indent=2) + "\n")
+            temporary.write_text(json.dumps({**summary, "seeds": runs}, indent=2) + "\n")
         for seed, scores in zip(args.seeds, runs, strict=True):
             write_segmenter_card(output_dir / f"seed-{seed}", CARD, scores, runs, asdict(args))
-        for name in (name for name in counted[0] if not name.endswith("_se")):
-            spreads = {"seeds": results.get(f"{name}_std"), "photos": results.get(f"{name}_se")}
+        for name, mean in summary.items():
+            if name not in counted[0] or mean is None or name.endswith("_se"):
+                continue
+            spreads = {"seeds": summary.get(f"{name}_std"), "photos": summary.get(f"{name}_se")}
             spread = [f"+- {value:.4f} over {what}" for what, value in spreads.items() if value is not None]
-            print(f"{name}: {round(results[name], 4)} {', '.join(spread)}".rstrip())
+            print(f"{name}: {round(mean, 4)} {', '.join(spread)}".rstrip())
         if args.push_to_hub:  # not the best seed: that would be chosen on the test set
             folder = output_dir / f"seed-{args.seeds[0]}"
             address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)

@@ -16,7 +16,7 @@ from .errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 _LOCKED: dict[Path, int] = {}  # folder -> descriptor, until this process ends
 

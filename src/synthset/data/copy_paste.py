@@ -232,7 +232,8 @@ class CopyPaste:
         # 1. distractors
         for _ in range(self.draw_count(self.num_distractors, rng)):
             sprite, window = self.place(self.warp(self.draw_cutout(rng), rng), rng)
-            piece = random_crop(other, *sprite.shape[:2], rng)
+            height, width = sprite.shape[:2]
+            piece = random_crop(other, height, width, rng)
             self.blend(scene[window], piece, sprite[..., 3], piece.mean((0, 1)), background[window].mean((0, 1)))
 
         # 2. objects
@@ -267,11 +268,14 @@ class CopyPaste:
 
     def draw_cutout(self, rng: np.random.Generator) -> CutOut:
         """One of the cut-outs."""
-        return self.cutouts[rng.integers(len(self.cutouts))]
+        return self.cutouts[int(rng.integers(len(self.cutouts)))]
 
     def draw_count(self, bounds: Sequence[int] | None, rng: np.random.Generator) -> int:
         """A number of objects or distractors, as `num_objects` describes it."""
-        return rng.integers(*bounds, endpoint=True) if bounds else max(1, rng.poisson(self.mean_objects))
+        if bounds is None:
+            return max(1, int(rng.poisson(self.mean_objects)))
+        low, high = bounds
+        return int(rng.integers(low, high, endpoint=True))
 
     def warp(self, cutout: CutOut, rng: np.random.Generator) -> np.ndarray:
         """The cut-out scaled, turned and mirrored at random: (h, w, 4), uint8."""
@@ -296,7 +300,7 @@ class CopyPaste:
             visible = slice(max(start, 0), min(start + length, self.crop_size))
             window.append(visible)
             part.append(slice(visible.start - start, visible.stop - start))
-        return sprite[tuple(part)], tuple(window)
+        return sprite[tuple(part)], (window[0], window[1])
 
     def blend(
         self, scene: np.ndarray, colors: np.ndarray, alpha: np.ndarray, was_in: np.ndarray, goes_into: np.ndarray
@@ -314,4 +318,10 @@ def start_worker() -> None:
     would otherwise wait for work forever."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

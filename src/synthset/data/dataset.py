@@ -201,7 +201,11 @@ class DecodePairs:
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         columns = [column for column in ("image", "mask") if column in batch]
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*(batch[c] for c in columns), strict=True)]
-        decoded = [decode_pair(row, name=lambda column, row=row: self.name(column, row[column])) for row in rows]
+
+        def decode(row: dict) -> dict[str, Image.Image]:
+            return decode_pair(row, name=lambda column: self.name(column, row[column]))
+
+        decoded = [decode(row) for row in rows]
         return {**batch, **{column: [pair[column] for pair in decoded] for column in columns}}
 
     def name(self, column: str, value: dict | None) -> str:

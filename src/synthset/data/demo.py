@@ -219,7 +219,7 @@ def render_pair(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
     )
 
     # 2. tillers: evenly spread over the picture at the height of their tops, their feet drawn toward their row
-    count = rng.integers(45, 75)
+    count = int(rng.integers(45, 75))
     heights = rng.normal(canopy_height, 0.07, count)
     feet = camera.unproject(camera.side * rng.uniform(-0.15, 1.15, (count, 2)), heights) * [1, 1, 0]
     row_angle, row_distance = rng.uniform(0, np.pi), rng.uniform(0.12, 0.17)
@@ -346,7 +346,7 @@ def demo_pairs(split: str = "train") -> Dataset:
     """
     if split not in SPLIT_SEEDS:
         raise InputError(f"the demo dataset has no split {split!r}; use one of {', '.join(SPLIT_SEEDS)}.")
-    rows = {"image": [], "mask": []}
+    rows: dict[str, list] = {"image": [], "mask": []}
     for seed in SPLIT_SEEDS[split]:
         for column, picture in zip(rows, render_pair(seed), strict=True):
             png = io.BytesIO()

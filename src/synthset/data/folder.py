@@ -142,6 +142,7 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
             decode_pair(values, name=lambda column: row[column])
         except InputError as error:
             return str(error)
+        return None
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
         checked = progress(
@@ -210,11 +211,11 @@ def pairs_from_stems(folder: Path, image_folder: str, mask_folder: str) -> list[
         if not files[name]:
             raise InputError(f"{folder / name} holds no images ({', '.join(SUFFIXES)}); add some")
     images, masks = files[image_folder], files[mask_folder]
-    for there, partners, kind, partner_folder in (
+    for files_by_stem, partners, kind, partner_folder in (
         (images, masks, "mask", mask_folder),
         (masks, images, "image", image_folder),
     ):
-        alone = [path for stem, path in there.items() if stem not in partners]
+        alone = [path for stem, path in files_by_stem.items() if stem not in partners]
         if alone:
             count = f" ({len(alone)} such files)" if len(alone) > 1 else ""
             raise InputError(

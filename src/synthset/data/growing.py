@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +74,12 @@ class GrowingDataset:
                 os.replace(self.folder / name, hidden / name)
         parts = list(self.parts.items())
         for file in sorted(hidden.glob("data/*")):
-            shard, numbers = parts[self._index(file)] if file.suffix == ".parquet" else (None, ())
-            if shard and pq.read_metadata(file).num_rows == len(numbers):
-                os.replace(file, shard)
-            else:  # the last part of fewer pairs, or what a killed process left
-                file.unlink()
+            if file.suffix == ".parquet":
+                shard, numbers = parts[self._index(file)]
+                if pq.read_metadata(file).num_rows == len(numbers):
+                    os.replace(file, shard)
+                    continue
+            file.unlink()  # the last part of a smaller dataset, or a temporary file of a killed process
 
     def missing(self, rank: int = 0, world_size: int = 1) -> list[tuple[Path, range]]:
         """The parts that process `rank` of `world_size` has to write, each with [`write_pairs_shard`]."""
@@ -138,4 +138,5 @@ class GrowingDataset:
 
     @staticmethod
     def _index(shard: Path) -> int:
-        return int(re.match(r"train-(\d+)-of-", shard.name)[1])
+        """Number of a part, from its name `train-NUMBER-of-COUNT.parquet`."""
+        return int(shard.name.split("-")[1])

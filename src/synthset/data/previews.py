@@ -1,5 +1,7 @@
 """Pictures of pairs for people: image, mask and overlay in three rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,8 +15,8 @@ def overlay(image: Image.Image, mask: Image.Image, color=(255, 0, 80), opacity: 
 
 
 def pair_grid(
-    images: list[Image.Image],
-    masks: list[Image.Image],
+    images: Sequence[Image.Image],
+    masks: Sequence[Image.Image],
     columns: int = 8,
     tile: int | None = None,
     captions: list[str] | None = None,

@@ -41,7 +41,8 @@ class StreamedPairs(Dataset):
         self.source, self.num_pairs, self.stored = source, num_pairs, rows
         self.rows = rows.shuffle(seed=seed, buffer_size=BUFFER_SIZE)
         self.smallest_side = 0  # of pictures in pixels; smaller ones are refused
-        self.epoch, self.next, self.iterator = None, 0, iter(())
+        self.epoch, self.next = -1, 0
+        self.iterator: Iterator[dict] = iter(())
 
     def __len__(self) -> int:
         return self.num_pairs
@@ -67,13 +68,18 @@ class StreamedPairs(Dataset):
 
     def decode(self, row: dict, name: str) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """An undecoded row as tensors; `name` is what an error calls it."""
-        image, mask = to_tv_tensors(decode_pair(row, name=lambda column: f"the {column} of {name}"))
+        image, mask = decode_row(row, name)
         if min(image.shape[1:]) < self.smallest_side:
             raise InputError(
                 f"{name} is {image.shape[2]} x {image.shape[1]} pixels, smaller than --crop_size {self.smallest_side}; "
                 "lower it in a new --output_dir"
             )
         return image, mask
+
+
+def decode_row(row: dict, name: str) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """Decodes an undecoded row into tensors, see `to_tv_tensors`; `name` identifies it in error messages."""
+    return to_tv_tensors(decode_pair(row, name=lambda column: f"the {column} of {name}"))
 
 
 def read(rows: Iterable[dict], source: str) -> Iterator[dict]:
@@ -142,8 +148,7 @@ def stream_train_validation(
         rows, train = train.take(held_out), train.skip(held_out)
     validation = []
     for i, row in enumerate(read(rows, source)):
-        name = f"validation pair {i} of {source}"
-        image, mask = to_tv_tensors(decode_pair(row, name=lambda column, name=name: f"the {column} of {name}"))
+        image, mask = decode_row(row, f"validation pair {i} of {source}")
         center = v2.CenterCrop([min(side, crop_size or PAPER_CROP_SIZE) for side in image.shape[1:]])
         validation.append(tuple(x.clone() for x in center(image, mask)))  # a crop alone would keep the whole photo
     return StreamedSplits(StreamedPairs(source, train, num_pairs - held_out, seed), validation)

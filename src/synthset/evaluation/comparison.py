@@ -135,7 +135,7 @@ def compare(real: PairSet, generated: PairSet, fresh: np.ndarray, seed: int = 0)
         "real": describe_set(real),
         "generated": describe_set(generated),
         "generated_to_real": compare_sets(real, generated, number),
-        "half_to_half": compare_sets(*halves, number),
+        "half_to_half": compare_sets(halves[0], halves[1], number),
         "copies": {
             "ratio": float(np.median(ratios)),
             "closest_ratio": float(ratios.min()),

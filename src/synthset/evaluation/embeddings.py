@@ -1,6 +1,6 @@
 """Images as points: what a network makes of them before it classifies or segments."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm
@@ -24,8 +24,8 @@ class Encoder(NamedTuple):
 
     network: nn.Module
     side: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     trained: bool
 
 
@@ -59,8 +59,9 @@ def load_encoder(name: str) -> Encoder:
         raise InputError(f"--encoder is {name}, which is neither a folder nor a model that timm knows; {REMEDY}")
     try:
         config = timm.get_pretrained_cfg(architecture)
+        assert config is not None
         side = min(SIDE, config.input_size[-1])
-        options = {"num_classes": 0, **({"img_size": side} if config.fixed_input_size else {})}
+        options: dict[str, Any] = {"num_classes": 0, **({"img_size": side} if config.fixed_input_size else {})}
         if kind == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """Figures of a generated set of pairs beside a real one. All return RGB pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def step_histograms(axes: Axes, values: dict[str, tuple[np.ndarray, str]], bins:
     """One outline for each set of values, label -> (values, color), in percent of its values."""
     for label, (numbers, color) in values.items():
         weights = np.full(len(numbers), 100 / max(1, len(numbers)))
-        axes.hist(numbers, bins, weights=weights, histtype="step", linewidth=1.6, color=color, label=label)
+        axes.hist(numbers, bins.tolist(), weights=weights, histtype="step", linewidth=1.6, color=color, label=label)
     axes.set_ylabel(f"% of {unit}")
     axes.legend(frameon=False)
 
@@ -91,8 +91,8 @@ def plot_embeddings(
     places = np.concatenate([real, generated])
     low, high = places.min(0), places.max(0)
     margin = 0.06 * (high - low) + 1e-9
-    points.scatter(*real.T, s=9, color=REAL, alpha=0.6, linewidths=0, label="real")
-    points.scatter(*generated.T, s=9, color=GENERATED, alpha=0.6, linewidths=0, label="generated")
+    points.scatter(real[:, 0], real[:, 1], s=9, color=REAL, alpha=0.6, linewidths=0, label="real")
+    points.scatter(generated[:, 0], generated[:, 1], s=9, color=GENERATED, alpha=0.6, linewidths=0, label="generated")
     points.legend(frameon=False)
     points.set(title="both", ylabel=f"axis 2, {variance[1]:.0%} of the variance")
     shown = zip(sprites, ("real", "generated"), (real, generated), (real_images, generated_images), strict=True)
@@ -125,11 +125,11 @@ def plot_copies(generated: np.ndarray, real: np.ndarray, copies: np.ndarray) -> 
 
 
 def show_pairs(
-    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], captions: list[str] | None = None
+    images: Iterable[np.ndarray], masks: Iterable[np.ndarray], captions: list[str] | None = None
 ) -> Image.Image:
     """A `pair_grid` of arrays."""
-    pictures = ([Image.fromarray(array) for array in arrays] for arrays in (images, masks))
-    return pair_grid(*pictures, tile=TILE, captions=captions)
+    image_list, mask_list = ([Image.fromarray(array) for array in arrays] for arrays in (images, masks))
+    return pair_grid(image_list, mask_list, tile=TILE, captions=captions)
 
 
 def draw_figures(real: PairSet, generated: PairSet, comparison: Comparison, seed: int = 0) -> dict[str, Image.Image]:

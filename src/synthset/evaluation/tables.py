@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
@@ -20,6 +21,7 @@ from .segmentation_metrics import mean_and_std
 logger = logging.getLogger("synthset")
 
 MEASURES = {"dice": "Dice", "iou": "IoU"}
+Row = TypeVar("Row", str, tuple[str, str])  # name of a row
 ACTIVITIES = {  # script -> name in log lines
     "train_paired": "training",
     "train_sr": "super-resolution training",
@@ -171,7 +173,8 @@ class Table:
             self.launch_config = self.find("--launch_config", args.launch_config, "try accelerate_configs")
             launch = yaml.safe_load(self.launch_config.read_text())
         # the part of it that decides results, for the settings
-        self.launch = {"launch_config": {name: launch.get(name) for name in ("num_processes", "mixed_precision")}}
+        decisive = {name: launch.get(name) for name in ("num_processes", "mixed_precision")}
+        self.launch: dict[str, Any] = {"launch_config": decisive}
 
     def find(self, flag: str, path: str, remedy: str) -> Path:
         """The file at `path`, seen from here or else from the repository's root."""
@@ -180,7 +183,7 @@ class Table:
             raise InputError(f"{flag} {path}: no such file here or in {self.scripts.parent}; {remedy}")
         return found
 
-    def read_flags(self, name: str) -> tuple[list[str], dict[str, str]]:
+    def read_flags(self, name: str) -> tuple[list[object], dict[str, Any]]:
         """The flags that the table's flag `name` holds for a script, and as settings, where recipes go by their
         content."""
         flags = shlex.split(getattr(self.args, name).replace("--config=", "--config "))
@@ -191,7 +194,7 @@ class Table:
                 flags[i] = str(recipe)
                 values = json.dumps(yaml.safe_load(recipe.read_text()), sort_keys=True)
                 said[i] = f"{recipe.name} (sha256 {hashlib.sha256(values.encode()).hexdigest()[:8]})"
-        return flags, {name: " ".join(said)}
+        return list(flags), {name: " ".join(said)}
 
     def side(self, enlarged: bool) -> int:
         """Side in pixels of generated pairs."""
@@ -256,7 +259,7 @@ class Table:
         flags = [*sources, "--test", self.args.test, *size, *self.columns, "--seeds", str(self.args.seeds), *flags]
         return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch_config, columns)
 
-    def fill(self, rows: dict[str, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[str, dict[str, str]]]:
+    def fill(self, rows: dict[Row, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[Row, dict[str, str]]]:
         """Makes the parts of one row after the other; gives the cells of all rows so far after each.
 
         Args:
@@ -273,8 +276,12 @@ class Table:
         further = [load_source("--finetune", source, ["train"], *columns) for source in finetune]
         test = load_source("--test", args.test, ["test", "validation", "train"], *columns)
         check_test(test, [train, *further])
-        settings = {"train": train.sha256, "test": test.sha256, "finetune": [source.sha256 for source in further]}
-        settings |= {"resolution": args.resolution, "crop_size": args.crop_size}
+        settings: dict[str, Any] = {"train": train.sha256, "test": test.sha256}
+        settings |= {
+            "finetune": [source.sha256 for source in further],
+            "resolution": args.resolution,
+            "crop_size": args.crop_size,
+        }
         claim_output_dir(self.folder, "settings.json", settings, uncounted=())
         for part in (part for parts in rows.values() for part in parts):
             if not args.remake and part.differing():
@@ -284,7 +291,7 @@ class Table:
                 )
         if not self.data.exists():  # whole or not there
             call(self.scripts / "prepare_dataset.py", "--dataset", args.train, "--output_dir", self.data, *self.columns)
-        table = {}
+        table: dict[Row, dict[str, str]] = {}
         for number, (row, parts) in enumerate(rows.items(), start=1):
             for part in parts:
                 if not part.finished:

@@ -13,7 +13,7 @@ import yaml
 from datasets import DatasetInfo, Features
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
-from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
+from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 
 from ..errors import InputError
 from ..evaluation.segmentation_metrics import mean_and_std
@@ -201,7 +201,14 @@ def _parquet_bytes(file: Path) -> int:
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
-def _write(kind: type[RepoCard], folder: Path, template: Path, data, data_license: str | None, variables: dict) -> None:
+def _write(
+    kind: type[RepoCard],
+    folder: Path,
+    template: str | os.PathLike,
+    data: CardData,
+    data_license: str | None,
+    variables: dict,
+) -> None:
     """Renders `template` and the ending that all cards share, and writes the card."""
     for name, value in license_header(data_license).items():
         data[name] = value
@@ -213,7 +220,7 @@ def _write(kind: type[RepoCard], folder: Path, template: Path, data, data_licens
         temporary.write_text(str(card), encoding="utf-8")
 
 
-def _result(task: str, source: str, label: str, metric: str, value: float, **more) -> EvalResult:
+def _result(task: str, source: str, label: str, metric: str, value: object, **more) -> EvalResult:
     """An entry of the header's `model-index`."""
     return EvalResult(
         task_type=task,
@@ -310,10 +317,12 @@ def set_section(text: str, title: str, body: str) -> str:
     """The card `text` with `body` under the heading `title`, which goes before the license if it is new."""
     section = f"## {title}\n\n{body}\n\n"
     heading = re.escape(title).replace("License", "Licen[cs]e")  # earlier cards have it with a c
-    for pattern in (rf"^## {heading}\n.*?(?=^## |\Z)", r"(?=^## Licen[cs]e$)", r"\Z"):
+    start = end = len(text)
+    for pattern in (rf"^## {heading}\n.*?(?=^## |\Z)", r"(?=^## Licen[cs]e$)"):
         if found := re.search(pattern, text, re.MULTILINE | re.DOTALL):
+            start, end = found.span()
             break
-    return text[: found.start()] + section + text[found.end() :]
+    return text[:start] + section + text[end:]
 
 
 def add_section(folder: str | os.PathLike, title: str, body: str) -> None:

@@ -161,7 +161,7 @@ def check_push(
             repository holds what is not SynthSet's, or, unless the user named it, another folder's.
     """
     require_license(data_license)
-    name = repo_id or Path(home).resolve().name
+    name = repo_id or Path(home or "").resolve().name
     try:
         remote = patiently(look_at, patiently(create_repo, name, repo_type, private), repo_type)
         require_ours(remote, repo_id is not None, read_origin(home) if home else None)
@@ -234,8 +234,13 @@ def push_folder(
             kept = sorted(set(remote.files) - set(stale))
             text = hub_card(folder, name, data_license, origin, kept, remote.header)
             sent = [CommitOperationAdd("README.md", text.encode()), *additions]
-            changes, options = [*sent, *map(CommitOperationDelete, stale)], {"repo_type": content.repo_type}
-            made = api.create_commit(name, changes, commit_message=message, parent_commit=remote.head, **options)
+            made = api.create_commit(
+                name,
+                [*sent, *map(CommitOperationDelete, stale)],
+                commit_message=message,
+                repo_type=content.repo_type,
+                parent_commit=remote.head,
+            )
             return made.oid, sent
 
         revision, sent = patiently(commit)
@@ -290,7 +295,7 @@ def _refused(error: Exception) -> bool:
     return isinstance(error, HFValidationError) or status in (400, 401, 403, 404)
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """Describes a failure of the Hub and its remedy, in one line and without a token."""
     if isinstance(error, RuntimeError) and error.__cause__:  # of an upload to the storage
         error = error.__cause__
@@ -312,8 +317,9 @@ def explain(error: Exception) -> str:
 class BackgroundPush:
     """Pushes while training goes on, one push at a time; a failure is a warning."""
 
-    def __init__(self):
-        self.pool, self.running = ThreadPoolExecutor(1, "push_to_hub"), Future()
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, "push_to_hub")
+        self.running: Future[None] = Future()
         self.running.set_result(None)
 
     @property
@@ -323,7 +329,7 @@ class BackgroundPush:
     def start(self, push: Callable[[], str]) -> None:
         """Runs `push` in a thread."""
 
-        def guarded():
+        def guarded() -> None:
             try:
                 logger.info(f"pushed to {push()}")
             except Exception as error:  # whatever it is, training is worth more

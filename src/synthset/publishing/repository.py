@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from huggingface_hub import HfApi, RepoCard, get_session
+from huggingface_hub import DatasetInfo, HfApi, ModelInfo, RepoCard, get_session
 
 from ..errors import InputError
 from ..output_dir import atomic_path
@@ -53,6 +53,7 @@ def create_repo(repo_id: str, repo_type: str, private: bool) -> str:
 def look_at(repo_id: str, repo_type: str) -> Remote:
     """Reads the state of the repository: its commit, files and card."""
     info = HfApi().repo_info(repo_id, repo_type=repo_type, timeout=SILENCE)
+    assert isinstance(info, ModelInfo | DatasetInfo) and info.sha is not None
     remote = Remote(repo_id, repo_type, info.sha, sorted(file.rfilename for file in info.siblings or []), None)
     if "README.md" not in remote.files:
         return remote
@@ -76,8 +77,8 @@ def require_ours(remote: Remote, asked: bool, origin: str | None, paths: Iterabl
         InputError: says what is there and what a push would replace.
     """
     there = [file for file in remote.files if file != ".gitattributes"]
-    if not there or (there == ["README.md"] and not remote.card.text.strip()):  # new, or with what the website makes
-        return
+    if not there or (there == ["README.md"] and remote.card and not remote.card.text.strip()):
+        return  # new, or as the website creates it
     if "synthset" not in [remote.header.get("library_name"), *(remote.header.get("tags") or [])]:
         listed = ", ".join(there[:5]) + (f" and {len(there) - 5} more" if len(there) > 5 else "")
         replaced = ", ".join(sorted(set(there) & set(paths))) or "nothing, only add to it"

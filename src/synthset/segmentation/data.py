@@ -93,12 +93,12 @@ def load_source(
     for split in splits:
         try:
             pairs = load_own_or_generated(source, split, image_column, mask_column)
+            break
         except SplitNotFoundError:
             if split == splits[-1]:
                 raise
-        else:
-            logger.info(f"{flag} {source}: {len(pairs)} pairs, split {split}")
-            return PairSource(f"{flag} {source}", pairs, shown)
+    logger.info(f"{flag} {source}: {len(pairs)} pairs, split {split}")
+    return PairSource(f"{flag} {source}", pairs, shown)
 
 
 def load_own_or_generated(
@@ -253,10 +253,11 @@ class TestPhotos(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if index not in self.kept:
             image, mask = self.source.tensors[index]
-            size = scaled_size(*image.shape[-2:], self.resolution, self.crop_size)
-            pair = tuple(x.as_subclass(torch.Tensor) for x in resize_pair(image, mask, size))
-            num_bytes = sum(x.nbytes for x in pair)
+            height, width = image.shape[-2:]
+            size = scaled_size(height, width, self.resolution, self.crop_size)
+            image, mask = (x.as_subclass(torch.Tensor) for x in resize_pair(image, mask, size))
+            num_bytes = image.nbytes + mask.nbytes
             if num_bytes > self.room:
-                return pair
-            self.kept[index], self.room = pair, self.room - num_bytes
+                return image, mask
+            self.kept[index], self.room = (image, mask), self.room - num_bytes
         return self.kept[index]

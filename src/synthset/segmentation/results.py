@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
@@ -54,10 +55,11 @@ def prediction_grid(segmenter: Segmenter, photos: TestPhotos, number: int = 8) -
         side = segmenter.resolution
         for image, real in (photos[index] for index in range(len(photos))):
             found = (segmenter.probabilities(image) > segmenter.threshold).to(torch.uint8)[None]
-            for top, left in tile_boxes(*image.shape[-2:], side):
-                tile = tuple(x[:, top : top + side, left : left + side] for x in (image, real, found))
-                if tile[1].any():
-                    yield tile
+            height, width = image.shape[-2:]
+            for top, left in tile_boxes(height, width, side):
+                tile = np.s_[:, top : top + side, left : left + side]
+                if real[tile].any():
+                    yield image[tile], real[tile], found[tile]
 
     images, real, found = zip(*islice(tiles(), number), strict=True)
     masks = [to_pil_image(mask) for pair in zip(real, found, strict=True) for mask in pair]
