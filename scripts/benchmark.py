@@ -51,7 +51,7 @@ class Arguments:
         repeats: Rounds of timing after one round of warm-up.
         dataset: What the data loader reads, as in `train_paired.py`.
         mask_column: The mask's column or sub-folder in it.
-        dataloader_num_workers: Processes of the data loader; 0 reads in the main process.
+        num_workers: Processes of the data loader; 0 reads in the main process.
     """
 
     resolution: int = 128
@@ -63,7 +63,7 @@ class Arguments:
     repeats: int = 5
     dataset: str = "demo"
     mask_column: str | None = None
-    dataloader_num_workers: int = 0
+    num_workers: int = 0
 
 
 def main(args: Arguments) -> None:
@@ -205,13 +205,11 @@ def measure_loader(args: Arguments) -> None:
     stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)
     batches = PositionSampler(args.batch_size, 0, 1, start=0, stop=max(10, 2000 // args.batch_size))
     start = time.perf_counter()
-    loader = DataLoader(stream, batch_sampler=batches, num_workers=args.dataloader_num_workers)
+    loader = DataLoader(stream, batch_sampler=batches, num_workers=args.num_workers)
     for _ in progress(loader, "data loader", unit="batch", leave=False):
         pass
     images = len(batches) * args.batch_size / (time.perf_counter() - start)
-    print(
-        f"\nData loader alone, `{args.dataset}`, {args.dataloader_num_workers} workers: {images:.0f} images per second"
-    )
+    print(f"\nData loader alone, `{args.dataset}`, {args.num_workers} workers: {images:.0f} images per second")
 
 
 def median_seconds(

@@ -55,7 +55,7 @@ class PseudoLabelArguments:
         video_every: take every N-th frame of a video.
         min_confidence: leave out pairs below it, 0 to 1; 0 keeps all, to be filtered later by the column `confidence`.
         batch_size: tiles of an image in the network at once.
-        images_per_shard: images for a parquet file.
+        samples_per_shard: images for a parquet file.
     """
 
     model: str
@@ -64,10 +64,10 @@ class PseudoLabelArguments:
     video_every: int = 1
     min_confidence: float = 0.0
     batch_size: int = 16
-    images_per_shard: int = 100
+    samples_per_shard: int = 100
 
     def __post_init__(self):
-        for name in ("video_every", "batch_size", "images_per_shard"):
+        for name in ("video_every", "batch_size", "samples_per_shard"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
         if not 0 <= self.min_confidence <= 1:
@@ -193,7 +193,7 @@ def main(args: PseudoLabelArguments) -> None:
     data = output_dir / "data"
     data = data if data.exists() else output_dir / HIDDEN / "data"
     while first is not None:
-        block = chain([first], islice(pictures, args.images_per_shard - 1))
+        block = chain([first], islice(pictures, args.samples_per_shard - 1))
         # How many files there will be is not known yet. `load_dataset` finds split and order without.
         shards.append(data / f"train-{len(shards):05d}.parquet")
         if shards[-1].exists():

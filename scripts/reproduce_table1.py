@@ -1,6 +1,6 @@
 """Reproduces SynthSet's table 1 on any dataset: what a segmenter learns from each kind of synthetic data.
 
-    python scripts/reproduce_table1.py --train REAL_TRAIN --test REAL_TEST --output_dir TABLE
+    python scripts/reproduce_table1.py --dataset REAL_TRAIN --test_dataset REAL_TEST --output_dir TABLE
 
 Every row trains a generator on REAL_TRAIN, generates pairs, trains segmenters on them alone and on them with
 fine-tuning on REAL_TRAIN, and tests both on REAL_TEST. With `--finetune MORE_REAL`, which may be repeated, fine-tuning
@@ -48,7 +48,7 @@ class Table1Arguments(TableArguments):
     """Reproduces table 1 on a dataset.
 
     Args:
-        finetune: real pairs of a further stage of fine-tuning, after `train`; may be repeated. None when not given.
+        finetune: real pairs of a further stage of fine-tuning, after `dataset`; may be repeated. None when not given.
         rows: which of `concat`, `concat_gan`, `shared_encoder`, `two_encoder`, `two_encoder_gan`, `copy_paste`, `real`.
         steps: optimizer steps of single rows in place of the shared ones, such as '{two_encoder: 2000}', to give slower
             models the same time.
@@ -91,7 +91,7 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
         enlarged = block == "-sr"
         last = {f"all{block}": -1} if further else {}
         if row == "real":
-            stages, columns = ["--train", table.data, *further], {f"real{block}": 0, **last}
+            stages, columns = ["--dataset", table.data, *further], {f"real{block}": 0, **last}
             parts.append(table.segmenter(folder / f"real{block}", stages, columns, enlarged))
             continue
         if row_flags is None:
@@ -100,11 +100,11 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
             sr_model = table.sr_model() if enlarged else None
             pairs = table.generated(folder / f"generated{block}", parts[0], sr_model)
             parts += [sr_model] if sr_model else []
-        stages = ["--train", pairs.folder, "--finetune", table.data, *further]
+        stages = ["--dataset", pairs.folder, "--finetune", table.data, *further]
         columns = {f"synthetic{block}": 0, f"finetuned{block}": 1, **last}
         parts += [pairs, table.segmenter(folder / f"finetuned{block}", stages, columns, enlarged, pairs)]
         if row in args.mixed:
-            both = ["--train", pairs.folder, "--train", table.data, "--mix", 0.5]
+            both = ["--dataset", pairs.folder, "--dataset", table.data, "--mix", 0.5]
             parts.append(table.segmenter(folder / f"mixed{block}", both, {f"mixed{block}": 0}, enlarged, pairs))
     return parts
 

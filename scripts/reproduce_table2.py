@@ -1,6 +1,6 @@
 """Reproduces SynthSet's tables 2 and 3 on any dataset: how many steps does super-resolution need?
 
-    python scripts/reproduce_table2.py --train REAL_TRAIN --test REAL_TEST --output_dir TABLE
+    python scripts/reproduce_table2.py --dataset REAL_TRAIN --test_dataset REAL_TEST --output_dir TABLE
 
 The generator `concat` and a super-resolution model are trained on REAL_TRAIN. What the generator draws is enlarged with
 each of `--samplers`; segmenters are trained on the enlarged pairs alone and with fine-tuning on REAL_TRAIN, and tested
@@ -59,7 +59,7 @@ def plan_row(table: Table, name: str, sampler: str) -> list[Part]:
     scheduler, _, steps = sampler.rpartition("-")
     flags = ["--seed", SEEDS[name], "--sr_scheduler", scheduler, "--sr_num_inference_steps", steps]
     pairs = table.generated(folder / "generated", model, sr_model, flags)
-    stages = ["--train", pairs.folder, "--finetune", table.data]
+    stages = ["--dataset", pairs.folder, "--finetune", table.data]
     segmenter = table.segmenter(folder / "finetuned", stages, {"synthetic": 0, "finetuned": 1}, True, pairs)
     return [model, sr_model, pairs, segmenter]
 

@@ -176,7 +176,7 @@ def probe(
     generated, results = folder / "generated", folder / "segmentation"
     flags = ["--model", folder / "pipeline", "--output_dir", generated, "--num_samples", args.probe_num_samples]
     call(SCRIPTS / "generate_dataset.py", *flags, *shlex.split(args.probe_generation))
-    flags = ["--train", generated, "--test", test, "--test_split", args.probe_split, "--output_dir", results]
+    flags = ["--dataset", generated, "--test_dataset", test, "--test_split", args.probe_split, "--output_dir", results]
     flags += ["--resolution", pipeline.unet.config.sample_size, "--crop_size", crop_size]
     call(SCRIPTS / "train_segmentation.py", *flags, *shlex.split(args.probe_segmentation))
     return json.loads((results / "results.json").read_text())["dice"]
@@ -232,7 +232,7 @@ def main(args: SelectionArguments) -> None:
             logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, validation")
             unet = PairedUNet2DModel.from_pretrained(candidate.unet).to(accelerator.device).eval()
             pipeline, loss = SynthSetPipeline(unet, candidate.scheduler), (unet, candidate.scheduler, items)
-            row = {"validation_loss": validation_loss(*loss, training.train_batch_size, accelerator)}
+            row = {"validation_loss": validation_loss(*loss, training.batch_size, accelerator)}
             row |= inspect_pairs(pipeline, training, stream)[1]
             if test is not None:
                 logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, segmentation probe")

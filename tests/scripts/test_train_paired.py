@@ -216,7 +216,7 @@ def test_overfit_learns_two_pairs(data, tmp_path):
         max_train_steps=300,
         checkpointing_steps=300,
         validation_steps=150,
-        train_batch_size=8,
+        batch_size=8,
         learning_rate=3e-3,
     )
     assert result.returncode == 0, result.stderr

@@ -330,14 +330,12 @@ class PairTensors(torch.utils.data.Dataset):
     """The pairs as uint8 tv_tensors, for a `DataLoader`.
 
     Decoding a photo takes longer than cropping and resizing it, so all pairs are decoded once, here, when they fit
-    into `cache_bytes`; otherwise at each access. `DataLoader` workers share that memory.
+    into `cache_bytes`; otherwise at each access. `DataLoader` workers share that memory. An index gives the tuple of
+    `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
 
     Args:
         pairs: what `load_pairs` returned.
         cache_bytes: limit in bytes for the decoded pairs; [`cache_limit`] when not given.
-
-    Returns:
-        For an index, the tuple of `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
     """
 
     def __init__(self, pairs: datasets.Dataset, cache_bytes: int | None = None):

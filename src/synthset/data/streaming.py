@@ -117,7 +117,9 @@ def stream_train_validation(
 
     Args:
         source: the id of a dataset on the Hub, or a folder of parquet files.
-        image_column, mask_column, validation_fraction: as in `load_train_validation`.
+        image_column: as in `load_train_validation`.
+        mask_column: as in `load_train_validation`.
+        validation_fraction: as in `load_train_validation`.
         seed: decides the order.
         crop_size: side of that square in pixels; the largest that [`choose_crop_size`] would choose when not given.
             Photos with a smaller side keep all of it.

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by `--mixed_precision`
+
 
 def default_device() -> torch.device:
     """The accelerator if one is available, else the CPU."""

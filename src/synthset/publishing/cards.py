@@ -108,7 +108,7 @@ def write_segmenter_card(folder: Path, template: Path, results: dict, runs: list
         runs: those of all seeds, its own among them.
         arguments: the resolved flags of the training run.
     """
-    sources, test = [*arguments["train"], *arguments["finetune"]], arguments["test"]
+    sources, test = [*arguments["dataset"], *arguments["finetune"]], arguments["test_dataset"]
     name, task = f"{Path(arguments['output_dir']).resolve().name}-seed-{results['seed']}", "image-segmentation"
     seeds = [run["seed"] for run in runs]
     spread = mean_and_std([{metric: run[metric] for metric in SCORES} for run in runs]) if len(runs) > 1 else {}

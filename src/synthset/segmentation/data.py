@@ -26,7 +26,7 @@ class PairSource:
     """The pairs of one dataset, and what must be known of them before training starts. Reads each of them once.
 
     Args:
-        name: what the user calls it, with its flag, for messages: `--train generated/field`.
+        name: what the user calls it, with its flag, for messages: `--dataset generated/field`.
         pairs: what `load_pairs` returned.
         crop_size: side in pixels of the piece of a photo that every image shows, where that is known.
 
@@ -74,9 +74,9 @@ def load_source(
     Args:
         flag: the one that gave `source`, for messages.
         source: as in `load_pairs`.
-        image_column, mask_column: the columns of the user's own data, as in `load_pairs`. Generated data has `image`
-            and `mask`, whatever those are called: so a dataset, other than a raw folder, that lacks them is read by
-            these names.
+        image_column: the column of the user's own data, as in `load_pairs`. Generated data has `image`, whatever that
+            is called: so a dataset, other than a raw folder, that lacks it is read by this name.
+        mask_column: the same for the masks, and `mask`.
         crop_size: side in pixels of the pieces of photos to be trained on, which `source` must show if it records what
             it shows; any when not given.
 

@@ -28,7 +28,8 @@ class Segmenter(torch.nn.Module):
         resolution: side in pixels of what the network was trained on.
         crop_size: side in pixels of the piece of an image that is resized to `resolution`.
         threshold: probability, 0 to 1, above which a pixel is the object.
-        image_mean, image_std: of R, G and B in [0, 1], by which images are normalized.
+        image_mean: of R, G and B in [0, 1], by which images are normalized.
+        image_std: their standard deviations.
     """
 
     def __init__(
@@ -145,8 +146,12 @@ def build_segmenter(
     """A new segmenter; weights come from PyTorch's global generator or, for the encoder, from a download.
 
     Args:
-        arch, encoder_name, encoder_weights: as in `smp.create_model`; `encoder_weights=None` starts from scratch.
-        resolution, crop_size, threshold: as in [`Segmenter`].
+        arch: as in `smp.create_model`.
+        encoder_name: as in `smp.create_model`.
+        encoder_weights: as in `smp.create_model`; None starts from scratch.
+        resolution: as in [`Segmenter`].
+        crop_size: as in [`Segmenter`].
+        threshold: as in [`Segmenter`].
         batch_size: images at once in training; not checked when not given.
 
     Raises:

@@ -116,7 +116,7 @@ class TrainingRun:
         """
         args, accelerator = self.args, self.accelerator
         positions = PositionSampler(
-            args.train_batch_size,
+            args.batch_size,
             accelerator.process_index,
             accelerator.num_processes,
             start=self.global_step * args.gradient_accumulation_steps,
@@ -125,7 +125,7 @@ class TrainingRun:
         loader = DataLoader(
             stream,
             batch_sampler=positions,
-            num_workers=args.dataloader_num_workers,
+            num_workers=args.num_workers,
             pin_memory=accelerator.device.type == "cuda",
             generator=torch.Generator(),  # else it would draw from the global one whenever a run continues
         )
@@ -239,7 +239,7 @@ class TrainingRun:
         pause, accelerator = time.perf_counter(), self.accelerator
         with deferred(), ema_weights(self.ema, self.unwrapped):
             self.unwrapped.eval()
-            batch_size = self.args.train_batch_size
+            batch_size = self.args.batch_size
             loss = validation_loss(self.unwrapped, scheduler, items, batch_size, accelerator, self.stop_requested)
             whole, drawn = whole_model(accelerator, self.model), None
             if accelerator.is_main_process:
