@@ -1,4 +1,4 @@
-"""Compares super-resolution with interpolation and with real pictures, sampler by sampler.
+"""Compares super-resolution with interpolation and with real images, sampler by sampler.
 
     python scripts/compare_sr.py --model RUN --dataset FOLDER --output_dir COMPARISON
 
@@ -71,7 +71,7 @@ Pairs = tuple[torch.Tensor, torch.Tensor]  # uint8 images (N, 3, H, W) in 0..255
 
 @dataclass
 class CompareArguments:
-    """Compares a super-resolution model with interpolation and real pictures.
+    """Compares a super-resolution model with interpolation and real images.
 
     Args:
         model: a folder that train_sr.py ended with, a checkpoint in it, or the id of such a model on the Hub; of a run
@@ -174,8 +174,8 @@ def measure(made: Pairs, targets: Pairs, small: Pairs) -> dict[str, float]:
     """Columns of the table: `made` beside the real pairs, and made smaller again beside what was enlarged. Masks are
     measured where the real one has an object: two empty ones agree whoever made them."""
 
-    def mean(metric: Callable, *pictures: torch.Tensor) -> float:
-        return float(np.mean([metric(*items) for items in zip(*(x.numpy() for x in pictures), strict=True)]))
+    def mean(metric: Callable, *images: torch.Tensor) -> float:
+        return float(np.mean([metric(*items) for items in zip(*(x.numpy() for x in images), strict=True)]))
 
     again = ResizePair(small[0].shape[-1])(*made)
     image, real_image, again_image, small_image = (x[0].movedim(1, -1) for x in (made, targets, again, small))

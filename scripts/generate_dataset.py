@@ -207,7 +207,7 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
         tags=["synthetic"],
         title=output_dir.resolve().name,
         description=description,
-        picture="preview.png",
+        preview="preview.png",
         columns={name: meaning for name, (_, _, meaning) in COLUMNS.items()},
         details=settings | {"num_samples": args.num_samples},
         data_license=find_license(args),
@@ -238,9 +238,9 @@ def main(args: GenerateArguments) -> None:
     if pipeline.config.crop_size is not None:
         settings["crop_size"] = pipeline.config.crop_size  # the scale of what a pair shows
     output_dir, num_samples = Path(settings.pop("output_dir")), settings.pop("num_samples")
-    image_columns = tuple(name for name, feature in features.items() if isinstance(feature, ImageFeature))
-    pictures = image_columns if args.format == "imagefolder" else ()
-    pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, pictures)
+    columns = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
+    image_columns = tuple(columns) if args.format == "imagefolder" else ()
+    pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, image_columns)
     with accelerator.main_process_first():
         claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model", "num_samples"))
         if accelerator.is_main_process:

@@ -167,7 +167,7 @@ def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> N
         tags=["synthetic", "copy-paste"],
         title=output_dir.resolve().name,
         description=description,
-        picture="preview.png",
+        preview="preview.png",
         columns={name: meaning for name, (_, meaning) in COLUMNS.items()},
         details=settings | {"num_samples": args.num_samples},
         data_license=license_of_pairs([args.dataset]),

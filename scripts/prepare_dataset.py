@@ -121,7 +121,7 @@ def main(args: Arguments) -> None:
             {split: len(pairs) for split, pairs in splits.items()},
             title=output_dir.resolve().name,
             description="Image-mask pairs for binary segmentation, prepared with SynthSet.",
-            picture="overlay.png",
+            preview="overlay.png",
             details={"validation_fraction": args.validation_fraction, "seed": args.seed},
             data_license=args.data_license or license_of_pairs([args.dataset]),
         )

@@ -44,8 +44,8 @@ from synthset.segmentation import Segmenter, tile_boxes
 SCORES = {
     "dice": "Dice",
     "iou": "IoU",
-    "dice_per_image": "Dice per picture",
-    "iou_per_image": "IoU per picture",
+    "dice_per_image": "Dice per image",
+    "iou_per_image": "IoU per image",
     "boundary_f1": "boundary F1",
 }
 
@@ -66,20 +66,20 @@ class ReportArguments:
         crop_size: side in pixels of the squares that the real photos are cut into, the generator's `--crop_size` in
             training; what the generated pairs record of it, or else 512, shrunk to the smallest image side with a
             warning, when not given.
-        generated_crop_size: the same for generated pictures; their smallest side when not given.
+        generated_crop_size: the same for generated images; their smallest side when not given.
         resolution: side in pixels at which both are compared; the smaller of both crop sizes, and at most 256, when not
             given.
-        num_samples: pictures of each set, at most. Memory grows with its square.
-        embedding_model: what turns pictures into the embeddings behind distances, map and nearest pictures: a timm
+        num_samples: images of each set, at most. Memory grows with its square.
+        embedding_model: what turns images into the embeddings behind distances, map and nearest images: a timm
             model with pretrained weights, a folder seed-N that train_segmentation.py wrote, or `random:resnet18`,
             untrained. The
             default is small and was trained without labels: DINOv2 agreed best with people who judged generated
-            pictures (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
+            images (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
         results: scores of segmenters to list, each NAME=FILE with a results.json of train_segmentation.py.
         update_card: write the distances, the search for copies and the segmenters' scores into the card of the
             generated dataset, which must be a folder.
-        batch_size: pictures embedded at once.
-        seed: decides which crops and pictures are taken.
+        batch_size: images embedded at once.
+        seed: decides which crops and images are taken.
     """
 
     generated: str
@@ -136,7 +136,7 @@ def read_results(results: list[str]) -> dict[str, dict[str, str]]:
             raise InputError(f"--results is {item}; give NAME=FILE, such as synthetic=runs/synthetic/results.json")
         try:
             values = json.loads(Path(file).read_text())
-            counts = {"runs": str(len(values["seeds"])), "test pictures": str(values["n_images"])}
+            counts = {"runs": str(len(values["seeds"])), "test images": str(values["n_images"])}
             table[name] = {label: score(values, key) for key, label in SCORES.items()} | counts
         except (OSError, ValueError, KeyError, TypeError) as error:  # no such file, no JSON, no such scores
             reason = f"{type(error).__name__}: {error}"
@@ -181,7 +181,7 @@ def main(args: ReportArguments) -> None:
     }
     for flag, pairs in loaded.items():
         if len(pairs) < 2:
-            raise InputError(f"{flag} holds {len(pairs)} pictures; give 2 or more")
+            raise InputError(f"{flag} holds {len(pairs)} images; give 2 or more")
     smallest = smallest_side(loaded["--generated"])
     generated_crop_size = args.generated_crop_size or smallest
     if generated_crop_size > smallest:

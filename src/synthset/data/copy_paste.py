@@ -48,12 +48,12 @@ class CutOut:
     """An object cut out of a photo.
 
     Args:
-        picture: RGBA; alpha is 255 inside, fades over the outline, and is at least 128 exactly where the mask was.
+        image: RGBA; alpha is 255 inside, fades over the outline, and is at least 128 exactly where the mask was.
         surroundings: mean color (3,) of the background around it, 0 to 255.
         whole: whether it lies inside the photo, not cut off by its border.
     """
 
-    picture: Image.Image
+    image: Image.Image
     surroundings: np.ndarray
     whole: bool
 
@@ -79,7 +79,7 @@ def cut_out_objects(image: np.ndarray, mask: np.ndarray, min_area: int) -> list[
         around = image[near][mask[near] == 0]
         cutouts.append(
             CutOut(
-                picture=Image.fromarray(np.dstack([image[margin], np.rint(255 * alpha).astype(np.uint8)])),
+                image=Image.fromarray(np.dstack([image[margin], np.rint(255 * alpha).astype(np.uint8)])),
                 surroundings=(around if len(around) else image[near]).reshape(-1, 3).mean(0),
                 whole=all(s.start > 0 and s.stop < side for s, side in zip(place, mask.shape, strict=True)),
             )
@@ -140,7 +140,7 @@ def fill_objects(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
 
 
 def read_background(path: Path) -> np.ndarray:
-    """The RGB picture in a file, (H, W, 3), uint8; an `InputError` that names the file when it can't be read."""
+    """The RGB image in a file, (H, W, 3), uint8; an `InputError` that names the file when it can't be read."""
     return np.asarray(decode_pair({"image": {"path": str(path), "bytes": None}}, name=lambda _: str(path))["image"])
 
 
@@ -168,10 +168,10 @@ def fit_crop_size(backgrounds: Sequence[Path], crop_size: int | None) -> int:
     return choose_crop_size(crop_size, sides, lambda number: str(backgrounds[number]))
 
 
-def random_crop(picture: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """`height` x `width` pixels from a random place in `picture`, as a view."""
-    top, left = rng.integers(picture.shape[0] - height + 1), rng.integers(picture.shape[1] - width + 1)
-    return picture[top : top + height, left : left + width]
+def random_crop(image: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """`height` x `width` pixels from a random place in `image`, as a view."""
+    top, left = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
+    return image[top : top + height, left : left + width]
 
 
 def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -282,12 +282,12 @@ class CopyPaste:
         angle = np.deg2rad(rng.uniform(-self.max_rotation, self.max_rotation))
         cos, sin = np.array([np.cos(angle), np.sin(angle)]) * np.exp(rng.uniform(*np.log(self.scale)))
         matrix = np.array([[cos, -sin], [sin, cos]]) * rng.choice([-1, 1], size=2)
-        size = np.array(cutout.picture.size)
+        size = np.array(cutout.image.size)
         new_size = np.ceil(np.abs(matrix) @ size - 1e-6).astype(int)
         inverse = np.linalg.inv(matrix)  # Pillow wants the way from the result back to the source
         offset = size / 2 - inverse @ (new_size / 2)
         coefficients = np.column_stack([inverse, offset]).ravel()
-        warped = cutout.picture.transform(
+        warped = cutout.image.transform(
             tuple(new_size), Image.Transform.AFFINE, tuple(coefficients), Image.Resampling.BILINEAR
         )
         return np.asarray(warped)

@@ -259,8 +259,8 @@ def image_sizes(pairs: datasets.Dataset) -> list[tuple[int, int]]:
     sizes = []
     for row in pairs.with_format(None).select_columns(["image"]):
         value = row["image"]
-        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as picture:
-            sizes.append(picture.size)
+        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as image:
+            sizes.append(image.size)
     return sizes
 
 

@@ -218,7 +218,7 @@ def render_pair(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
         straw=np.array([206, 176, 118]) * rng.normal(1, [0.03, 0.03, 0.08]),
     )
 
-    # 2. tillers: evenly spread over the picture at the height of their tops, their feet drawn toward their row
+    # 2. tillers: evenly spread over the image at the height of their tops, their feet drawn toward their row
     count = int(rng.integers(45, 75))
     heights = rng.normal(canopy_height, 0.07, count)
     feet = camera.unproject(camera.side * rng.uniform(-0.15, 1.15, (count, 2)), heights) * [1, 1, 0]
@@ -348,8 +348,8 @@ def demo_pairs(split: str = "train") -> Dataset:
         raise InputError(f"the demo dataset has no split {split!r}; use one of {', '.join(SPLIT_SEEDS)}.")
     rows: dict[str, list] = {"image": [], "mask": []}
     for seed in SPLIT_SEEDS[split]:
-        for column, picture in zip(rows, render_pair(seed), strict=True):
+        for column, image in zip(rows, render_pair(seed), strict=True):
             png = io.BytesIO()
-            picture.save(png, "PNG", compress_level=1)
+            image.save(png, "PNG", compress_level=1)
             rows[column].append({"bytes": png.getvalue(), "path": None})
     return Dataset.from_dict(rows, features=Features({"image": ImageFeature(), "mask": ImageFeature()}))

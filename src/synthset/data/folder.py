@@ -26,9 +26,9 @@ def open_image(value: dict | None) -> Image.Image:
     if value is None:
         raise InputError("is missing; remove the row or add it")
     try:
-        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         size = Path(value["path"]).stat().st_size if value["bytes"] is None else len(value["bytes"])
         found = f"{size} bytes in no image format that Pillow knows" if size else "an empty file (0 bytes)"
@@ -39,19 +39,19 @@ def open_image(value: dict | None) -> Image.Image:
     raise InputError(f"can't be read as an image: {found}; replace or remove it")
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """`picture` as RGB with 8 bits per channel: gray is repeated, a palette looked up, an alpha channel dropped.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`image` as RGB with 8 bits per channel: gray is repeated, a palette looked up, an alpha channel dropped.
 
     Raises:
         InputError: 16 or 32 bits per pixel channel. Which range of it is black to white is not in the file.
     """
-    if picture.mode.startswith(("I", "F")):
-        raise InputError(f"has mode {picture.mode!r}, more than 8 bits per channel; convert it to 8-bit RGB")
-    return picture.convert("RGB")
+    if image.mode.startswith(("I", "F")):
+        raise InputError(f"has mode {image.mode!r}, more than 8 bits per channel; convert it to 8-bit RGB")
+    return image.convert("RGB")
 
 
-def to_binary(picture: Image.Image) -> Image.Image:
-    """`picture` as a mask of mode "L" that holds 0 and 1.
+def to_binary(image: Image.Image) -> Image.Image:
+    """`image` as a mask of mode "L" that holds 0 and 1.
 
     Masks are stored as 0 and 255 or as 0 and 1, in one channel of any depth, as palette indices (the colors don't
     count) or as RGB with three equal channels.
@@ -59,12 +59,12 @@ def to_binary(picture: Image.Image) -> Image.Image:
     Raises:
         InputError: any other value, or color.
     """
-    values = np.asarray(picture)
-    if picture.mode == "RGB" and (values == values[..., :1]).all():
+    values = np.asarray(image)
+    if image.mode == "RGB" and (values == values[..., :1]).all():
         values = values[..., 0]
     if values.ndim != 2:
         raise InputError(
-            f"is a mask of mode {picture.mode!r} with color or transparency; "
+            f"is a mask of mode {image.mode!r} with color or transparency; "
             "save it as one gray channel with 0 for background and 255 for the object"
         )
     mask = values != 0
@@ -99,7 +99,7 @@ def decode_pair(row: dict, name: Callable[[str], str]) -> dict[str, Image.Image]
             except InputError as error:
                 raise InputError(f"{name(column)} {error}") from None
     if len(pair) == 2 and pair["image"].size != pair["mask"].size:
-        sizes = {column: "{}x{}".format(*picture.size) for column, picture in pair.items()}
+        sizes = {column: "{}x{}".format(*image.size) for column, image in pair.items()}
         raise InputError(
             f"{name('mask')} is {sizes['mask']} pixels but {name('image')} is {sizes['image']}; make both one size"
         )

@@ -1,4 +1,4 @@
-"""Pictures of pairs for people: image, mask and overlay in three rows."""
+"""Preview images of pairs: rows of image, mask and overlay."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def pair_grid(
         captions: a short text above each pair.
 
     Returns:
-        One RGB picture.
+        One RGB image.
     """
     if tile is None:
         side = max(images[0].size)
@@ -49,7 +49,7 @@ def pair_grid(
         if captions:
             font = ImageFont.load_default(0.75 * strip)
             draw.text((left + tile / 2, top - strip / 2), captions[i], "black", font, anchor="mm")
-        for row, picture in enumerate((image, white, overlay(image, mask))):
-            resampling = Image.Resampling.NEAREST if max(picture.size) <= tile else Image.Resampling.BOX
-            sheet.paste(picture.convert("RGB").resize((tile, tile), resampling), (left, top + row * (tile + gap)))
+        for row, panel in enumerate((image, white, overlay(image, mask))):
+            resampling = Image.Resampling.NEAREST if max(panel.size) <= tile else Image.Resampling.BOX
+            sheet.paste(panel.convert("RGB").resize((tile, tile), resampling), (left, top + row * (tile + gap)))
     return sheet

@@ -40,7 +40,7 @@ class StreamedPairs(Dataset):
     def __init__(self, source: str, rows: datasets.IterableDataset, num_pairs: int, seed: int):
         self.source, self.num_pairs, self.stored = source, num_pairs, rows
         self.rows = rows.shuffle(seed=seed, buffer_size=BUFFER_SIZE)
-        self.smallest_side = 0  # of pictures in pixels; smaller ones are refused
+        self.smallest_side = 0  # of images in pixels; smaller ones are refused
         self.epoch, self.next = -1, 0
         self.iterator: Iterator[dict] = iter(())
 

@@ -27,10 +27,10 @@ def pair_features(**columns: str) -> Features:
     return Features({"image": ImageFeature(), "mask": ImageFeature(), **others})
 
 
-def png_bytes(picture: Image.Image) -> bytes:
-    """`picture` as a PNG file."""
+def png_bytes(image: Image.Image) -> bytes:
+    """`image` as a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -40,7 +40,7 @@ def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: F
     Args:
         path: `FOLDER/data/train-00000-of-00004.parquet` and so on, where `load_dataset(FOLDER)` finds split and order.
         rows: dicts with PIL images under `image` (RGB) and `mask` ("L", 0 and 1 or 0 and 255), and a value for every
-            other column of `features`. Masks are stored as 0 and 255, so that every viewer shows them; the pictures of
+            other column of `features`. Masks are stored as 0 and 255, so that every viewer shows them; the images of
             other columns as they are. Read as they are written, a row group at a time.
         features: [`pair_features`]'s result, or any that has `image` and `mask`.
 
@@ -65,7 +65,7 @@ def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: F
 
 def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.PathLike, kept: int = 0) -> int:
     """Unpacks parquet shards into `images/000000.png`, `masks/000000.png` and so on, and a `metadata.jsonl` with
-    `file_name`, `mask_file_name` and the other columns; a further column of pictures, `depth`, becomes
+    `file_name`, `mask_file_name` and the other columns; a further column of images, `depth`, becomes
     `depths/000000.png` and `depth_file_name`. `load_pairs` and `datasets.load_dataset` open the result.
 
     Args:
@@ -82,11 +82,11 @@ def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.Pat
     for shard in shards:
         file = pq.ParquetFile(shard)
         features = Features.from_arrow_schema(file.schema_arrow)
-        pictures = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
+        image_columns = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
         for batch in file.iter_batches(ROWS_PER_GROUP):
             for row in batch.to_pylist():
                 names = {}
-                for column in pictures:
+                for column in image_columns:
                     field = "file_name" if column == "image" else f"{column}_file_name"
                     names[field] = f"{column}s/{len(lines):06d}.png"
                     with atomic_path(folder / names[field]) as temporary:

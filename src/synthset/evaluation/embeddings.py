@@ -30,7 +30,7 @@ class Encoder(NamedTuple):
 
 
 class SegmenterEncoder(nn.Module):
-    """The mean over the picture of the deepest features of `encoder`, of a segmentation-models-pytorch network."""
+    """The mean over the image of the deepest features of `encoder`, of a segmentation-models-pytorch network."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()

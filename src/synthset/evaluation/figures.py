@@ -1,4 +1,4 @@
-"""Figures of a generated set of pairs beside a real one. All return RGB pictures."""
+"""Figures of a generated set of pairs beside a real one. All return RGB images."""
 
 from collections.abc import Iterable
 
@@ -15,12 +15,12 @@ from .fidelity import choose
 from .objects import Objects, measure_objects
 
 SHOWN = 16  # pairs in a grid
-TILE = 128  # pixels of a picture in a grid
+TILE = 128  # pixels of a image in a grid
 REAL, GENERATED, COPY = "tab:blue", "tab:orange", "tab:gray"
 CELLS = 14  # along an axis with thumbnails, each of which has a cell for itself
 
 
-def to_picture(figure: Figure) -> Image.Image:
+def to_image(figure: Figure) -> Image.Image:
     """Draws `figure`, without pyplot and its global state."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -51,7 +51,7 @@ def plot_colors(real: np.ndarray, generated: np.ndarray) -> Image.Image:
             axes.stairs(100 * counts / counts.sum(), np.arange(257), color=color, linewidth=1.2, label=label)
         axes.set(xlabel=f"{name}, 0 to 255", ylabel="% of pixels")
         axes.legend(frameon=False)
-    return to_picture(figure)
+    return to_image(figure)
 
 
 def plot_objects(real: Objects, generated: Objects) -> Image.Image:
@@ -74,9 +74,9 @@ def plot_objects(real: Objects, generated: Objects) -> Image.Image:
     count.set_xlabel("objects in a mask")
     sizes = np.concatenate([real.size, generated.size, [0.01]]) * 100
     step_histograms(size, both("size", 100), np.geomspace(sizes.min() / 1.1, sizes.max() * 1.1, 25), "objects")
-    size.set(xlabel="size of an object, % of the picture", xscale="log")
+    size.set(xlabel="size of an object, % of the image", xscale="log")
     size.xaxis.set_major_formatter("{x:g}")
-    return to_picture(figure)
+    return to_image(figure)
 
 
 def plot_embeddings(
@@ -106,11 +106,11 @@ def plot_embeddings(
     for axes in (points, *sprites):
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
         axes.set(xticks=[], yticks=[], xlabel=f"axis 1, {variance[0]:.0%} of the variance")
-    return to_picture(figure)
+    return to_image(figure)
 
 
 def plot_copies(generated: np.ndarray, real: np.ndarray, copies: np.ndarray) -> Image.Image:
-    """Histograms of the ratios of `copy_ratios`, those above 3 at 3: of generated and of real pictures, and of fresh
+    """Histograms of the ratios of `copy_ratios`, those above 3 at 3: of generated and of real images, and of fresh
     crops of the photos."""
     figure, (axes,) = panels(1)
     values = {
@@ -118,10 +118,10 @@ def plot_copies(generated: np.ndarray, real: np.ndarray, copies: np.ndarray) -> 
         "real, to other photos": (np.minimum(real, 3), REAL),
         "fresh crops of the real photos: where copies would be": (np.minimum(copies, 3), COPY),
     }
-    step_histograms(axes, values, np.linspace(0, 3, 49), "pictures")
+    step_histograms(axes, values, np.linspace(0, 3, 49), "images")
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("ratio: distance to the nearest real picture / median distance between real photos (3: or more)")
-    return to_picture(figure)
+    axes.set_xlabel("ratio: distance to the nearest real image / median distance between real photos (3: or more)")
+    return to_image(figure)
 
 
 def show_pairs(
