@@ -113,7 +113,7 @@ def digests(folder, pattern="data/*.parquet"):
 
 def parts(folder):
     """[`digests`] of what an unfinished dataset has; no loader finds it."""
-    with pytest.raises(InputError, match="is not finished; run the command that makes it once more|holds no pairs"):
+    with pytest.raises(InputError, match="is not finished; rerun the command that writes it|holds no pairs"):
         load_pairs(str(folder))
     return digests(folder, HIDDEN)
 

@@ -1,4 +1,4 @@
-"""The built-in dataset: a wheat canopy rendered from a seed, with pixel-exact masks of the heads.
+"""Built-in demo dataset: wheat canopies rendered from a seed, with pixel-exact masks of the heads.
 
 A scene is a stand of tillers in meters (z up, soil at 0) under a pinhole camera about a meter above it. Every organ is
 a curve in space that becomes polygons; the polygons are sorted by their distance to the camera and painted from far

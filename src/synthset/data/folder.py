@@ -1,4 +1,4 @@
-"""Raw folders of images and masks, and the decoding that every source of pairs goes through."""
+"""Raw folders of images and masks, and the decoding and checking of pairs of any source."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def open_image(value: dict | None) -> Image.Image:
     orientation, as `datasets` does.
 
     Raises:
-        InputError: nothing there, or not an image that Pillow can read to its end.
+        InputError: the value is missing, or is not an image that Pillow can read completely.
     """
     if value is None:
         raise InputError("is missing; remove the row or add it")
@@ -40,10 +40,10 @@ def open_image(value: dict | None) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """`image` as RGB with 8 bits per channel: gray is repeated, a palette looked up, an alpha channel dropped.
+    """Converts `image` to 8-bit RGB: gray is repeated, a palette looked up, an alpha channel dropped.
 
     Raises:
-        InputError: 16 or 32 bits per pixel channel. Which range of it is black to white is not in the file.
+        InputError: 16 or 32 bits per channel, because the file does not define the range from black to white.
     """
     if image.mode.startswith(("I", "F")):
         raise InputError(f"has mode {image.mode!r}, more than 8 bits per channel; convert it to 8-bit RGB")
@@ -51,13 +51,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_binary(image: Image.Image) -> Image.Image:
-    """`image` as a mask of mode "L" that holds 0 and 1.
+    """Converts `image` to a mask of mode "L" that holds 0 and 1.
 
-    Masks are stored as 0 and 255 or as 0 and 1, in one channel of any depth, as palette indices (the colors don't
-    count) or as RGB with three equal channels.
+    Accepts masks of 0 and 255 or of 0 and 1, in one channel of any depth, as palette indices (their colors are ignored)
+    or as RGB with three equal channels.
 
     Raises:
-        InputError: any other value, or color.
+        InputError: the mask has other values or color.
     """
     values = np.asarray(image)
     if image.mode == "RGB" and (values == values[..., :1]).all():
@@ -79,17 +79,17 @@ def to_binary(image: Image.Image) -> Image.Image:
 
 
 def decode_pair(row: dict, name: Callable[[str], str]) -> dict[str, Image.Image]:
-    """Decodes and checks what `row` has of "image" and "mask".
+    """Decodes and checks "image" and "mask" of a row, whichever it has.
 
     Args:
         row: undecoded values ({"path", "bytes"}) under "image", "mask" or both.
-        name: gives the words that name a column's value in an error message.
+        name: returns the name of a column's value for error messages.
 
     Returns:
         The same keys with the RGB image and the "L" mask of 0 and 1.
 
     Raises:
-        InputError: unreadable, or not usable as image or mask, or of different sizes.
+        InputError: a value is unreadable or not usable as image or mask, or the sizes differ.
     """
     pair = {}
     for column, convert in (("image", to_rgb), ("mask", to_binary)):
@@ -112,7 +112,7 @@ def is_raw_folder(folder: Path, image_column: str | None = None) -> bool:
 
 
 def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: str | None = None) -> datasets.Dataset:
-    """Lists the pairs of a raw folder and decodes every one of them once, to find bad files before any work.
+    """Lists the pairs of a raw folder and decodes each of them once, so that invalid files are found first.
 
     Either `folder` has a `metadata.jsonl` whose lines hold `file_name`, `mask_file_name` (paths relative to `folder`)
     and anything else to keep as a column, as in `datasets`' imagefolder; or it has two sub-folders whose files match
@@ -128,7 +128,7 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
         A dataset with undecoded columns `image` and `mask` (paths) and the other fields of `metadata.jsonl`.
 
     Raises:
-        InputError: no pairs, a file without its partner, or files that can't be used.
+        InputError: there are no pairs, a file has no counterpart, or a file is invalid.
     """
     if (folder / "metadata.jsonl").is_file():
         image_field = f"{image_column}_file_name" if image_column else "file_name"
@@ -166,7 +166,7 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
 
 
 def pairs_from_metadata(folder: Path, image_field: str, mask_field: str) -> list[dict]:
-    """The rows of `metadata.jsonl` with `image_field` and `mask_field` replaced by the paths "image" and "mask"."""
+    """Reads the rows of `metadata.jsonl`; `image_field` and `mask_field` become the paths "image" and "mask"."""
     metadata = folder / "metadata.jsonl"
     rows = []
     for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), start=1):
@@ -196,7 +196,7 @@ def pairs_from_metadata(folder: Path, image_field: str, mask_field: str) -> list
 
 
 def pairs_from_stems(folder: Path, image_folder: str, mask_folder: str) -> list[dict]:
-    """{"image": path, "mask": path} for the files of two sub-folders with the same stem, sorted by stem."""
+    """Matches the files of two sub-folders by stem: rows {"image": path, "mask": path}, sorted by stem."""
     files: dict[str, dict[str, Path]] = {}
     for name, flag in ((image_folder, "--image_column"), (mask_folder, "--mask_column")):
         if not (folder / name).is_dir():

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 
 def overlay(image: Image.Image, mask: Image.Image, color=(255, 0, 80), opacity: float = 0.45) -> Image.Image:
-    """`image` (RGB) with the pixels where `mask` ("L") is above 0 tinted with `color`."""
+    """Tints the pixels of `image` (RGB) where `mask` ("L") is above 0 with `color`."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     on = (np.asarray(mask) > 0)[..., None]
     tinted = np.where(on, (1 - opacity) * pixels + opacity * np.asarray(color, dtype=np.float32), pixels)
@@ -26,10 +26,10 @@ def pair_grid(
     Args:
         images: RGB images.
         masks: "L" masks of the images' sizes; any value above 0 is drawn white.
-        columns: pairs in a band.
-        tile: side of a tile in pixels, by nearest-neighbor scaling; the first image's longer side, enlarged to at
-            least 96 pixels, when not given.
-        captions: a short text above each pair.
+        columns: pairs per band.
+        tile: side of a tile in pixels; when not given, a multiple of the first image's longer side that is at least 96.
+            Tiles are enlarged by nearest-neighbor interpolation.
+        captions: short text above each pair.
 
     Returns:
         One RGB image.
