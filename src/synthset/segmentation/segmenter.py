@@ -42,6 +42,8 @@ class Segmenter(torch.nn.Module):
         image_std: tuple[float, float, float] = IMAGENET["image_std"],
     ):
         super().__init__()
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.network, self.resolution, self.crop_size, self.threshold = network, resolution, crop_size, threshold
         self.image_mean, self.image_std = image_mean, image_std
         self.register_buffer("mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
@@ -64,9 +66,9 @@ class Segmenter(torch.nn.Module):
             float32 (H, W) in [0, 1], on the CPU. Computed in `eval` mode.
         """
         self.eval()
-        size = self.resolution
-        boxes = tile_boxes(*image.shape[-2:], size)
-        total, count = torch.zeros(2, *image.shape[-2:])
+        size, (height, width) = self.resolution, image.shape[-2:]
+        boxes = tile_boxes(height, width, size)
+        total, count = torch.zeros(2, height, width)
         for start in range(0, len(boxes), batch_size):
             part = boxes[start : start + batch_size]
             tiles = torch.stack([image[:, top : top + size, left : left + size] for top, left in part])
@@ -88,9 +90,10 @@ class Segmenter(torch.nn.Module):
             float32 (H, W) in [0, 1]; the mask is where it exceeds `threshold`. Computed in `eval` mode.
         """
         pixels = F.pil_to_tensor(image)
-        size = pixels.shape[-2:]
-        scaled = F.resize(pixels, scaled_size(*size, self.resolution, min(self.crop_size, *size)), antialias=True)
-        return F.resize(self.probabilities(scaled, batch_size)[None], size, antialias=True)[0].numpy()
+        height, width = pixels.shape[-2:]
+        size = scaled_size(height, width, self.resolution, min(self.crop_size, height, width))
+        probabilities = self.probabilities(F.resize(pixels, size, antialias=True), batch_size)
+        return F.resize(probabilities[None], (height, width), antialias=True)[0].numpy()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the network as smp does (`config.json`, `model.safetensors`; `smp.from_pretrained(folder)` opens it)
