@@ -1,5 +1,6 @@
 """The package as a user has it: installed from its wheel, in a folder that is no clone."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -25,7 +26,8 @@ def installed(tmp_path_factory):
             (root / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (root / "source" / name).write_bytes((ROOT / name).read_bytes())
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", root, root / "source"], check=True)
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []  # else pip downloads it
+    subprocess.run([*pip, "wheel", "--no-deps", *isolation, "--wheel-dir", root, root / "source"], check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "venv"], check=True)
     python = root / "venv" / "bin" / "python"
     (wheel,) = root.glob("*.whl")
@@ -34,6 +36,8 @@ def installed(tmp_path_factory):
     Path(packages, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
-    found = subprocess.check_output([python, "-c", "import synthset; print(synthset.__file__)"], env=environment, cwd=root)
+    found = subprocess.check_output(
+        [python, "-c", "import synthset; print(synthset.__file__)"], env=environment, cwd=root
+    )
     assert found.decode().startswith(str(root / "venv")), found
     return environment
