@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.cli import run
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
-from synthset.devices import describe_device
+from synthset.evaluation.devices import describe_device
 from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
 from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU
@@ -50,7 +50,7 @@ class Arguments:
         repeats: Rounds of timing after one round of warm-up.
         dataset: What the data loader reads, as in `train_paired.py`.
         mask_column: The mask's column or sub-folder in it.
-        dataloader_num_workers: Processes of the data loader; 0 reads in the main process.
+        num_workers: Processes of the data loader; 0 reads in the main process.
     """
 
     resolution: int = 128
@@ -62,7 +62,7 @@ class Arguments:
     repeats: int = 5
     dataset: str = "demo"
     mask_column: str | None = None
-    dataloader_num_workers: int = 0
+    num_workers: int = 0
 
 
 def main(args: Arguments) -> None:
@@ -201,12 +201,10 @@ def measure_loader(args: Arguments) -> None:
     stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)
     batches = PositionSampler(args.batch_size, 0, 1, start=0, stop=max(10, 2000 // args.batch_size))
     start = time.perf_counter()
-    for _ in DataLoader(stream, batch_sampler=batches, num_workers=args.dataloader_num_workers):
+    for _ in DataLoader(stream, batch_sampler=batches, num_workers=args.num_workers):
         pass
     images = len(batches) * args.batch_size / (time.perf_counter() - start)
-    print(
-        f"\nData loader alone, `{args.dataset}`, {args.dataloader_num_workers} workers: {images:.0f} images per second"
-    )
+    print(f"\nData loader alone, `{args.dataset}`, {args.num_workers} workers: {images:.0f} images per second")
 
 
 def median_seconds(calls: dict[str, Callable], repeats: int, device: torch.device) -> dict[str, float]:

@@ -32,15 +32,14 @@ from tqdm.auto import tqdm
 from synthset import SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
-from synthset.data.writer import atomic_path
-from synthset.devices import describe_device
+from synthset.data.previews import pair_grid
 from synthset.errors import InputError
+from synthset.evaluation.devices import DTYPES, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
+from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines import SCHEDULERS
 from synthset.pipelines.loading import load_pipeline
-from synthset.previews import pair_grid
 from synthset.random import keyed_generator
-from synthset.settings import claim_output_dir
 
 BASELINES = {"bilinear + nearest": "bilinear", "bicubic + nearest": "bicubic"}  # method -> mode of F.interpolate
 SAMPLERS = (
@@ -81,11 +80,11 @@ class CompareArguments:
         mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
         crop_size: side in pixels of the central crop that is resized to the model's output; when not given, what the
             model was trained on, or where it does not say, 512, shrunk to the smallest image side with a warning.
-        num_pairs: pairs to compare on, the dataset's first.
+        num_samples: pairs to compare on, the dataset's first.
         samplers: what to compare, each a scheduler and its steps.
         batch_size: pairs enlarged at once.
         seed: with its number, decides a pair's noise.
-        dtype: what the network computes in.
+        mixed_precision: what the network computes in, `no` (float32), `fp16` or `bf16`.
     """
 
     model: str
@@ -95,14 +94,14 @@ class CompareArguments:
     image_column: str | None = None
     mask_column: str | None = None
     crop_size: int | None = None
-    num_pairs: int = 16
+    num_samples: int = 16
     samplers: list[str] = field(default_factory=lambda: list(SAMPLERS))
     batch_size: int = 8
     seed: int = 0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
 
     def __post_init__(self):
-        for name in ("num_pairs", "batch_size"):
+        for name in ("num_samples", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
         if self.seed < 0:
@@ -123,10 +122,10 @@ def parse_sampler(sampler: str) -> tuple[str, int]:
 
 
 def load_targets(args: CompareArguments, resolution: int) -> Pairs:
-    """Real pairs of the model's output size; sets `args.crop_size` and `args.num_pairs` to what is there."""
+    """Real pairs of the model's output size; sets `args.crop_size` and `args.num_samples` to what is there."""
     pairs = load_pairs(args.dataset, args.split, args.image_column, args.mask_column)
-    args.num_pairs = min(args.num_pairs, len(pairs))
-    pairs = pairs.select(range(args.num_pairs))
+    args.num_samples = min(args.num_samples, len(pairs))
+    pairs = pairs.select(range(args.num_samples))
     args.crop_size = resolve_crop_size(args.crop_size, pairs)
     if args.crop_size < resolution:
         raise InputError(
@@ -159,8 +158,8 @@ def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: Compa
 
     draw(0, 1)  # loads kernels and takes memory, which no measured pair should pay for
     since = time.perf_counter()
-    batches = [draw(i, steps) for i in tqdm(range(0, args.num_pairs, args.batch_size), desc=sampler, unit="batch")]
-    seconds = (time.perf_counter() - since) / args.num_pairs
+    batches = [draw(i, steps) for i in tqdm(range(0, args.num_samples, args.batch_size), desc=sampler, unit="batch")]
+    seconds = (time.perf_counter() - since) / args.num_samples
     images, masks = map(torch.cat, zip(*batches, strict=True))
     return {"images": images, "masks": masks, "seconds": torch.tensor(seconds)}
 
@@ -243,10 +242,10 @@ def main(args: CompareArguments) -> None:
     objects = int((targets[1] > 0).flatten(1).any(dim=1).sum())
     if not objects:
         raise InputError(
-            f"--num_pairs is {args.num_pairs}, and none of them has an object in its mask; give more pairs"
+            f"--num_samples is {args.num_samples}, and none of them has an object in its mask; give more pairs"
         )
     small = ResizePair(resolution // scale_factor)(*targets)
-    pipeline.unet.type(getattr(torch, args.dtype))
+    pipeline.unet.type(DTYPES[args.mixed_precision])
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     pipeline.to(device)
 
@@ -257,9 +256,9 @@ def main(args: CompareArguments) -> None:
     spelled = ("model", "dataset", "split", "image_column", "mask_column")
     claim_output_dir(output_dir, "settings.json", settings, uncounted=spelled)
     title = (
-        f"{args.num_pairs} pairs of {args.dataset} ({args.split}), {objects} of them with an object, "
-        f"{resolution // scale_factor} to {resolution} px, on {settings['device']}, {args.dtype}, {args.batch_size} at "
-        f"once, by {args.model}"
+        f"{args.num_samples} pairs of {args.dataset} ({args.split}), {objects} of them with an object, "
+        f"{resolution // scale_factor} to {resolution} px, on {settings['device']}, precision "
+        f"{args.mixed_precision}, {args.batch_size} at once, by {args.model}"
     )
 
     # 3. comparison

@@ -27,17 +27,17 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
-from synthset.cards import describe, license_of_models, write_dataset_card
 from synthset.cli import run
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
-from synthset.data.writer import atomic_path
+from synthset.data.previews import pair_grid
 from synthset.errors import InputError
-from synthset.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
-from synthset.hub import HubArguments, check_push, push_folder
+from synthset.evaluation.devices import DTYPES
+from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.pipelines.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
-from synthset.previews import pair_grid
-from synthset.settings import claim_output_dir
+from synthset.publishing.cards import describe, license_of_models, write_dataset_card
+from synthset.publishing.hub import HubArguments, check_push, push_folder
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
@@ -69,7 +69,8 @@ class GenerateArguments(HubArguments):
         seed: with the model, the other values here and its number, decides a pair.
         samples_per_shard: pairs in a parquet file; the processes share out whole files.
         format: `parquet`, or `imagefolder` for PNG files and metadata.jsonl.
-        dtype: what the network computes in; half precision is faster on a GPU.
+        mixed_precision: what the network computes in, `no` (float32), `fp16` or `bf16`; the last two are faster on a
+            GPU.
         enable_xformers_memory_efficient_attention: use xformers in the network's attention.
         sr_model: as `model`, but from train_sr.py; enlarges the pairs.
         sr_scheduler: as `scheduler`, for enlarging.
@@ -92,7 +93,7 @@ class GenerateArguments(HubArguments):
     seed: int = 0
     samples_per_shard: int = 250
     format: Literal["parquet", "imagefolder"] = "parquet"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     enable_xformers_memory_efficient_attention: bool = False
     sr_model: str | None = None
     sr_scheduler: SCHEDULER = "ddim"
@@ -137,7 +138,7 @@ def load_stage(
     except InputError as error:
         raise InputError(f"--{prefix}{error}") from None
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.unet.type(getattr(torch, args.dtype))
+    pipeline.unet.type(DTYPES[args.mixed_precision])
     if args.enable_xformers_memory_efficient_attention:
         pipeline.unet.enable_xformers_memory_efficient_attention()
     return pipeline.to(device), sha256

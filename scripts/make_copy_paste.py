@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from synthset.cards import describe, license_of_pairs, public_name, write_dataset_card
 from synthset.cli import run
 from synthset.data import GrowingDataset, files_digest, load_pairs, pairs_digest
 from synthset.data.copy_paste import (
@@ -34,10 +33,10 @@ from synthset.data.copy_paste import (
 )
 from synthset.data.folder import SUFFIXES
 from synthset.data.frames import iter_frames
-from synthset.data.writer import atomic_path
+from synthset.data.previews import pair_grid
 from synthset.errors import InputError
-from synthset.previews import pair_grid
-from synthset.settings import claim_output_dir
+from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from synthset.cards import license_of_pairs, write_dataset_card
 from synthset.cli import run
 from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_pairs_shard
+from synthset.data.previews import pair_grid
 from synthset.errors import InputError
-from synthset.previews import pair_grid
+from synthset.publishing.cards import license_of_pairs, write_dataset_card
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 PAIRS_PER_SHARD = 1000

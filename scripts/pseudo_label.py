@@ -21,16 +21,16 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from synthset.cards import describe, public_name, write_dataset_card
 from synthset.cli import run
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
 from synthset.data.frames import iter_frames
 from synthset.data.growing import HIDDEN
-from synthset.data.writer import atomic_path, pair_features, write_pairs_shard
+from synthset.data.previews import pair_grid
+from synthset.data.writer import pair_features, write_pairs_shard
 from synthset.errors import InputError
-from synthset.previews import pair_grid
+from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
-from synthset.settings import claim_output_dir
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 FEATURES = pair_features(source="string", confidence="float32", coverage="float32")
@@ -54,7 +54,7 @@ class PseudoLabelArguments:
         video_every: take every N-th frame of a video.
         min_confidence: leave out pairs below it, 0 to 1; 0 keeps all, to be filtered later by the column `confidence`.
         batch_size: tiles of an image in the network at once.
-        images_per_shard: images for a parquet file.
+        samples_per_shard: images for a parquet file.
     """
 
     model: str
@@ -63,10 +63,10 @@ class PseudoLabelArguments:
     video_every: int = 1
     min_confidence: float = 0.0
     batch_size: int = 16
-    images_per_shard: int = 100
+    samples_per_shard: int = 100
 
     def __post_init__(self):
-        for name in ("video_every", "batch_size", "images_per_shard"):
+        for name in ("video_every", "batch_size", "samples_per_shard"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
         if not 0 <= self.min_confidence <= 1:
@@ -178,7 +178,7 @@ def main(args: PseudoLabelArguments) -> None:
     shards, data = [], output_dir / "data"
     data = data if data.exists() else output_dir / HIDDEN / "data"
     while first is not None:
-        block = chain([first], islice(pictures, args.images_per_shard - 1))
+        block = chain([first], islice(pictures, args.samples_per_shard - 1))
         # How many files there will be is not known yet. `load_dataset` finds split and order without.
         shards.append(data / f"train-{len(shards):05d}.parquet")
         if shards[-1].exists():

@@ -8,7 +8,7 @@ What arrived of an interrupted push is not sent again; pushing a changed folder 
 from dataclasses import dataclass
 
 from synthset.cli import run
-from synthset.hub import RepoArguments, push_folder
+from synthset.publishing.hub import RepoArguments, push_folder
 
 
 @dataclass

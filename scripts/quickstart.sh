@@ -31,7 +31,7 @@ accelerate launch --quiet --main_process_port 0 --config_file "$generate" script
 echo "5/5 Training a segmenter on the generated pairs alone, and one on the real ones, to test both on real images ..."
 for pairs in dataset data; do  # real images are cropped and resized as for the diffusion models
     accelerate launch --quiet --config_file "$train" scripts/train_segmentation.py \
-        --train "quickstart/$pairs" --test quickstart/data --output_dir "quickstart/segmenter-on-$pairs" \
+        --dataset "quickstart/$pairs" --test_dataset quickstart/data --output_dir "quickstart/segmenter-on-$pairs" \
         --arch linknet --encoder_name resnet18 --resolution 32 --crop_size 64 --batch_size 16 \
         --max_train_steps 60 --learning_rate 0.02
 done
@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 
 from synthset.data import load_pairs
-from synthset.previews import pair_grid
+from synthset.data.previews import pair_grid
 
 generated, real = load_pairs("quickstart/dataset"), load_pairs("quickstart/data")
 test = load_pairs("quickstart/data", "test")

@@ -1,10 +1,10 @@
 """One HTML page that shows a generated dataset beside the real one it should be like.
 
-    python scripts/report.py --generated DATASET --real FOLDER --crop_size 512 --output report.html
+    python scripts/report.py --generated DATASET --dataset FOLDER --crop_size 512 --output_dir REPORT
 
-The page has its figures in it. They are also PNG files in the folder `report/`, beside `numbers.json`. Give the photos
-and the `--crop_size` that the generator was trained with: then both sets show objects at one scale, and copies of the
-photos are found.
+REPORT gets `report.html`, which has its figures in it, the figures once more as PNG files, and `numbers.json`. Give the
+photos and the `--crop_size` that the generator was trained with: then both sets show objects at one scale, and copies
+of the photos are found.
 """
 
 import json
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from synthset.cards import add_section, describe, load_card, public_name
 from synthset.cli import run
 from synthset.data import (
     ResizePair,
@@ -29,13 +28,14 @@ from synthset.data import (
     train_transform,
 )
 from synthset.data.dataset import image_sizes
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.evaluation.comparison import PairSet, compare
 from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
 from synthset.evaluation.fidelity import choose
 from synthset.evaluation.figures import draw_figures
 from synthset.evaluation.page import card_text, render_page
+from synthset.output_dir import atomic_path
+from synthset.publishing.cards import add_section, describe, load_card, public_name
 from synthset.segmentation import Segmenter, tile_boxes
 
 SCORES = {
@@ -54,10 +54,10 @@ class ReportArguments:
     Args:
         generated: the generated dataset: a folder that generate_dataset.py ended with, or whatever train_paired.py
             takes as a dataset.
-        real: the real pairs, best those that the generator was trained on.
-        output: the page; its figures and numbers also go to a folder of its name without `.html`.
+        dataset: the real pairs, best those that the generator was trained on.
+        output_dir: where the page `report.html`, its figures and `numbers.json` go.
         generated_split: split of the generated dataset.
-        real_split: split of the real one; a raw folder is `train`.
+        split: split of the real one; a raw folder is `train`.
         image_column: image column of the real dataset, or image sub-folder of a raw folder.
         mask_column: mask column of the real dataset, or mask sub-folder of a raw folder.
         crop_size: side in pixels of the squares that the real photos are cut into, the generator's `--crop_size` in
@@ -66,9 +66,10 @@ class ReportArguments:
         generated_crop_size: the same for generated pictures; their smallest side when not given.
         resolution: side in pixels at which both are compared; the smaller of both crop sizes, and at most 256, when not
             given.
-        num_images: pictures of each set, at most. Memory grows with its square.
-        encoder: what turns pictures into the embeddings behind distances, map and nearest pictures: a timm model with
-            pretrained weights, a folder seed-N that train_segmentation.py wrote, or `random:resnet18`, untrained. The
+        num_samples: pictures of each set, at most. Memory grows with its square.
+        embedding_model: what turns pictures into the embeddings behind distances, map and nearest pictures: a timm
+            model with pretrained weights, a folder seed-N that train_segmentation.py wrote, or `random:resnet18`,
+            untrained. The
             default is small and was trained without labels: DINOv2 agreed best with people who judged generated
             pictures (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
         results: scores of segmenters to list, each NAME=FILE with a results.json of train_segmentation.py.
@@ -79,30 +80,28 @@ class ReportArguments:
     """
 
     generated: str
-    real: str
-    output: str = "report.html"
+    dataset: str
+    output_dir: str
     generated_split: str = "train"
-    real_split: str = "train"
+    split: str = "train"
     image_column: str | None = None
     mask_column: str | None = None
     crop_size: int | None = None
     generated_crop_size: int | None = None
     resolution: int | None = None
-    num_images: int = 1000
-    encoder: str = "vit_small_patch14_dinov2.lvd142m"
+    num_samples: int = 1000
+    embedding_model: str = "vit_small_patch14_dinov2.lvd142m"
     results: list[str] = field(default_factory=list)
     update_card: bool = False
     batch_size: int = 32
     seed: int = 0
 
     def __post_init__(self):
-        bounds = {"num_images": 2, "batch_size": 1, "seed": 0}
+        bounds = {"num_samples": 2, "batch_size": 1, "seed": 0}
         bounds |= {name: 8 for name in ("crop_size", "generated_crop_size", "resolution") if getattr(self, name)}
         for name, bound in bounds.items():
             if getattr(self, name) < bound:
                 raise InputError(f"--{name} is {getattr(self, name)}; give {bound} or more")
-        if Path(self.output).suffix != ".html":
-            raise InputError(f"--output is {self.output}; give the name of a page that ends in .html")
         if self.update_card:
             load_card(self.generated)  # there is one
 
@@ -115,7 +114,7 @@ def choose_encoder(name: str) -> Encoder:
         segmenter = Segmenter.from_pretrained(name)
     except Exception as error:  # no segmenter in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"--encoder is {name}, which can't be loaded ({reason}); {REMEDY}") from error
+        raise InputError(f"--embedding_model is {name}, which can't be loaded ({reason}); {REMEDY}") from error
     statistics = (x.flatten().tolist() for x in (segmenter.mean, segmenter.std))
     return Encoder(SegmenterEncoder(segmenter.network.encoder), segmenter.resolution, *statistics, trained=True)
 
@@ -145,9 +144,9 @@ def read_results(results: list[str]) -> dict[str, dict[str, str]]:
 
 
 def cut(
-    pairs: datasets.Dataset, crop_size: int, resolution: int, num_images: int, seed: int
+    pairs: datasets.Dataset, crop_size: int, resolution: int, num_samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """At most `num_images` squares of `crop_size` pixels, resized.
+    """At most `num_samples` squares of `crop_size` pixels, resized.
 
     Returns:
         uint8 images (N, H, W, 3), uint8 masks (N, H, W), the numbers (N,) of the photos that they are from, and whether
@@ -158,7 +157,7 @@ def cut(
         for photo, (width, height) in enumerate(image_sizes(pairs))
         for top, left in tile_boxes(height, width, crop_size)
     ]
-    chosen = [places[i] for i in choose(np.array([photo for photo, _, _ in places]), num_images, seed)]
+    chosen = [places[i] for i in choose(np.array([photo for photo, _, _ in places]), num_samples, seed)]
     images, masks, decoded, resize = [], [], None, ResizePair(resolution)
     for photo, top, left in chosen:
         if photo != decoded:
@@ -173,7 +172,7 @@ def main(args: ReportArguments) -> None:
     # 1. encoder and pairs
     results = read_results(args.results)
     loaded = {
-        "--real": load_pairs(args.real, args.real_split, args.image_column, args.mask_column),
+        "--dataset": load_pairs(args.dataset, args.split, args.image_column, args.mask_column),
         "--generated": load_pairs(args.generated, args.generated_split),
     }
     for flag, pairs in loaded.items():
@@ -187,61 +186,61 @@ def main(args: ReportArguments) -> None:
         )
     shown = recorded_crop_size(args.generated)
     same = shown and round(shown * generated_crop_size / smallest)
-    crop_size = resolve_crop_size(args.crop_size or same, loaded["--real"])
+    crop_size = resolve_crop_size(args.crop_size or same, loaded["--dataset"])
     if same not in (None, crop_size):
         raise InputError(
             f"--crop_size is {crop_size}, but squares of {generated_crop_size} px of --generated {args.generated} show "
             f"{same} px of its photos, so objects would differ in size; give --crop_size {same}"
         )
     resolution = args.resolution or min(crop_size, generated_crop_size, 256)
-    encoder = choose_encoder(args.encoder)
+    encoder = choose_encoder(args.embedding_model)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
 
     def embedded(images: np.ndarray) -> np.ndarray:
         return embed(encoder, images, args.batch_size, device)
 
-    sizes = {"--real": crop_size, "--generated": generated_crop_size}
-    parts = {f: cut(p, sizes[f], resolution, args.num_images, args.seed) for f, p in loaded.items()}
+    sizes = {"--dataset": crop_size, "--generated": generated_crop_size}
+    parts = {f: cut(p, sizes[f], resolution, args.num_samples, args.seed) for f, p in loaded.items()}
     real, generated = (PairSet(i, m, photos, embedded(i)) for i, m, photos, _ in parts.values())
     torch.manual_seed(args.seed)
     recrop = train_transform(resolution, crop_size)
-    fresh = [recrop(*to_tv_tensors(loaded["--real"][int(photo)]))[0] for photo in np.unique(real.photos)]
+    fresh = [recrop(*to_tv_tensors(loaded["--dataset"][int(photo)]))[0] for photo in np.unique(real.photos)]
 
     # 2. numbers and figures
     comparison = compare(real, generated, embedded(torch.stack(fresh).movedim(1, -1).numpy()), args.seed)
     figures = draw_figures(real, generated, comparison, args.seed)
 
     # 3. page
-    output = Path(args.output)
+    output_dir = Path(args.output_dir)
     flags = [(k, v) for k, value in asdict(args).items() for v in (value if isinstance(value, list) else [value])]
     circumstances = {
-        "encoder": args.encoder,
+        "encoder": args.embedding_model,
         "trained": encoder.trained,
         "crop_size": crop_size,
         "resolution": resolution,
-        "complete": parts["--real"][3],
+        "complete": parts["--dataset"][3],
         "results": results,
     }
     page = render_page(
         comparison.numbers,
         figures,
-        real=args.real,
+        real=args.dataset,
         generated=args.generated,
         **circumstances,
         settings=shlex.join(f"--{name}={value}" for name, value in flags if value is not None),
     )
     for name, figure in figures.items():
-        with atomic_path(output.with_suffix("") / f"{name}.png") as temporary:
+        with atomic_path(output_dir / f"{name}.png") as temporary:
             figure.save(temporary, "PNG")
-    with atomic_path(output.with_suffix("") / "numbers.json") as temporary:
+    with atomic_path(output_dir / "numbers.json") as temporary:
         temporary.write_text(json.dumps(comparison.numbers, indent=2) + "\n")
-    with atomic_path(output) as temporary:
+    with atomic_path(output_dir / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     if args.update_card:
-        public = {**circumstances, "encoder": public_name(args.encoder)}
-        text = card_text(comparison.numbers, describe(args.real), **public)
+        public = {**circumstances, "encoder": public_name(args.embedding_model)}
+        text = card_text(comparison.numbers, describe(args.dataset), **public)
         add_section(args.generated, "Compared with real pairs", text)
-    print(f"{output} shows {len(generated)} generated and {len(real)} real pictures")
+    print(f"{output_dir / 'report.html'} shows {len(generated)} generated and {len(real)} real pictures")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Reproduces SynthSet's table 1 on any dataset: what a segmenter learns from each kind of synthetic data.
 
-    python scripts/reproduce_table1.py --train REAL_TRAIN --test REAL_TEST --output_dir TABLE
+    python scripts/reproduce_table1.py --dataset REAL_TRAIN --test_dataset REAL_TEST --output_dir TABLE
 
 Every row trains a generator on REAL_TRAIN, generates pairs, trains segmenters on them alone and on them with
 fine-tuning on REAL_TRAIN, and tests both on REAL_TEST. With `--finetune MORE_REAL`, which may be repeated, fine-tuning
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
-from synthset.tables import Part, Table, TableArguments, markdown
+from synthset.evaluation.tables import Part, Table, TableArguments, markdown
+from synthset.output_dir import atomic_path
 
 SCRIPTS = Path(__file__).parent
 GAN = ["--gan_weight", "0.25", "--curriculum", "true"]
@@ -47,7 +47,7 @@ class Table1Arguments(TableArguments):
     """Reproduces table 1 on a dataset.
 
     Args:
-        finetune: real pairs of a further stage of fine-tuning, after `train`; may be repeated. None when not given.
+        finetune: real pairs of a further stage of fine-tuning, after `dataset`; may be repeated. None when not given.
         rows: which of `concat`, `concat_gan`, `shared_encoder`, `two_encoder`, `two_encoder_gan`, `copy_paste`, `real`.
         steps: optimizer steps of single rows in place of the shared ones, such as '{two_encoder: 2000}', to give slower
             models the same time.
@@ -90,7 +90,7 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
         enlarged = block == "-sr"
         last = {f"all{block}": -1} if further else {}
         if row == "real":
-            stages, columns = ["--train", table.data, *further], {f"real{block}": 0, **last}
+            stages, columns = ["--dataset", table.data, *further], {f"real{block}": 0, **last}
             parts.append(table.segmenter(folder / f"real{block}", stages, columns, enlarged))
             continue
         sr_models = [table.sr_model()] if enlarged and row_flags is not None else []
@@ -98,11 +98,11 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
             pairs = table.pasted(folder / f"generated{block}", enlarged)
         else:
             pairs = table.generated(folder / f"generated{block}", parts[0], *sr_models)
-        stages = ["--train", pairs.folder, "--finetune", table.data, *further]
+        stages = ["--dataset", pairs.folder, "--finetune", table.data, *further]
         columns = {f"synthetic{block}": 0, f"finetuned{block}": 1, **last}
         parts += [*sr_models, pairs, table.segmenter(folder / f"finetuned{block}", stages, columns, enlarged, pairs)]
         if row in args.mixed:
-            both = ["--train", pairs.folder, "--train", table.data, "--mix", 0.5]
+            both = ["--dataset", pairs.folder, "--dataset", table.data, "--mix", 0.5]
             parts.append(table.segmenter(folder / f"mixed{block}", both, {f"mixed{block}": 0}, enlarged, pairs))
     return parts
 

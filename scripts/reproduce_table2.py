@@ -1,6 +1,6 @@
 """Reproduces SynthSet's tables 2 and 3 on any dataset: how many steps does super-resolution need?
 
-    python scripts/reproduce_table2.py --train REAL_TRAIN --test REAL_TEST --output_dir TABLE
+    python scripts/reproduce_table2.py --dataset REAL_TRAIN --test_dataset REAL_TEST --output_dir TABLE
 
 The generator `concat` and a super-resolution model are trained on REAL_TRAIN. What the generator draws is enlarged with
 each of `--samplers`; segmenters are trained on the enlarged pairs alone and with fine-tuning on REAL_TRAIN, and tested
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
+from synthset.evaluation.tables import Part, Table, TableArguments, markdown
+from synthset.output_dir import atomic_path
 from synthset.pipelines import SCHEDULERS
-from synthset.tables import Part, Table, TableArguments, markdown
 
 SCRIPTS = Path(__file__).parent
 SAMPLERS = "ddpm-1000 ddpm-500 ddpm-250 ddpm-100 ddim-500 ddim-250 ddim-100".split()
@@ -58,7 +58,7 @@ def plan_row(table: Table, name: str, sampler: str) -> list[Part]:
     scheduler, _, steps = sampler.rpartition("-")
     flags = ["--seed", SEEDS[name], "--sr_scheduler", scheduler, "--sr_num_inference_steps", steps]
     pairs = table.generated(folder / "generated", model, sr_model, flags)
-    stages = ["--train", pairs.folder, "--finetune", table.data]
+    stages = ["--dataset", pairs.folder, "--finetune", table.data]
     segmenter = table.segmenter(folder / "finetuned", stages, {"synthetic": 0, "finetuned": 1}, True, pairs)
     return [model, sr_model, pairs, segmenter]
 

@@ -26,10 +26,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import call, run
 from synthset.data import SplitNotFoundError, load_pairs, pair_features, write_pairs_shard
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
+from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines.loading import find_network, noise_schedule, read_flags
-from synthset.settings import claim_output_dir
 from synthset.training.arguments import TrainingArguments
 from synthset.training.setup import build_streams, load_training_pairs
 from synthset.training.validation import inspect_pairs, validation_loss
@@ -169,7 +168,7 @@ def probe(
     generated, results = folder / "generated", folder / "segmentation"
     flags = ["--model", folder / "pipeline", "--output_dir", generated, "--num_samples", args.probe_num_samples]
     call(SCRIPTS / "generate_dataset.py", *flags, *shlex.split(args.probe_generation))
-    flags = ["--train", generated, "--test", test, "--test_split", args.probe_split, "--output_dir", results]
+    flags = ["--dataset", generated, "--test_dataset", test, "--test_split", args.probe_split, "--output_dir", results]
     flags += ["--resolution", pipeline.unet.config.sample_size, "--crop_size", crop_size]
     call(SCRIPTS / "train_segmentation.py", *flags, *shlex.split(args.probe_segmentation))
     return json.loads((results / "results.json").read_text())["dice"]
@@ -221,7 +220,7 @@ def main(args: SelectionArguments) -> None:
         if digest not in measured:
             unet = PairedUNet2DModel.from_pretrained(candidate.unet).to(accelerator.device).eval()
             pipeline, loss = SynthSetPipeline(unet, candidate.scheduler), (unet, candidate.scheduler, items)
-            row = {"validation_loss": validation_loss(*loss, training.train_batch_size, accelerator)}
+            row = {"validation_loss": validation_loss(*loss, training.batch_size, accelerator)}
             row |= inspect_pairs(pipeline, training, stream)[1]
             if args.probe is not None:
                 folder = output_dir / f"probe-{digest[:8]}"

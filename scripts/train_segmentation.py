@@ -1,9 +1,9 @@
 """Trains a segmentation model on pairs, generated or real, and tests it on real ones: what the training data is worth.
 
-    accelerate launch scripts/train_segmentation.py --train GENERATED --test REAL --output_dir RUN
+    accelerate launch scripts/train_segmentation.py --dataset GENERATED --test_dataset REAL --output_dir RUN
 
 With `--finetune REAL_TRAIN`, which may be repeated, training goes on there, one stage after the other (SynthSet, table
-1). `--train A --train B --mix 0.5` trains on both, half of the time on A. RUN gets
+1). `--dataset A --dataset B --mix 0.5` trains on both, half of the time on A. RUN gets
 
 - `results.json`: Dice, IoU and boundary F1 on the test photos, each pixel counted once: mean and standard deviation
   over `--seeds` (`dice_std`), and the standard error over photos (`dice_se`);
@@ -29,13 +29,13 @@ from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from synthset.cards import license_of_pairs, write_segmenter_card
 from synthset.cli import run
 from synthset.data import choose_crop_size
-from synthset.data.writer import atomic_path
 from synthset.errors import InputError
 from synthset.evaluation.segmentation_metrics import mean_and_std
-from synthset.hub import HubArguments, check_push, push_folder
+from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.publishing.cards import license_of_pairs, write_segmenter_card
+from synthset.publishing.hub import HubArguments, check_push, push_folder
 from synthset.segmentation import (
     PairSource,
     TestPhotos,
@@ -48,7 +48,6 @@ from synthset.segmentation import (
     score,
     segmentation_loss,
 )
-from synthset.settings import claim_output_dir
 from synthset.training.checkpointing import whole_or_absent
 from synthset.training.sampler import PositionSampler
 
@@ -64,13 +63,13 @@ class SegmentationArguments(HubArguments):
     which is that of segmentation-models-pytorch; the paper's is the encoder inverted.
 
     Args:
-        train: pairs of the first stage: `demo`, a raw folder, a saved dataset or parquet folder, or a Hub dataset id.
+        dataset: pairs of the first stage: `demo`, a raw folder, a saved dataset or parquet folder, or a Hub dataset id.
             Repeat the flag to train on several together.
-        test: pairs to test on.
+        test_dataset: pairs to test on.
         test_split: their split; `test`, or else `validation` or `train`, when not given.
         output_dir: where results and models go.
         finetune: pairs of a further stage. Repeat the flag for more stages, in this order.
-        mix: share of the first `train` among the pairs of the first stage, 0 to 1; all pairs alike when not given.
+        mix: share of the first `dataset` among the pairs of the first stage, 0 to 1; all pairs alike when not given.
         image_column: image column or sub-folder of your data; a dataset without it is read by `image`.
         mask_column: mask column or sub-folder of your data; a dataset without it is read by `mask`.
         arch: architecture, as segmentation-models-pytorch names it (`unet`, `fpn`, `deeplabv3plus`, `segformer`, ...).
@@ -81,25 +80,26 @@ class SegmentationArguments(HubArguments):
             shrunk to the smallest side of a test image, when not given. Smaller training images are taken whole, and
             pairs that record what they show of a photo must show as much.
         batch_size: pairs per process and optimizer step.
-        epochs: passes over the pairs of the first stage.
-        max_train_steps: optimizer steps of the first stage, in place of `epochs`.
+        num_train_epochs: passes over the pairs of the first stage.
+        max_train_steps: optimizer steps of the first stage, in place of `num_train_epochs`.
         learning_rate: of SGD with a momentum of 0.9, in the first stage.
         lr_scheduler: `constant`, or `cosine`, which lets every stage's learning rate fall to zero.
-        finetune_epochs: passes over the pairs of every `finetune`, as in '[10,5]', or one number for all.
-        finetune_max_train_steps: optimizer steps, likewise; `epochs` and `max_train_steps` when neither is given.
+        finetune_num_train_epochs: passes over the pairs of every `finetune`, as in '[10,5]', or one number for all.
+        finetune_max_train_steps: optimizer steps, likewise; `num_train_epochs` and `max_train_steps` when neither is
+            given.
         finetune_learning_rate: learning rates, likewise; `learning_rate` when not given.
         threshold: probability above which a pixel is the object.
         ignore_empty: leave test photos without an object out of the means over images, in which they otherwise score 1
             where nothing is found and 0 where something is.
         seeds: a model is trained for each; a seed decides initial weights, data order, crops and flips.
         mixed_precision: `no`, `fp16` or `bf16`; accelerate's own configuration when not given.
-        dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
+        num_workers: processes that decode and augment; 0 decodes in the main process.
         hub_model_id: repository to push the first seed's model to, `NAMESPACE/NAME`, or a name in your own namespace;
             the name of `output_dir` when not given.
     """
 
-    train: list[str]
-    test: str
+    dataset: list[str]
+    test_dataset: str
     output_dir: str
     test_split: str | None = None
     finetune: list[str] = field(default_factory=list)
@@ -112,22 +112,22 @@ class SegmentationArguments(HubArguments):
     resolution: int = 256
     crop_size: int | None = None
     batch_size: int = 32
-    epochs: int = 50
+    num_train_epochs: int = 50
     max_train_steps: int | None = None
     learning_rate: float = 0.01
     lr_scheduler: Literal["constant", "cosine"] = "constant"
-    finetune_epochs: list[int] = field(default_factory=list)
+    finetune_num_train_epochs: list[int] = field(default_factory=list)
     finetune_max_train_steps: list[int] = field(default_factory=list)
     finetune_learning_rate: list[float] = field(default_factory=list)
     threshold: float = 0.5
     ignore_empty: bool = False
     seeds: list[int] = field(default_factory=lambda: [0])
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
-    dataloader_num_workers: int = 0
+    num_workers: int = 0
     hub_model_id: str | None = None
 
     def __post_init__(self):
-        staged = ("epochs", "max_train_steps", "learning_rate")
+        staged = ("num_train_epochs", "max_train_steps", "learning_rate")
         for name in ("resolution", "crop_size", "batch_size", *staged, *(f"finetune_{name}" for name in staged)):
             value = getattr(self, name)
             if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):
@@ -139,11 +139,11 @@ class SegmentationArguments(HubArguments):
                     f"--finetune_{name} is {values}, but there are {len(self.finetune)} --finetune; give one number "
                     "for all or one for each"
                 )
-        if not self.train:
-            raise InputError("--train is []; give pairs to train on")
-        if self.mix is not None and not (len(self.train) > 1 and 0 < self.mix < 1):
+        if not self.dataset:
+            raise InputError("--dataset is []; give pairs to train on")
+        if self.mix is not None and not (len(self.dataset) > 1 and 0 < self.mix < 1):
             raise InputError(
-                f"--mix is {self.mix} with {len(self.train)} --train; give a share between 0 and 1 and two or more"
+                f"--mix is {self.mix} with {len(self.dataset)} --dataset; give a share between 0 and 1 and two or more"
             )
         if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"--seeds is {self.seeds}; give different numbers, 0 or more")
@@ -173,14 +173,14 @@ class Stage(NamedTuple):
 def build_stages(args: SegmentationArguments, accelerator: Accelerator) -> list[Stage]:
     """Loads what each stage trains on and works out its steps; `args.crop_size` must be known."""
     stages = []
-    for number, names in enumerate([args.train, *([name] for name in args.finetune)]):
-        flag = "--finetune" if number else "--train"
+    for number, names in enumerate([args.dataset, *([name] for name in args.finetune)]):
+        flag = "--finetune" if number else "--dataset"
         columns = args.image_column, args.mask_column
         sources = [load_source(flag, name, ["train"], *columns, args.crop_size) for name in names]
         check_stage(sources)
         steps = args.of_stage("max_train_steps", number)
-        if steps is None or (number and args.finetune_epochs and not args.finetune_max_train_steps):
-            pairs = args.of_stage("epochs", number) * sum(map(len, sources))
+        if steps is None or (number and args.finetune_num_train_epochs and not args.finetune_max_train_steps):
+            pairs = args.of_stage("num_train_epochs", number) * sum(map(len, sources))
             steps = max(1, pairs // (args.batch_size * accelerator.num_processes))
         stages.append(Stage(sources, steps, args.of_stage("learning_rate", number), None if number else args.mix))
     return stages
@@ -194,7 +194,7 @@ def train(
     lr_scheduler = get_scheduler(args.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=stage.steps)
     pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix)
     positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
-    loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.dataloader_num_workers)
+    loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.num_workers)
     model.train()
     with tqdm(loader, f"seed {key[0]}, {stage.name}", disable=not accelerator.is_main_process) as progress:
         for images, masks in progress:
@@ -221,7 +221,7 @@ def main(args: SegmentationArguments) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s")
     logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
     splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
-    test = load_source("--test", args.test, splits, args.image_column, args.mask_column)
+    test = load_source("--test_dataset", args.test_dataset, splits, args.image_column, args.mask_column)
     sides = [min(size) for size in test.sizes]
     args.crop_size = choose_crop_size(args.crop_size, sides, lambda number: f"image {number} of {test.name}")
     weights = None if args.encoder_weights == "none" else args.encoder_weights
@@ -235,15 +235,16 @@ def main(args: SegmentationArguments) -> None:
 
     # 2. what an earlier run left
     if args.push_to_hub and accelerator.is_main_process:
-        data_license = args.data_license or license_of_pairs([*args.train, *args.finetune])
+        data_license = args.data_license or license_of_pairs([*args.dataset, *args.finetune])
         check_push(args.hub_model_id, "model", args.hub_private_repo, data_license, args.output_dir)
-    data = {"train": stages[0].sources, "finetune": [s for stage in stages[1:] for s in stage.sources], "test": [test]}
+    further = [source for stage in stages[1:] for source in stage.sources]
+    data = {"dataset": stages[0].sources, "finetune": further, "test_dataset": [test]}
     digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
     settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # once it was tiles
     with accelerator.main_process_first():
-        uncounted = ("seeds", "dataloader_num_workers", *data, "image_column", "mask_column", "test_split")
+        uncounted = ("seeds", "num_workers", *data, "image_column", "mask_column", "test_split")
         claim_output_dir(output_dir, "settings.json", settings, uncounted)
 
     # 3. training

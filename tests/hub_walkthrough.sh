@@ -57,7 +57,7 @@ print("the same first pair:", all(streamed[c].tobytes() == dataset[0][c].tobytes
 PYTHON
 
 say "A segmenter trained on the dataset's name, tested on unseen images of the built-in data"
-"$here/venv/bin/python" "$OLDPWD/scripts/train_segmentation.py" --train alice/wheat-pairs --test demo --resolution 32 --crop_size 64 \
+"$here/venv/bin/python" "$OLDPWD/scripts/train_segmentation.py" --dataset alice/wheat-pairs --test_dataset demo --resolution 32 --crop_size 64 \
     --encoder_name resnet18 --max_train_steps 60 --learning_rate 0.05 --output_dir "$here/segmenter" 2>&1 | grep -v "it/s"
 
 say "What is on the Hub"

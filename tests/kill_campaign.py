@@ -222,16 +222,16 @@ def build_scenarios(folder: Path) -> dict[str, Scenario]:
     sr = {"resolution": 16, "scale_factor": 2, "num_divergence_images": 0}
     generate = {"model": folder / "model", "num_samples": 40, "samples_per_shard": 8, "batch_size": 4}
     generate |= {"scheduler": "dpmsolver++", "num_inference_steps": 6}
-    segment = {"train": data, "test": test, "resolution": 32, "crop_size": 32, "encoder_name": "resnet18"}
+    segment = {"dataset": data, "test_dataset": test, "resolution": 32, "crop_size": 32, "encoder_name": "resnet18"}
     segment |= {"max_train_steps": 4, "batch_size": 4, "seeds": "[0,1,2]"}
     paste = {"dataset": data, "num_samples": 60, "samples_per_shard": 10, "resolution": 16, "crop_size": 24}
     paste |= {"min_area": 1, "num_workers": 0}
     return {
         "train": Scenario("train_paired.py", train),
-        "train, two processes": Scenario("train_paired.py", {**train, "train_batch_size": 2}, 2),
+        "train, two processes": Scenario("train_paired.py", {**train, "batch_size": 2}, 2),
         "train-sr": Scenario("train_sr.py", {**train, **sr}),
         "adversarial": Scenario("train_paired.py", {**train, **gan}),
-        "adversarial, two processes": Scenario("train_paired.py", {**train, **gan, "train_batch_size": 2}, 2),
+        "adversarial, two processes": Scenario("train_paired.py", {**train, **gan, "batch_size": 2}, 2),
         "generate": Scenario("generate_dataset.py", generate),
         "generate, two processes": Scenario("generate_dataset.py", generate, 2),
         "generate, folder": Scenario("generate_dataset.py", {**generate, "format": "imagefolder"}),

@@ -6,7 +6,7 @@ import pytest
 
 from synthset.cli import call, parse_arguments
 from synthset.errors import InputError
-from synthset.hub import RepoArguments
+from synthset.publishing.hub import RepoArguments
 
 
 @dataclass

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from testing_utils.pairs import random_pairs
 
-from synthset.cards import write_dataset_card
 from synthset.data import (
     StreamedPairs,
     eval_transform,
@@ -22,6 +21,7 @@ from synthset.data import (
 from synthset.data.streaming import BUFFER_SIZE
 from synthset.data.writer import png_bytes
 from synthset.errors import InputError
+from synthset.publishing.cards import write_dataset_card
 from synthset.training.sampler import StreamedTraining
 from synthset.training.timesteps import UniformTimesteps
 

@@ -43,7 +43,7 @@ def test_pretrained_weights_come_from_safetensors(hub):
 
 def test_pickled_weights_are_not_read(hub):
     hub("pytorch_model.bin", lambda file: torch.save(weights(), file))
-    with pytest.raises(InputError, match="--encoder is test_resnet.r160_in1k, which can't be loaded"):
+    with pytest.raises(InputError, match="--embedding_model is test_resnet.r160_in1k, which can't be loaded"):
         load_encoder("test_resnet.r160_in1k")
 
 
@@ -60,7 +60,7 @@ def test_pickled_weights_are_not_read(hub):
 def test_encoders_that_are_not_there(hub, name, problem):
     with pytest.raises(InputError, match=problem) as error:
         load_encoder(name)
-    assert str(error.value).startswith(f"--encoder is {name}, ") and "\n" not in str(error.value)
+    assert str(error.value).startswith(f"--embedding_model is {name}, ") and "\n" not in str(error.value)
     assert str(error.value).endswith("or, untrained and weaker, random:resnet18")
 
 

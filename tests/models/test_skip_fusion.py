@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from synthset.models.skip_fusion import SKIP_FUSIONS, ScaleU, ZeroConvSkips
+from synthset.models.skip_fusion import ScaleU, ZeroConvSkips
+from synthset.registry import SKIP_FUSIONS
 
 
 def low_frequency_scaling(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:

@@ -170,7 +170,7 @@ def test_continues_with_what_is_missing(comparison, model, pairs, tmp_path, caps
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_pairs": 0}, "--num_pairs is 0; give 1 or more"),
+        ({"num_samples": 0}, "--num_samples is 0; give 1 or more"),
         ({"seed": -1}, "--seed is -1; give 0 or more"),
         ({"samplers": "[ddim-4,euler-4]"}, "--samplers holds 'euler-4'; give schedulers (ddpm, ddim, "),
         ({"samplers": "[ddim]"}, "--samplers holds 'ddim'; give "),

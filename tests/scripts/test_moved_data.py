@@ -50,12 +50,12 @@ def test_segmentation(data, tmp_path):
     test = write_raw_folder(tmp_path / "test", random_pairs(2, seed=1))
 
     def train(pairs):
-        folders = ["--train", str(pairs), "--test", str(test), "--output_dir", str(tmp_path / "out")]
+        folders = ["--dataset", str(pairs), "--test_dataset", str(test), "--output_dir", str(tmp_path / "out")]
         script.main(parse_arguments(script.SegmentationArguments, [*flags, *folders]))
 
     train(data)
     moved = shutil.move(data, tmp_path / "moved")
     train(moved)
     change(moved)
-    with pytest.raises(InputError, match="other settings: train_sha256 "):
+    with pytest.raises(InputError, match="other settings: dataset_sha256 "):
         train(moved)

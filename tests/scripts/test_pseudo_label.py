@@ -45,7 +45,7 @@ def photos(tmp_path_factory):
 
 
 def run(model, images, output_dir, **changes):
-    values = {"model": model, "images": images, "output_dir": output_dir, "images_per_shard": 3, **changes}
+    values = {"model": model, "images": images, "output_dir": output_dir, "samples_per_shard": 3, **changes}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(SCRIPT), *(f"--{name}={value}" for name, value in values.items())])
         runpy.run_path(str(SCRIPT), run_name="__main__")

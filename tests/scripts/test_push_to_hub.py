@@ -220,7 +220,7 @@ result = [segmenter.threshold, float(sum(p.double().abs().sum() for p in segment
 
 
 def test_streamed_training_killed_and_resumed_ends_in_the_same_bits(world, pushed, tmp_path):
-    flags = {"streaming": True, "crop_size": 16, "train_batch_size": 3}  # 6 pairs a pass, 2 held out
+    flags = {"streaming": True, "crop_size": 16, "batch_size": 3}  # 6 pairs a pass, 2 held out
     straight = world.run(runs.command("train_paired.py", "alice/pairs", tmp_path / "straight", **flags))
     assert straight.returncode == 0, straight.stderr
     command = runs.command("train_paired.py", "alice/pairs", tmp_path / "killed", **flags)

@@ -32,29 +32,29 @@ def data(tmp_path_factory):
     return root
 
 
-def report(data, output, **changes):
-    values = {"generated": data / "generated", "real": data / "real", "mask_column": "plants", "output": output}
-    values |= {"encoder": "random:test_resnet", **changes}
+def report(data, output_dir, **changes):
+    values = {"generated": data / "generated", "dataset": data / "real", "mask_column": "plants"}
+    values |= {"output_dir": output_dir, "embedding_model": "random:test_resnet", **changes}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(SCRIPT), *(f"--{name}={value}" for name, value in values.items())])
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    return json.loads((output.with_suffix("") / "numbers.json").read_text())
+    return json.loads((output_dir / "numbers.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def made(data, tmp_path_factory):
-    output = tmp_path_factory.mktemp("made") / "page.html"
-    return output, report(data, output)
+    output_dir = tmp_path_factory.mktemp("made") / "report"
+    return output_dir, report(data, output_dir)
 
 
 def test_the_outcome_goes_into_the_card_of_the_generated_dataset(data, made, tmp_path):
     card = data / "generated" / "README.md"
     with pytest.raises(SystemExit):
-        report(data, tmp_path / "page.html", update_card=True)  # there is no card
+        report(data, tmp_path / "report", update_card=True)  # there is no card
     card.write_text("---\nlicense: mit\n---\n\n# generated\n\n## License\n\nMIT.\n")
     try:
         for _ in range(2):
-            report(data, tmp_path / "page.html", update_card=True)
+            report(data, tmp_path / "report", update_card=True)
         text = card.read_text()
     finally:
         card.unlink()
@@ -66,15 +66,14 @@ def test_the_outcome_goes_into_the_card_of_the_generated_dataset(data, made, tmp
 
 
 def test_files(made):
-    output, _ = made
-    assert sorted(file.name for file in output.parent.iterdir()) == ["page", "page.html"]
-    files = sorted(file.name for file in (output.parent / "page").iterdir())
-    assert files == sorted(["numbers.json", *(f"{name}.png" for name in FIGURES)])
-    assert output.read_text(encoding="utf-8").count("data:image/png;base64,") == len(FIGURES)
+    output_dir, _ = made
+    page, files = (output_dir / "report.html").read_text(encoding="utf-8"), [file.name for file in output_dir.iterdir()]
+    assert sorted(files) == sorted(["report.html", "numbers.json", *(f"{name}.png" for name in FIGURES)])
+    assert page.count("data:image/png;base64,") == len(FIGURES)
     for name in FIGURES:
-        with Image.open(output.parent / "page" / f"{name}.png") as figure:
+        with Image.open(output_dir / f"{name}.png") as figure:
             assert figure.mode == "RGB" and figure.width > 1000
-    assert "UNTRAINED ENCODER" in output.read_text(encoding="utf-8")
+    assert "UNTRAINED ENCODER" in page
 
 
 def test_numbers(made, data):
@@ -100,23 +99,23 @@ def test_numbers(made, data):
 
 def test_a_copy_stands_beside_its_original(made):
     """Tiles of 128 px, 2 px apart, below a caption of 16."""
-    with Image.open(made[0].with_suffix("") / "closest.png") as figure:
+    with Image.open(made[0] / "closest.png") as figure:
         copy, original = (np.asarray(figure.crop((x, 18, x + 128, 146))) for x in (2, 132))
     assert copy.std() > 10 and (copy == original).all()
 
 
 def test_the_same_command_writes_the_same_bytes(made, data, tmp_path):
-    report(data, tmp_path / "page.html")
+    report(data, tmp_path / "report")
     for name in ("numbers.json", *(f"{figure}.png" for figure in FIGURES)):
-        assert (tmp_path / "page" / name).read_bytes() == (made[0].with_suffix("") / name).read_bytes(), name
+        assert (tmp_path / "report" / name).read_bytes() == (made[0] / name).read_bytes(), name
 
 
 def test_sizes_and_limits(data, tmp_path, capsys):
-    changes = {"crop_size": 20, "generated_crop_size": 16, "resolution": 24, "num_images": 13, "seed": 3}
-    numbers = report(data, tmp_path / "page.html", **changes)
+    changes = {"crop_size": 20, "generated_crop_size": 16, "resolution": 24, "num_samples": 13, "seed": 3}
+    numbers = report(data, tmp_path / "report", **changes)
     for name in ("real", "generated"):  # from as many photos as possible
         assert (numbers[name]["pictures"], numbers[name]["photos"]) == (13, 13)
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "squares of 20 pixels" in page and "24 × 24 pixels" in page and "were not searched" in page
 
 
@@ -126,9 +125,9 @@ def test_segmenter_as_encoder_and_its_results(data, tmp_path):
     scores = dict.fromkeys(SCORES, 0.5) | {f"{name}_std": 0.0126 for name in SCORES}
     scores |= {"dice_std": None, "n_images": 17, "n_empty": 0, "seeds": [{}, {}]}
     (tmp_path / "results.json").write_text(json.dumps(scores))
-    output = tmp_path / "page.html"
-    report(data, output, encoder=tmp_path / "seed-0", results=f"synthetic only={tmp_path / 'results.json'}")
-    page = output.read_text(encoding="utf-8")
+    output_dir = tmp_path / "report"
+    report(data, output_dir, embedding_model=tmp_path / "seed-0", results=f"synthetic only={tmp_path / 'results.json'}")
+    page = (output_dir / "report.html").read_text(encoding="utf-8")
     assert "UNTRAINED" not in page
     row = [f"<td>{text}</td>" for text in ("synthetic only", "0.500", *["0.500 ± 0.013"] * 4, "2", "17")]
     assert "".join(row) in page
@@ -137,23 +136,21 @@ def test_segmenter_as_encoder_and_its_results(data, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_images": 1}, "--num_images is 1; give 2 or more"),
+        ({"num_samples": 1}, "--num_samples is 1; give 2 or more"),
         ({"resolution": 4}, "--resolution is 4; give 8 or more"),
-        ({"output": "page.pdf"}, "--output is page.pdf; give the name of a page that ends in .html"),
         ({"crop_size": 33}, "--crop_size 33 is larger than the smallest image side, 32"),
         ({"generated_crop_size": 33}, "--generated_crop_size 33 is larger than the smallest image side, 32"),
-        ({"real": "./nowhere"}, "nowhere does not exist"),
+        ({"dataset": "./nowhere"}, "nowhere does not exist"),
         ({"generated_split": "test"}, "has no split 'test'"),
-        ({"encoder": "nope"}, "--encoder is nope, which is neither a folder nor a model that timm knows; give "),
-        ({"encoder": "resnet18.a1_in1k"}, "--encoder is resnet18.a1_in1k, which can't be loaded (LocalEntryNotFound"),
+        ({"embedding_model": "nope"}, "is nope, which is neither a folder nor a model that timm knows; give "),
+        ({"embedding_model": "resnet18.a1_in1k"}, "resnet18.a1_in1k, which can't be loaded (LocalEntryNotFound"),
         ({"results": "results.json"}, "--results is results.json; give NAME=FILE"),
         ({"results": "a=./nowhere.json"}, "--results a=./nowhere.json can't be read (FileNotFoundError"),
     ],
 )
 def test_bad_arguments(data, tmp_path, capsys, changes, message):
-    changes = {"output": tmp_path / "page.html", **changes}
     with pytest.raises(SystemExit) as error:
-        report(data, changes.pop("output"), **changes)
+        report(data, tmp_path / "report", **changes)
     assert error.value.code in (1, 2)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and message in lines[0]
@@ -167,12 +164,12 @@ def test_both_sets_are_of_one_scale(data, tmp_path, capsys):
     try:
         for flags, remedy in (({"crop_size": 20, "generated_crop_size": 16}, 10), ({"crop_size": 24}, 20)):
             with pytest.raises(SystemExit):
-                report(data, tmp_path / "page.html", **flags)
+                report(data, tmp_path / "report", **flags)
             assert f"give --crop_size {remedy}" in capsys.readouterr().err.splitlines()[-1]
         assert not list(tmp_path.iterdir())
-        numbers = report(data, tmp_path / "page.html", generated_crop_size=16)
+        numbers = report(data, tmp_path / "report", generated_crop_size=16)
         assert numbers["generated"]["pictures"] == 4 * 22
-        assert "squares of 10 pixels" in (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert "squares of 10 pixels" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     finally:
         record.unlink()
 
@@ -182,10 +179,10 @@ def test_bad_folders(data, tmp_path, capsys):
     (tmp_path / "results.json").write_text('{"dice": 0.5}')
     one = write_raw_folder(tmp_path / "one", random_pairs(1))
     for changes, message in (
-        ({"encoder": tmp_path / "encoder"}, f"--encoder is {tmp_path / 'encoder'}, which can't be loaded ("),
+        ({"embedding_model": tmp_path / "encoder"}, f"is {tmp_path / 'encoder'}, which can't be loaded ("),
         ({"results": f"a={tmp_path / 'results.json'}"}, "can't be read (KeyError: 'seeds'); give a results.json of "),
         ({"generated": one}, "--generated holds 1 pictures; give 2 or more"),
     ):
         with pytest.raises(SystemExit):
-            report(data, tmp_path / "page.html", **changes)
+            report(data, tmp_path / "report", **changes)
         assert message in capsys.readouterr().err.splitlines()[-1]

@@ -14,11 +14,11 @@ from testing_utils.runs import ROOT
 from synthset.cli import parse_arguments
 from synthset.data import load_pairs, load_train_validation
 from synthset.errors import InputError
-from synthset.tables import Table
+from synthset.evaluation.tables import Table
 
 TABLE1, TABLE2 = (runpy.run_path(str(ROOT / "scripts" / f"reproduce_table{n}.py")) for n in (1, 2))
 MODEL = (
-    "--block_out_channels [8,16] --layers_per_block 1 --attention_head_dim 8 --train_batch_size 4 --lr_warmup_steps 0 "
+    "--block_out_channels [8,16] --layers_per_block 1 --attention_head_dim 8 --batch_size 4 --lr_warmup_steps 0 "
     "--num_validation_images 2 --num_divergence_images 0 --validation_num_inference_steps 2 --max_train_steps 2"
 )
 TINY = {
@@ -41,8 +41,8 @@ def reproduce(tmp_path, *flags):
 def test_cells_are_the_segmenters_scores(tmp_path):
     for name, count, seed in (("train", 6, 0), ("test", 3, 1), ("more", 4, 2)):
         write_raw_folder(tmp_path / name, random_pairs(count, seed=seed))
-    flags = ["--train", tmp_path / "train", "--test", tmp_path / "test", "--rows", "[copy_paste,real]"]
-    flags += ["--finetune", tmp_path / "more", "--launch_config", ROOT / "accelerate_configs" / "multi_cpu.yaml"]
+    flags = ["--dataset", tmp_path / "train", "--test_dataset", tmp_path / "test", "--rows", "[copy_paste,real]"]
+    flags += ["--finetune", tmp_path / "more", "--launch", ROOT / "accelerate_configs" / "multi_cpu.yaml"]
     flags += ["--resolution", 16, "--crop_size", 24, "--num_samples", 8, "--copy_paste=--min_area 1"]
     flags += ["--segmentation=--encoder_name resnet18 --max_train_steps 2 --batch_size 4", "--seeds", "[0]"]
     result = reproduce(tmp_path, *flags)
@@ -55,16 +55,16 @@ def test_cells_are_the_segmenters_scores(tmp_path):
         for way in ("finetuned", "mixed")
     }
     stages = results["finetuned"]["seeds"][0]["stages"]
-    assert [stage["stage"].split()[0] for stage in stages] == ["--train", "--finetune", "--finetune"]
+    assert [stage["stage"].split()[0] for stage in stages] == ["--dataset", "--finetune", "--finetune"]
     columns = [*stages, results["mixed"]]
     assert cells[1:] == [f"{scores[name]:.3f}" for scores in columns for name in ("dice", "iou")]
     # pasting, and real pairs alone, do without the pairs that a generator is validated on
     trained_on, _ = load_train_validation(str(tmp_path / "train"), None, None, 0.2, seed=0)
     folder = tmp_path / "table" / "real" / "real"
     settings = json.loads((folder / "settings.json").read_text())
-    assert len(trained_on) == 4 and same_pairs(load_pairs(*settings["train"]), trained_on)
+    assert len(trained_on) == 4 and same_pairs(load_pairs(*settings["dataset"]), trained_on)
     pasted_from = json.loads((tmp_path / "table" / "copy_paste" / "generated" / "copy_paste.json").read_text())
-    assert [pasted_from["dataset"]] == settings["train"]
+    assert [pasted_from["dataset"]] == settings["dataset"]
     assert json.loads((folder / "settings.json").read_text())["processes"] == 2
     results = json.loads((folder / "results.json").read_text())
     first, last = ([f"{stage[name]:.3f}" for name in ("dice", "iou")] for stage in results["seeds"][0]["stages"])
@@ -129,7 +129,7 @@ def given(part, *names):
 def test_all_rows_learn_from_the_same_pairs(plan):
     for parts in plan(sr=True).values():
         made = {str(part.folder) for part in parts}
-        sources = {source for part in parts for source in given(part, "--dataset", "--train", "--finetune")}
+        sources = {source for part in parts for source in given(part, "--dataset", "--finetune")}
         assert "table/data" in sources and sources <= {"table/data", "more", *made}
 
 
@@ -172,14 +172,15 @@ def test_layout_without_further_fine_tuning(tmp_path):
 
 def test_unknown_row(capsys):
     with pytest.raises(SystemExit):
-        parse_arguments(TABLE1["Table1Arguments"], "--train=a --test=b --output_dir=c --rows [gan] --remake".split())
+        flags = "--dataset=a --test_dataset=b --output_dir=c --rows [gan] --remake"
+        parse_arguments(TABLE1["Table1Arguments"], flags.split())
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     assert "--rows has gan" in line and "two_encoder_gan" in line
 
 
 def test_missing_launch_config(tmp_path):
-    args = TABLE1["Table1Arguments"]("demo", "demo", str(tmp_path / "table"), launch_config=str(tmp_path / "cpu.yaml"))
-    with pytest.raises(InputError, match="--launch_config .*cpu.yaml: .*; try accelerate_configs"):
+    args = TABLE1["Table1Arguments"]("demo", "demo", str(tmp_path / "table"), launch=str(tmp_path / "cpu.yaml"))
+    with pytest.raises(InputError, match="--launch .*cpu.yaml: .*; try accelerate_configs"):
         TABLE1["main"](args)
     assert not (tmp_path / "table").exists()
 

@@ -19,7 +19,7 @@ from testing_utils.runs import refused, same, weights
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.errors import InputError
-from synthset.settings import lock_output_dir
+from synthset.output_dir import lock_output_dir
 from synthset.training import objectives
 from synthset.training.checkpointing import save_pipeline
 

@@ -97,7 +97,7 @@ def test_probe_tests_on_what_the_run_held_out(run_dir, data, tmp_path):
     assert result.returncode == 0, result.stderr
     settings, _ = probed(selection)
     _, held_out = load_train_validation(str(data), None, None, TrainingArguments.validation_fraction, seed=0)
-    assert same_pairs(load_pairs(settings["test"], "validation"), held_out)
+    assert same_pairs(load_pairs(settings["test_dataset"], "validation"), held_out)
     assert settings["crop_size"] == runs.TINY["crop_size"]  # the generated pairs' scale
     assert "Warning" not in (selection / "selection.md").read_text()
 

@@ -29,7 +29,7 @@ NODES = LAUNCH.replace("--main_process_port 0 ", "") + "multi_node.yaml --num_pr
 def two_processes(data, tmp_path_factory):
     """An uninterrupted run of two processes on one machine."""
     output_dir = tmp_path_factory.mktemp("runs") / "two"
-    result = train(data, output_dir, launch=LAUNCH + "multi_cpu.yaml", **STEPS, train_batch_size=2)
+    result = train(data, output_dir, launch=LAUNCH + "multi_cpu.yaml", **STEPS, batch_size=2)
     assert result.returncode == 0 and "2 x cpu" in result.stderr, result.stderr
     return output_dir
 
@@ -78,9 +78,7 @@ def learned(output_dir):
 def test_two_processes_and_accumulated_gradients_train_as_one_process(data, two_processes, tmp_path):
     runs = {
         "one": train(data, tmp_path / "one", launch=LAUNCH + "cpu.yaml", **STEPS),
-        "accumulated": train(
-            data, tmp_path / "accumulated", **STEPS, train_batch_size=2, gradient_accumulation_steps=2
-        ),
+        "accumulated": train(data, tmp_path / "accumulated", **STEPS, batch_size=2, gradient_accumulation_steps=2),
     }
     for name, result in runs.items():
         assert result.returncode == 0, f"{name}: {result.stderr}"
@@ -132,12 +130,12 @@ def slurm(tmp_path):
 
 def test_a_job_and_then_two_machines_train_and_generate_as_one(data, two_processes, slurm, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    job = slurm(*command(data, run, **{**STEPS, "max_train_steps": 2}, train_batch_size=2)[1:])
+    job = slurm(*command(data, run, **{**STEPS, "max_train_steps": 2}, batch_size=2)[1:])
     log = job.communicate(timeout=200)[1]
     assert job.returncode == 0 and "steps 0 to 2" in log and "2 x cpu" in log, log
     assert not (tmp_path / "requeued").exists()
     machine = f"{NODES} --machine_rank RANK --main_process_ip 127.0.0.1 --main_process_port PORT"
-    log = on_two_machines(command(data, run, machine, **STEPS, train_batch_size=2))
+    log = on_two_machines(command(data, run, machine, **STEPS, batch_size=2))
     assert "steps 2 to 4" in log and "2 x cpu" in log
     assert learned(run) == learned(two_processes)
 
@@ -158,7 +156,7 @@ def test_a_job_and_then_two_machines_train_and_generate_as_one(data, two_process
 
 def test_a_job_whose_time_is_up_saves_and_goes_back_into_the_queue(data, slurm, tmp_path):
     steps = {"max_train_steps": 1_000_000, "checkpointing_steps": 1_000_000, "logging_steps": 1}
-    job = slurm(*command(data, tmp_path / "run", **steps, train_batch_size=2)[1:])
+    job = slurm(*command(data, tmp_path / "run", **steps, batch_size=2)[1:])
     log = tmp_path / "run" / "metrics.jsonl"
     while not (log.exists() and log.read_text()):
         assert job.poll() is None, job.communicate()[1]

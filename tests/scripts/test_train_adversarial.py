@@ -198,7 +198,7 @@ def test_flags_that_nothing_reads_are_refused(script, idle, needed, others, caps
 
 def planned(script, flags, steps=4000, num_pairs=160):
     """The timesteps of a run of `steps` steps of 16 pairs."""
-    flags = f"--train_batch_size 16 --max_train_steps {steps} --curriculum {flags}"
+    flags = f"--batch_size 16 --max_train_steps {steps} --curriculum {flags}"
     args = parse_arguments(script.PairedArguments, flags.split())
     return script.build_timesteps(args, num_pairs, 1)
 
@@ -233,14 +233,16 @@ def test_a_share_too_large_for_a_run_is_refused(script):
 def test_a_curriculum_over_before_it_began_is_told(script, caplog):
     """31 photos at the paper's batch and steps: 478 452 passes, of which the paper's recipe takes 495."""
     for form in ("share", "paper"):
-        planned(script, f"--curriculum_form {form} --train_batch_size 64", steps=231_750, num_pairs=31)
+        planned(script, f"--curriculum_form {form} --batch_size 64", steps=231_750, num_pairs=31)
         assert ("there is no curriculum" in caplog.text) == (form == "paper"), caplog.text
 
 
 @pytest.mark.parametrize("variant", ["two_encoder", "concat"])
 def test_recipes_are_the_papers(script, variant):
-    recipe = parse_arguments(script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/{variant}_gan.yaml")])
-    plain = parse_arguments(script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/{variant}.yaml")])
+    recipe = parse_arguments(
+        script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/paper/{variant}_gan.yaml")]
+    )
+    plain = parse_arguments(script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/paper/{variant}.yaml")])
     changed = {name for name in vars(recipe) if getattr(recipe, name) != getattr(plain, name)}
     assert changed == {"gan_weight", "curriculum", "curriculum_form"}
     assert recipe.gan_weight == 0.25 and recipe.variant == variant
@@ -257,7 +259,7 @@ def test_two_processes_train_as_one(data, tmp_path):
     flags = {**ADVERSARIAL, "max_train_steps": 2, "checkpointing_steps": 2, "adam_epsilon": 1e-3, "r1_gamma": 1.0}
     flags |= {"gradient_accumulation_steps": 2, "logging_steps": 2, "curriculum_alpha": 1, "curriculum_sigma": 320}
     one = train(data, tmp_path / "one", **flags)
-    two = train(data, tmp_path / "two", LAUNCH + "multi_cpu.yaml", **flags, train_batch_size=2)
+    two = train(data, tmp_path / "two", LAUNCH + "multi_cpu.yaml", **flags, batch_size=2)
     assert one.returncode == two.returncode == 0, one.stderr + two.stderr
     assert "2 x cpu" in two.stderr
     ends = [tmp_path / name / "checkpoint-2" for name in ("one", "two")]

@@ -20,8 +20,8 @@ from testing_utils.runs import LAUNCH, refused, same, weights
 
 from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline
 from synthset.errors import InputError
-from synthset.hub import push_folder
 from synthset.pipelines.loading import load_pipeline
+from synthset.publishing.hub import push_folder
 
 command, train = partial(runs.command, "train_paired.py"), partial(runs.train, "train_paired.py")
 
@@ -216,7 +216,7 @@ def test_overfit_learns_two_pairs(data, tmp_path):
         max_train_steps=300,
         checkpointing_steps=300,
         validation_steps=150,
-        train_batch_size=8,
+        batch_size=8,
         learning_rate=3e-3,
     )
     assert result.returncode == 0, result.stderr

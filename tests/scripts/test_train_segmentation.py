@@ -51,7 +51,7 @@ def data(tmp_path_factory):
 
 
 def flags_of(data, output_dir, **changes):
-    values = {"train": data / "generated", "test": data / "test", "output_dir": output_dir, **TINY, **changes}
+    values = {"dataset": data / "generated", "test_dataset": data / "test", "output_dir": output_dir, **TINY, **changes}
     values = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
     return [f"--{name}={value}" for name, given in values.items() for value in given]
 
@@ -73,7 +73,7 @@ def train(data):
 
 STAGES = {
     "finetune": ["FIELD", "FARM"],
-    "finetune_epochs": "[2,4]",
+    "finetune_num_train_epochs": "[2,4]",
     "finetune_learning_rate": 0.001,
     "seeds": [1, 0],
 }
@@ -95,7 +95,7 @@ def test_stages_are_trained_in_order_each_with_its_budget(data, finished):
     output_dir, results, _ = finished
     for run in results["seeds"]:
         assert [(stage["stage"], stage["steps"], stage["learning_rate"]) for stage in run["stages"]] == [
-            (f"--train {data / 'generated'}", 2, 0.01),
+            (f"--dataset {data / 'generated'}", 2, 0.01),
             (f"--finetune {data / 'field'}", 2, 0.001),  # 2 passes over 5 pairs, in fours
             (f"--finetune {data / 'farm'}", 3, 0.001),
         ]
@@ -167,9 +167,9 @@ def test_pasted_pairs_of_another_scale_are_refused(data, train, tmp_path, capsys
         patch.setattr(sys, "argv", ["make_copy_paste.py", *(f"--{name}={value}" for name, value in flags.items())])
         runpy.run_path(str(ROOT / "scripts" / "make_copy_paste.py"), run_name="__main__")
     with pytest.raises(SystemExit):
-        train(tmp_path / "run", train=tmp_path / "pasted")
+        train(tmp_path / "run", dataset=tmp_path / "pasted")
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("error: --train") and "give --crop_size 24" in line
+    assert line.startswith("error: --dataset") and "give --crop_size 24" in line
 
 
 def test_cosine_halves_the_second_of_two_steps(train, tmp_path):
@@ -189,7 +189,7 @@ def test_cosine_halves_the_second_of_two_steps(train, tmp_path):
 def test_it_learns(data, train, tmp_path):
     """Bright squares on noise are easy; the real pairs' share is mixed in."""
     mixed = [data / "field", data / "generated"]
-    results = train(tmp_path / "run", train=mixed, mix=0.5, max_train_steps=60, batch_size=8, learning_rate=0.05)
+    results = train(tmp_path / "run", dataset=mixed, mix=0.5, max_train_steps=60, batch_size=8, learning_rate=0.05)
     assert results["dice"] > 0.8 and results["dice_std"] is None and 0 < results["dice_se"] < 0.2
     assert results["iou"] == pytest.approx(results["dice"] / (2 - results["dice"]))  # the same pixels counted
 
@@ -200,7 +200,7 @@ def test_two_processes_share_the_work(data, tmp_path):
     write_raw_folder(tmp_path / "test", [*squares(3, 9, (40, 32))[:2], *squares(2, 10, (32, 32))[:1]])
     command = [sys.executable, *f"{LAUNCH}multi_cpu.yaml".split(), str(SCRIPT)]
     changes = {"max_train_steps": 12, "learning_rate": 0.05}
-    flags = flags_of(data, tmp_path / "run", test=tmp_path / "test", **changes)
+    flags = flags_of(data, tmp_path / "run", test_dataset=tmp_path / "test", **changes)
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*command, *flags], capture_output=True, text=True, env=env)
     assert result.returncode == 0, result.stderr
@@ -214,24 +214,24 @@ def test_two_processes_share_the_work(data, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"finetune": "TEST"}, "--test TEST: 3 of 3 test images are also in --finetune TEST"),
+        ({"finetune": "TEST"}, "--test_dataset TEST: 3 of 3 test images are also in --finetune TEST"),
         ({"finetune": "SOIL"}, "--finetune SOIL: none of the 2 masks has an object"),
-        ({"test": "SOIL"}, "--test SOIL: none of the 2 masks has an object"),
-        ({"train": ["FIELD", "CLASSES"]}, "000.png is a mask with values 0, 7, 9"),
-        ({"test": "NOTHING"}, "NOTHING/images holds no images"),
+        ({"test_dataset": "SOIL"}, "--test_dataset SOIL: none of the 2 masks has an object"),
+        ({"dataset": ["FIELD", "CLASSES"]}, "000.png is a mask with values 0, 7, 9"),
+        ({"test_dataset": "NOTHING"}, "NOTHING/images holds no images"),
         ({"crop_size": 33}, "--crop_size 33 is larger than the smallest image side, 32"),
-        ({"mix": 0.5}, "--mix is 0.5 with 1 --train"),
-        ({"mix": 1.5, "train": ["FIELD", "FARM"]}, "--mix is 1.5"),
+        ({"mix": 0.5}, "--mix is 0.5 with 1 --dataset"),
+        ({"mix": 1.5, "dataset": ["FIELD", "FARM"]}, "--mix is 1.5"),
         (
-            {"finetune": ["FIELD", "FARM"], "finetune_epochs": "[1,2,3]"},
-            "--finetune_epochs is [1, 2, 3], but there are 2",
+            {"finetune": ["FIELD", "FARM"], "finetune_num_train_epochs": "[1,2,3]"},
+            "--finetune_num_train_epochs is [1, 2, 3], but there are 2",
         ),
         ({"finetune": "FIELD", "finetune_learning_rate": 0}, "--finetune_learning_rate is [0.0]; give numbers above 0"),
         ({"seeds": "[1,1]"}, "--seeds is [1, 1]"),
         ({"threshold": 1}, "--threshold is 1.0"),
         ({"encoder_name": "eye"}, "--encoder_name eye"),
         ({"batch_size": 1}, "--batch_size is 1, but --arch unet with --encoder_name mobilenet_v2 at --resolution 32"),
-        ({"train": ["FIELD", "CROPS"]}, "--train CROPS shows pieces of 64 px of its photos, but --crop_size is 32"),
+        ({"dataset": ["FIELD", "CROPS"]}, "--dataset CROPS shows pieces of 64 px of its photos, but --crop_size is 32"),
         ({"finetune": "CROPS"}, "--finetune CROPS shows pieces of 64 px of its photos, but --crop_size is 32"),
         ({"learning_rate": 1e30}, "the loss is nan; lower its learning rate"),
     ],

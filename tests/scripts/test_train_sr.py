@@ -64,7 +64,7 @@ def test_two_processes_train_as_one_and_four_times_larger(data, tmp_path):
     flags = {"max_train_steps": 2, "adam_epsilon": 1e-3, "scale_factor": 4, "variant": "two_encoder"}
     flags |= {"patch_size": 2, "input_skip": "true"}
     one = train(data, tmp_path / "one", **flags, max_noise_level=100)
-    two = train(data, tmp_path / "two", LAUNCH + "multi_cpu.yaml", **flags, max_noise_level=100, train_batch_size=2)
+    two = train(data, tmp_path / "two", LAUNCH + "multi_cpu.yaml", **flags, max_noise_level=100, batch_size=2)
     assert one.returncode == two.returncode == 0, one.stderr + two.stderr
     assert "2 x cpu" in two.stderr
     assert same(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=0, atol=1e-6)

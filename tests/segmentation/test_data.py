@@ -35,7 +35,7 @@ def red_masks(count, size=(40, 32), seed=0):
     return rows
 
 
-def source_of(rows, name="--train field", crop_size=None):
+def source_of(rows, name="--dataset field", crop_size=None):
     pairs = datasets.Dataset.from_list(rows, features=pair_features())
     for column in ("image", "mask"):
         pairs = pairs.cast_column(column, datasets.Image(decode=False))
@@ -93,7 +93,7 @@ def test_an_object_must_be_left_in_a_test_photo():
     rows = without_object(random_pairs(1, (40, 32)))
     rows[0]["mask"].putpixel((0, 0), 255)
     assert TestPhotos(source_of(rows), resolution=32, crop_size=32)[0][1].any()
-    with pytest.raises(InputError, match="--train field: no object is left when 32 px become 4 px; raise"):
+    with pytest.raises(InputError, match="--dataset field: no object is left when 32 px become 4 px; raise"):
         TestPhotos(source_of(rows), resolution=4, crop_size=32)
 
 
@@ -149,12 +149,14 @@ def test_pairs_that_are_crops_themselves_are_taken_whole():
 
 def test_pairs_of_another_scale_are_refused(tmp_path):
     folder = write_raw_folder(tmp_path / "generated", random_pairs(2))
-    arguments = "--train", str(folder), ["train"], None, None
+    arguments = "--dataset", str(folder), ["train"], None, None
     assert load_source(*arguments, 512).crop_size is None  # photos, as far as anybody knows
     for name in ("generation.json", "copy_paste.json"):
         (folder / name).write_text(json.dumps({"crop_size": 256, "seed": 1}))
         assert load_source(*arguments, 256).crop_size == load_source(*arguments).crop_size == 256
-        words = "--train .*generated shows pieces of 256 px .* --crop_size is 512, .* 2 times .*; give --crop_size 256"
+        words = (
+            "--dataset .*generated shows pieces of 256 px .* --crop_size is 512, .* 2 times .*; give --crop_size 256"
+        )
         with pytest.raises(InputError, match=words):
             load_source(*arguments, 512)
         (folder / name).unlink()
@@ -173,7 +175,7 @@ def test_digests_know_pixels_and_masks_but_not_files(tmp_path):
     rows = random_pairs(2)
     plain = source_of(rows)
     folder = write_raw_folder(tmp_path / "field", rows)
-    assert load_source("--test", str(folder), ["train"], None, None).sha256 == plain.sha256
+    assert load_source("--test_dataset", str(folder), ["train"], None, None).sha256 == plain.sha256
     changed = source_of(without_object(rows))
     assert changed.digests == plain.digests and changed.sha256 != plain.sha256
     assert (plain.has_objects, changed.has_objects, plain.sizes) == (True, False, [(32, 40)] * 2)
@@ -182,11 +184,11 @@ def test_digests_know_pixels_and_masks_but_not_files(tmp_path):
 def test_a_test_image_must_not_be_trained_on():
     train, test = random_pairs(4), random_pairs(3, seed=1)
     others = source_of(random_pairs(2, seed=2))
-    check_test(source_of(test, "--test t"), [source_of(train), others])
+    check_test(source_of(test, "--test_dataset t"), [source_of(train), others])
     # the same image is the same with another mask
-    mixed = source_of([test[0], *without_object(train[2:3])], "--test t")
+    mixed = source_of([test[0], *without_object(train[2:3])], "--test_dataset t")
     check_stage([mixed])
-    words = r"--test t: 1 of 2 test images are also in --train field \(number 1 is number 2 there"
+    words = r"--test_dataset t: 1 of 2 test images are also in --dataset field \(number 1 is number 2 there"
     with pytest.raises(InputError, match=words):
         check_test(mixed, [others, source_of(train)])
 
@@ -218,27 +220,27 @@ def field(tmp_path):
 
 def test_named_columns_are_those_of_the_users_own_data(generated, field, caplog):
     with caplog.at_level(logging.INFO, "synthset"):
-        assert len(load_source("--train", generated, ["train"], None, "leaves")) == 3
+        assert len(load_source("--dataset", generated, ["train"], None, "leaves")) == 3
     assert f"{generated} has no column 'leaves'" in caplog.text and "taking image and mask" in caplog.text
-    leaves = load_source("--test", field, ["test", "train"], "images", "leaves")
-    assert leaves.sha256 != load_source("--test", field, ["test", "train"], None, None).sha256
+    leaves = load_source("--test_dataset", field, ["test", "train"], "images", "leaves")
+    assert leaves.sha256 != load_source("--test_dataset", field, ["test", "train"], None, None).sha256
     for names in ((None, "leafs"), ("photos", None), ("photos", "leaves")):
         with pytest.raises(InputError, match="leafs|photos|holds no pairs"):
-            load_source("--test", field, ["test", "train"], *names)
+            load_source("--test_dataset", field, ["test", "train"], *names)
 
 
 def test_bad_sources_are_one_line(generated, field, tmp_path):
     with pytest.raises(InputError, match="no split 'test'; use one of: train"):
-        load_source("--train", field, ["test"], None, None)
+        load_source("--dataset", field, ["test"], None, None)
     rows = random_pairs(2)
     rows[1]["mask"] = rows[1]["mask"].point(lambda value: value * 2 + 1)  # classes 1 and 3
     folder = write_raw_folder(tmp_path / "classes", [rows[0]])
     rows[1]["image"].save(folder / "images" / "001.png")
     rows[1]["mask"].save(folder / "masks" / "001.png")
     with pytest.raises(InputError, match=r"001\.png.* is a mask with values 1, 3; save it"):
-        load_source("--train", str(folder), ["train"], None, None)
-    with pytest.raises(InputError, match="--test field holds no pairs"):
-        PairSource("--test field", load_pairs(field).select([]))
+        load_source("--dataset", str(folder), ["train"], None, None)
+    with pytest.raises(InputError, match="--test_dataset field holds no pairs"):
+        PairSource("--test_dataset field", load_pairs(field).select([]))
     write_pairs_shard(tmp_path / "empty" / "data" / "test-00000.parquet", [], pair_features())
     with pytest.raises(InputError, match=r"empty: its parquet files can't be loaded \(.* no data"):
-        load_source("--test", str(tmp_path / "empty"), ["test"], None, None)
+        load_source("--test_dataset", str(tmp_path / "empty"), ["test"], None, None)

@@ -35,7 +35,9 @@ def photos_of(found, real, resolution, crop_size):
     pairs = datasets.Dataset.from_list(rows, features=pair_features())
     for column in ("image", "mask"):
         pairs = pairs.cast_column(column, datasets.Image(decode=False))
-    return TestPhotos(PairSource("--test t", pairs.with_transform(DecodePairs("t", pairs))), resolution, crop_size)
+    return TestPhotos(
+        PairSource("--test_dataset t", pairs.with_transform(DecodePairs("t", pairs))), resolution, crop_size
+    )
 
 
 def blobs(rng, height, width):

@@ -6,8 +6,8 @@ from pathlib import Path
 from diffusers import DDPMScheduler
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
-from synthset.cards import write_dataset_card
 from synthset.data import pair_features, write_pairs_shard
+from synthset.publishing.cards import write_dataset_card
 
 from .pairs import random_pairs
 

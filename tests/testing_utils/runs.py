@@ -17,7 +17,7 @@ TINY = {
     "block_out_channels": [8, 16],
     "layers_per_block": 1,
     "attention_head_dim": 8,
-    "train_batch_size": 4,
+    "batch_size": 4,
     "max_train_steps": 12,
     "checkpointing_steps": 3,
     "validation_steps": 0,

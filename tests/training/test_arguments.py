@@ -22,7 +22,7 @@ RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"
         ("--resolution 24 --patch_size 2", ["--resolution", "24", "--patch_size 2", "16", "32"]),
         ("--resolution 0", ["--resolution", "0"]),
         ("--learning_rate -1", ["--learning_rate", "-1"]),
-        ("--train_batch_size 1.5", ["--train_batch_size", "1.5"]),
+        ("--batch_size 1.5", ["--batch_size", "1.5"]),
         ("--validation_fraction 1", ["--validation_fraction", "1"]),
         ("--block_out_channels []", ["--block_out_channels", "[]"]),
         ("--lr_scheduler multistep", ["--lr_milestones"]),
@@ -89,7 +89,7 @@ def test_trackers_are_a_list_however_they_are_given(flags, trackers, tmp_path):
     assert TrainingArguments(report_to=args.report_to).report_to == trackers
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_keep_few_checkpoints(recipe):
     """Explicitly, since recipes outlive defaults; and the default is few."""
     limits = [
@@ -126,7 +126,7 @@ def test_xformers_must_be_there():
 def test_the_defaults_are_the_papers():
     args = parse_arguments(TrainingArguments, [])
     assert (args.num_train_timesteps, args.beta_schedule, args.prediction_type) == (1000, "linear", "epsilon")
-    assert (args.learning_rate, args.train_batch_size, args.num_train_epochs) == (2.1e-4, 64, 1500)
+    assert (args.learning_rate, args.batch_size, args.num_train_epochs) == (2.1e-4, 64, 1500)
     assert (args.resolution, args.block_out_channels, args.layers_per_block) == (128, [32, 64, 128, 256], 2)
 
 

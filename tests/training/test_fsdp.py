@@ -28,7 +28,7 @@ def test_shards_train_validate_save_and_resume_as_one_process(tmp_path, monkeypa
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     launch = f"{LAUNCH}fsdp.yaml --num_processes 2 --mixed_precision no {WORKER}"
     for steps in (2, 4):
-        sharded = {**flags, "train_batch_size": 2, "max_train_steps": steps}
+        sharded = {**flags, "batch_size": 2, "max_train_steps": steps}
         two = runs.train("train_paired.py", data, tmp_path / "two", launch, timeout=120, **sharded)
         assert two.returncode == 0 and "2 x cpu" in two.stderr, two.stderr
     assert "steps 2 to 4" in two.stderr

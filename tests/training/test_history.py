@@ -54,6 +54,17 @@ def test_the_path_of_data_does_not_count_but_its_content_does(run, tmp_path):
     assert (start.step, start.leg_start, start.begins_leg, len(start.legs)) == (6, 6, True, 2)
 
 
+def test_a_checkpoint_with_the_flags_earlier_names_continues(tmp_path):
+    args = arguments(tmp_path, lr_scheduler="cosine")
+    earlier = {f"train_{name}" if name.startswith("batch_size") else name: v for name, v in identity_of(args).items()}
+    assert "train_batch_size x gradient_accumulation_steps x processes" in earlier
+    write_checkpoint(tmp_path, 3, [{"start": 0, "identity": earlier}])
+    assert continue_from(args, identity_of(args)).step == 3
+    args.batch_size *= 2
+    with pytest.raises(InputError, match=r"trained with batch_size x gradient_accumulation_steps x processes 64 \(now"):
+        continue_from(args, identity_of(args))
+
+
 def test_a_stream_is_known_by_its_name(tmp_path):
     names = [identity_of(arguments(tmp_path, streaming=streaming)) for streaming in (False, True)]
     assert ["dataset" in identity for identity in names] == [False, True]

@@ -47,7 +47,7 @@ def test_some_empty_masks_are_fine(tmp_path, masks):
 )
 def test_a_learning_rate_that_outlasts_the_run_is_refused_when_epochs_say_how_long_it_is(tmp_path, flags, words):
     args = TrainingArguments(
-        dataset=folder_of(tmp_path, [None] * 6), num_train_epochs=4, train_batch_size=8, **flags, **SMALL
+        dataset=folder_of(tmp_path, [None] * 6), num_train_epochs=4, batch_size=8, **flags, **SMALL
     )
     with pytest.raises(InputError, match=words):
         load_training_pairs(args, 1)

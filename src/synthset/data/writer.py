@@ -3,8 +3,7 @@
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -15,27 +14,10 @@ from datasets import Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from ..output_dir import atomic_path
 from .folder import to_binary
 
 ROWS_PER_GROUP = 100  # datasets' own choice for images: the Hub viewer reads one row group per page
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends, and goes when the block fails.
-
-    Its name is hidden, so `datasets` never takes a leftover of a killed process for data, and fixed, so the next
-    attempt overwrites it.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def pair_features(**columns: str) -> Features:

@@ -55,7 +55,9 @@ def load_encoder(name: str) -> Encoder:
     """
     kind, _, architecture = name.rpartition(":")
     if kind not in ("", "random") or not timm.is_model(architecture):
-        raise InputError(f"--encoder is {name}, which is neither a folder nor a model that timm knows; {REMEDY}")
+        raise InputError(
+            f"--embedding_model is {name}, which is neither a folder nor a model that timm knows; {REMEDY}"
+        )
     try:
         config = timm.get_pretrained_cfg(architecture)
         side = min(SIDE, config.input_size[-1])
@@ -70,7 +72,7 @@ def load_encoder(name: str) -> Encoder:
             network = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=weights, **options)
     except Exception as error:  # no network, no such weights, not in the cache, a damaged file, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"--encoder is {name}, which can't be loaded ({reason}); {REMEDY}") from error
+        raise InputError(f"--embedding_model is {name}, which can't be loaded ({reason}); {REMEDY}") from error
     return Encoder(network.eval(), side, config.mean, config.std, trained=kind != "random")
 
 

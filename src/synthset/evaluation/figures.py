@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
-from ..previews import pair_grid
+from ..data.previews import pair_grid
 from .comparison import Comparison, PairSet
 from .fidelity import choose
 from .objects import Objects, measure_objects

@@ -187,13 +187,13 @@ def copies_section(numbers: dict, complete: bool) -> Section:
     copies, warnings = numbers["copies"], []
     if not complete:
         warnings.append(
-            "Parts of the real photos were not searched, and copies of those are not found; raise --num_images."
+            "Parts of the real photos were not searched, and copies of those are not found; raise --num_samples."
         )
     if not copies["finds_fresh"]:
         warnings.append(
             "This search would miss shifted or mirrored copies: even fresh crops of the very photos that were searched "
             "are about as far from them as other photos are. Only near-exact copies would stand out. A trained encoder "
-            "or a larger --num_images may see more."
+            "or a larger --num_samples may see more."
         )
     return Section(
         "Copies of the training photos",

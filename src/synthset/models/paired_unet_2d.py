@@ -17,9 +17,7 @@ from diffusers.models.upsampling import Upsample2D
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from .skip_fusion import SKIP_FUSIONS
-
-VARIANTS = ("two_encoder", "shared_encoder", "concat")
+from ..registry import SKIP_FUSIONS, VARIANTS
 
 
 @dataclass
@@ -170,10 +168,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`input_skip` adds the condition to the output, but `condition_channels` is {condition_channels}, not "
                 f"{image_channels + mask_channels}"
             )
-        if variant not in VARIANTS:
-            raise ValueError(f"`variant` must be one of {', '.join(VARIANTS)}, but is {variant!r}")
-        if skip_fusion not in SKIP_FUSIONS:
-            raise ValueError(f"`skip_fusion` must be one of {', '.join(SKIP_FUSIONS)}, but is {skip_fusion!r}")
+        VARIANTS[variant], SKIP_FUSIONS[skip_fusion]
         if any(channels % norm_num_groups for channels in block_out_channels):
             raise ValueError(
                 f"`norm_num_groups` must divide every entry of `block_out_channels`, but {norm_num_groups} does not "

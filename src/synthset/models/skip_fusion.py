@@ -94,6 +94,3 @@ def _lowest_harmonics(n: int, like: torch.Tensor) -> torch.Tensor:
     # A single point has no frequency but zero.
     harmonics = [phase.cos(), phase.sin()] if n > 1 else [torch.zeros_like(phase)] * 2
     return torch.stack([torch.ones_like(phase), *harmonics], dim=1).to(like.dtype)
-
-
-SKIP_FUSIONS: dict[str, type[nn.Module]] = {"scale_u": ScaleU, "zero_conv": ZeroConvSkips, "concat": ConcatSkips}

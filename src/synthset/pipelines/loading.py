@@ -19,6 +19,14 @@ from .pipeline_synthset_sr import SynthSetSRPipeline
 
 logger = logging.getLogger("synthset")
 
+# Flags that a run of 0.1.0.dev0 had under another name.
+RENAMED = {
+    "train_batch_size": "batch_size",
+    "dataloader_num_workers": "num_workers",
+    "train_batch_size x gradient_accumulation_steps x processes": (
+        "batch_size x gradient_accumulation_steps x processes"
+    ),
+}
 TRAINERS = {SynthSetPipeline: "train_paired.py", SynthSetSRPipeline: "train_sr.py"}
 
 
@@ -127,7 +135,8 @@ def read_flags(run_dir: Path) -> dict[str, Any]:
         raise InputError(
             f"{run_dir} has no arguments.yaml, which says how a checkpoint was trained; leave it in its run's folder"
         )
-    return yaml.safe_load(file.read_text(encoding="utf-8"))
+    flags = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return {RENAMED.get(name, name): value for name, value in flags.items()}
 
 
 def noise_schedule(flags: Mapping[str, Any]) -> DDPMScheduler:

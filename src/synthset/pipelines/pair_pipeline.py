@@ -13,7 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
-from ..safety import require_safe_folder, require_safe_repo
+from ..pipelines.safety import require_safe_folder, require_safe_repo
 from .pipeline_output import SynthSetPipelineOutput
 from .schedulers import clip_prediction, require_compatible, start_sampling
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
+from diffusers import DDIMScheduler, SchedulerMixin
 
 from ..errors import InputError
+from ..registry import SCHEDULERS
 
 # What a sampler must share with training; everything else in a scheduler's config is about sampling.
 TRAINING_KEYS = (
@@ -19,16 +20,6 @@ TRAINING_KEYS = (
     "prediction_type",
     "rescale_betas_zero_snr",
 )
-
-# name -> (class, settings). The rest of the configuration comes from training.
-SCHEDULERS: dict[str, tuple[type[SchedulerMixin], dict[str, Any]]] = {
-    "ddpm": (DDPMScheduler, {"clip_sample": True, "clip_sample_range": 1.0}),
-    # DDIM is first-order DPM-Solver++ (Lu et al. 2022, "DPM-Solver++", section 4.1). diffusers' DDIMScheduler steps to
-    # t - 1000 // steps whatever the next timestep is, so step counts that do not divide 1000 leave noise behind.
-    "ddim": (DPMSolverMultistepScheduler, {"solver_order": 1}),
-    "dpmsolver++": (DPMSolverMultistepScheduler, {"solver_order": 2}),
-    "unipc": (UniPCMultistepScheduler, {"solver_order": 2}),
-}
 
 # diffusers' schedulers that end where they should for a network whose answer is known, and the prediction types with
 # which they do. Others are for networks of another kind (flow matching, EDM, distilled ones), go the other way, or
@@ -63,8 +54,7 @@ def make_scheduler(name: str, config: Mapping[str, Any], num_inference_steps: in
         InputError: if the name is unknown, the config is that of another kind of scheduler, or the steps are out of
             range.
     """
-    if name not in SCHEDULERS:
-        raise InputError(f"scheduler is {name!r}; use one of {', '.join(SCHEDULERS)}.")
+    scheduler_class = SCHEDULERS[name]
     if "beta_schedule" not in config:
         raise InputError(
             "config has no beta_schedule, like that of a scheduler for flow matching; give that of the scheduler that "
@@ -76,9 +66,8 @@ def make_scheduler(name: str, config: Mapping[str, Any], num_inference_steps: in
             f"num_inference_steps is {num_inference_steps}; use 1 to {num_train_timesteps}, the number of timesteps "
             "that the model was trained with (--num_train_timesteps)."
         )
-    scheduler_class, settings = SCHEDULERS[name]
     training = {key: config[key] for key in TRAINING_KEYS if key in config}
-    return scheduler_class(**training, **settings, timestep_spacing=_spacing(num_train_timesteps, num_inference_steps))
+    return scheduler_class(**training, timestep_spacing=_spacing(num_train_timesteps, num_inference_steps))
 
 
 def require_compatible(scheduler: SchedulerMixin) -> None:

@@ -25,7 +25,7 @@ class PairSource:
     """The pairs of one dataset, and what must be known of them before training starts. Reads each of them once.
 
     Args:
-        name: what the user calls it, with its flag, for messages: `--train generated/field`.
+        name: what the user calls it, with its flag, for messages: `--dataset generated/field`.
         pairs: what `load_pairs` returned.
         crop_size: side in pixels of the piece of a photo that every image shows, where that is known.
 

@@ -11,8 +11,8 @@ from accelerate.utils import broadcast, gather_object
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
+from ..data.previews import pair_grid
 from ..evaluation.segmentation_metrics import count, scores_of, standard_errors
-from ..previews import pair_grid
 from .data import TestPhotos, tile_boxes
 from .segmenter import Segmenter
 

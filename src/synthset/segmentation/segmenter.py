@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
-from ..safety import require_safe_folder, require_safe_repo
+from ..pipelines.safety import require_safe_folder, require_safe_repo
 from .data import scaled_size, tile_boxes
 
 CONFIG = "segmenter.json"

@@ -10,7 +10,7 @@ from accelerate.utils import LoggerType
 
 from ..errors import InputError
 from ..flags import refuse_idle_flags
-from ..hub import HUB_FLAGS, HubArguments
+from ..publishing.hub import HUB_FLAGS, HubArguments
 
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
 OPERATIONAL = {
@@ -24,7 +24,7 @@ OPERATIONAL = {
     "num_validation_images",
     "num_divergence_images",
     "validation_num_inference_steps",
-    "dataloader_num_workers",
+    "num_workers",
     "report_to",
     "logging_steps",
     "project_name",
@@ -34,7 +34,7 @@ OPERATIONAL = {
     "allow_tf32",
     "deterministic",
     "dry_run",
-    "train_batch_size",
+    "batch_size",
     "gradient_accumulation_steps",
     *HUB_FLAGS,
 }
@@ -88,7 +88,7 @@ class TrainingArguments(HubArguments):
         beta_schedule: `linear` (the paper) or `squaredcos_cap_v2` (cosine), as diffusers names them.
         prediction_type: what the network predicts: `epsilon` (the paper), `v_prediction` or `sample`.
         snr_gamma: min-SNR loss weighting (Hang et al. 2023, arXiv 2303.09556) with this gamma; 5.0 is usual.
-        train_batch_size: pairs per process and forward pass.
+        batch_size: pairs per process and forward pass.
         gradient_accumulation_steps: forward passes per optimizer step.
         num_train_epochs: passes over the training pairs, used when `max_train_steps` is not given.
         max_train_steps: optimizer steps.
@@ -113,7 +113,7 @@ class TrainingArguments(HubArguments):
         deterministic: on a GPU, choose kernels that give the same bits each time, where torch has them (it warns where
             it has none). On the same kind of GPU with the same versions, a resumed run then ends in the same bits, as
             it does on a CPU without this flag.
-        dataloader_num_workers: processes that decode and augment; 0 decodes in the main process.
+        num_workers: processes that decode and augment; 0 decodes in the main process.
         checkpointing_steps: optimizer steps between checkpoints.
         checkpoints_total_limit: checkpoints to keep, 2 or more; the oldest go first; `null` keeps all. `--dry_run` says
             what they take.
@@ -160,7 +160,7 @@ class TrainingArguments(HubArguments):
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     snr_gamma: float | None = None
-    train_batch_size: int = 64
+    batch_size: int = 64
     gradient_accumulation_steps: int = 1
     num_train_epochs: int = 1500
     max_train_steps: int | None = None
@@ -181,7 +181,7 @@ class TrainingArguments(HubArguments):
     enable_xformers_memory_efficient_attention: bool = False
     allow_tf32: bool = False
     deterministic: bool = False
-    dataloader_num_workers: int = 0
+    num_workers: int = 0
     checkpointing_steps: int = 500
     checkpoints_total_limit: int | None = 5
     resume_from_checkpoint: str = "latest"
@@ -202,14 +202,14 @@ class TrainingArguments(HubArguments):
     def __post_init__(self):
         self.require_positive(
             *"resolution crop_size layers_per_block patch_size attention_head_dim num_train_timesteps".split(),
-            *"train_batch_size gradient_accumulation_steps num_train_epochs max_train_steps learning_rate".split(),
+            *"batch_size gradient_accumulation_steps num_train_epochs max_train_steps learning_rate".split(),
             *"snr_gamma max_grad_norm checkpointing_steps checkpoints_total_limit num_validation_images".split(),
             *"validation_num_inference_steps logging_steps adam_epsilon ema_power".split(),
         )
         if self.checkpoints_total_limit == 1:
             raise InputError("--checkpoints_total_limit is 1; give 2 or more, since the newest one may get damaged")
         self.require_not_negative(
-            *"seed overfit lr_warmup_steps validation_steps num_divergence_images dataloader_num_workers".split(),
+            *"seed overfit lr_warmup_steps validation_steps num_divergence_images num_workers".split(),
             *"adam_beta1 adam_beta2 adam_weight_decay ema_max_decay".split(),
         )
         for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
@@ -218,7 +218,7 @@ class TrainingArguments(HubArguments):
         refuse_idle_flags(self, NEEDS)
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
-        for name in ("overfit", "dataloader_num_workers"):
+        for name in ("overfit", "num_workers"):
             if self.streaming and getattr(self, name):
                 raise InputError(
                     f"--{name} is {getattr(self, name)} with --streaming; give 0, or leave --streaming out"
@@ -308,7 +308,7 @@ class TrainingArguments(HubArguments):
 
     def pairs_per_step(self, num_processes: int) -> int:
         """Pairs that an optimizer step sees."""
-        return self.train_batch_size * self.gradient_accumulation_steps * num_processes
+        return self.batch_size * self.gradient_accumulation_steps * num_processes
 
     @property
     def length_counts(self) -> bool:
@@ -322,7 +322,7 @@ class TrainingArguments(HubArguments):
             left_out = left_out | {"max_train_steps"}
         chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
         total_batch = self.pairs_per_step(num_processes)
-        return chosen | {"train_batch_size x gradient_accumulation_steps x processes": total_batch}
+        return chosen | {"batch_size x gradient_accumulation_steps x processes": total_batch}
 
 
 def has_bf16() -> bool:

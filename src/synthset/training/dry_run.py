@@ -106,11 +106,11 @@ def report(
     The arguments are those of `estimate_disk`."""
     disk = estimate_disk(args, model, measures, discriminator)
     there = next(folder for folder in Path(args.output_dir).absolute().parents if folder.exists())
-    costs = estimate_costs(model, args.train_batch_size, args.use_ema, args.gradient_checkpointing)
+    costs = estimate_costs(model, args.batch_size, args.use_ema, args.gradient_checkpointing)
     return f"""{yaml.safe_dump(asdict(args), sort_keys=False)}
 # parameters: {costs["parameters"]:,}
 # forward pass: {costs["forward_flops"] / 1e9:.2f} GFLOPs per pair
-# forward and backward pass: {costs["step_flops"] / 1e9:.1f} GFLOPs for {args.train_batch_size} pairs
+# forward and backward pass: {costs["step_flops"] / 1e9:.1f} GFLOPs for {args.batch_size} pairs
 # memory: {costs["state_bytes"] / 2**20:.0f} MiB of weights, gradients, Adam's moments and moving average
 # memory: {costs["activation_bytes"] / 2**20:.0f} MiB of activations, in float32
 # disk: {disk["bytes"] / 2**30:.2f} GiB for at most {disk["checkpoints"]} checkpoints of \

@@ -18,8 +18,8 @@ from datasets import Dataset
 
 from ..data import pairs_digest
 from ..errors import InputError
-from ..pipelines.loading import list_checkpoints
-from ..settings import require_empty
+from ..output_dir import require_empty
+from ..pipelines.loading import RENAMED, list_checkpoints
 from .arguments import FIXED, TrainingArguments
 
 logger = logging.getLogger("synthset")
@@ -109,7 +109,8 @@ def continue_from(args: TrainingArguments, identity: dict) -> Start:
     else:
         require_empty(output_dir, RUN_FILE)
         return Start(None, 0, first)
-    step, legs = state["global_step"], state["legs"]
+    step = state["global_step"]
+    legs = [leg | {"identity": {RENAMED.get(k, k): v for k, v in leg["identity"].items()}} for leg in state["legs"]]
     if args.max_train_steps <= step:  # nothing is left to do: how long the run was meant to be does not matter
         identity = {**identity, "max_train_steps": legs[-1]["identity"].get("max_train_steps")}
     changed = differences(legs[-1]["identity"], identity)

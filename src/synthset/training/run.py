@@ -19,12 +19,11 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from ..cards import license_of_pairs, write_pipeline_card
-from ..data.writer import atomic_path
 from ..errors import InputError
-from ..hub import BackgroundPush, check_push, push_folder
+from ..output_dir import atomic_path, lock_output_dir
 from ..pipelines.loading import list_checkpoints
-from ..settings import lock_output_dir
+from ..publishing.cards import license_of_pairs, write_pipeline_card
+from ..publishing.hub import BackgroundPush, check_push, push_folder
 from ..signals import Stopped, deferred, request, undeferred
 from .arguments import TrainingArguments
 from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
@@ -117,7 +116,7 @@ class TrainingRun:
         """
         args, accelerator = self.args, self.accelerator
         positions = PositionSampler(
-            args.train_batch_size,
+            args.batch_size,
             accelerator.process_index,
             accelerator.num_processes,
             start=self.global_step * args.gradient_accumulation_steps,
@@ -126,7 +125,7 @@ class TrainingRun:
         loader = DataLoader(
             stream,
             batch_sampler=positions,
-            num_workers=args.dataloader_num_workers,
+            num_workers=args.num_workers,
             pin_memory=accelerator.device.type == "cuda",
             generator=torch.Generator(),  # else it would draw from the global one whenever a run continues
         )
@@ -240,7 +239,7 @@ class TrainingRun:
         pause, accelerator = time.perf_counter(), self.accelerator
         with deferred(), ema_weights(self.ema, self.unwrapped):
             self.unwrapped.eval()
-            batch_size = self.args.train_batch_size
+            batch_size = self.args.batch_size
             loss = validation_loss(self.unwrapped, scheduler, items, batch_size, accelerator, self.stop_requested)
             whole, drawn = whole_model(accelerator, self.model), None
             if accelerator.is_main_process:

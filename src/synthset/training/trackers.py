@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 from PIL import Image
 
-from ..data.writer import atomic_path
 from ..errors import InputError
+from ..output_dir import atomic_path
 from .arguments import TrainingArguments
 
 

@@ -15,10 +15,10 @@ from diffusers import DDPMScheduler, ModelMixin
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from ..data.previews import pair_grid
 from ..evaluation.divergence import color_divergence
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
-from ..previews import pair_grid
 from ..random import keyed_generator
 from .arguments import TrainingArguments
 from .objectives import diffusion_loss, predict
@@ -68,8 +68,8 @@ def inspect_pairs(
     """
     numbers = range(max(args.num_validation_images, args.num_divergence_images))
     quick, images, masks = _quick(pipeline, args), [], []
-    for start in numbers[:: args.train_batch_size]:
-        generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.train_batch_size]]
+    for start in numbers[:: args.batch_size]:
+        generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.batch_size]]
         pairs = quick(len(generators), generators)
         images, masks = images + pairs.images, masks + pairs.masks
     grid = pair_grid(images[: args.num_validation_images], masks[: args.num_validation_images])

@@ -15,8 +15,8 @@ from testing_utils.publishing import write_dataset, write_pipeline
 from synthset import SynthSetPipeline
 from synthset.data import stream_train_validation
 from synthset.errors import InputError
-from synthset.hub import BackgroundPush, check_push, push_folder
 from synthset.pipelines.loading import load_pipeline
+from synthset.publishing.hub import BackgroundPush, check_push, push_folder
 
 FAULTS = {
     "401": {"status": 401},
@@ -51,8 +51,8 @@ def brisk(client, hub, monkeypatch):
     """Nobody waits long: neither for a reply nor between two attempts."""
     quick = types.SimpleNamespace(sleep=lambda seconds: None, time=__import__("time").time)
     monkeypatch.setattr("huggingface_hub.utils._http.time", quick)
-    monkeypatch.setattr("synthset.hub.time", quick)
-    monkeypatch.setattr("synthset.repository.SILENCE", 0.3)
+    monkeypatch.setattr("synthset.publishing.hub.time", quick)
+    monkeypatch.setattr("synthset.publishing.repository.SILENCE", 0.3)
     for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.setattr(huggingface_hub.constants, name, 0.3)
     yield client

@@ -8,9 +8,9 @@ import pytest
 from testing_utils.pairs import random_pairs, write_raw_folder
 
 from synthset.errors import InputError
-from synthset.tables import Part, Table, TableArguments, cell, markdown
+from synthset.evaluation.tables import Part, Table, TableArguments, cell, markdown
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ def prepared(tmp_path_factory):
 def arguments(prepared, tmp_path):
     """Flags of that table."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    values = {"train": str(tmp_path / "train"), "test": str(tmp_path / "test"), "output_dir": str(tmp_path / "table")}
+    values = {"dataset": tmp_path / "train", "test_dataset": tmp_path / "test", "output_dir": tmp_path / "table"}
+    values = {name: str(path) for name, path in values.items()}
     return lambda **changes: TableArguments(**values | changes)
 
 
@@ -96,10 +97,10 @@ def test_other_settings_are_refused_before_anything_is_made(script, tmp_path, ar
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"training": "--config scripts/recipes/concat.yaml"}, ["training"]),
+        ({"training": "--config scripts/recipes/paper/concat.yaml"}, ["training"]),
         ({"training": "--max_train_steps 2"}, ["training"]),
-        ({"launch_config": "accelerate_configs/multi_cpu.yaml"}, ["launch_config"]),
-        ({"launch_config": "accelerate_configs/cpu.yaml"}, []),  # computes what no configuration does
+        ({"launch": "accelerate_configs/multi_cpu.yaml"}, ["launch"]),
+        ({"launch": "accelerate_configs/cpu.yaml"}, []),  # computes what no configuration does
         ({"sr_training": ""}, ["sr_training"]),
         ({"scale_factor": 4}, ["scale_factor"]),
         ({"num_samples": 7}, ["num_samples"]),
@@ -138,13 +139,15 @@ def test_a_recipe_counts_by_its_content(arguments, tmp_path, monkeypatch):
 
 def test_other_photos_make_another_table(arguments, tmp_path):
     random_pairs(1, seed=7)[0]["image"].save(tmp_path / "train" / "images" / "000.png")
-    with pytest.raises(InputError, match="settings: train "):
+    with pytest.raises(InputError, match="settings: dataset "):
         list(Table(arguments(), SCRIPTS).fill({}))
 
 
 def test_test_photos_among_those_trained_on(arguments, tmp_path):
-    with pytest.raises(InputError, match=f"--test {tmp_path / 'train'}: 5 of 5 test images are also in --train"):
-        list(Table(arguments(test=str(tmp_path / "train"), output_dir=str(tmp_path / "new")), SCRIPTS).fill({}))
+    with pytest.raises(
+        InputError, match=f"--test_dataset {tmp_path / 'train'}: 5 of 5 test images are also in --dataset"
+    ):
+        list(Table(arguments(test_dataset=str(tmp_path / "train"), output_dir=str(tmp_path / "new")), SCRIPTS).fill({}))
     assert not (tmp_path / "new").exists()
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import yaml
 
-from .cli import call
-from .data.writer import atomic_path
-from .errors import InputError
-from .evaluation.segmentation_metrics import mean_and_std
-from .segmentation import check_test, load_source
-from .settings import claim_output_dir
+from ..cli import call
+from ..errors import InputError
+from ..output_dir import atomic_path, claim_output_dir
+from ..segmentation import check_test, load_source
+from .segmentation_metrics import mean_and_std
 
 MEASURES = {"dice": "Dice", "iou": "IoU"}
 
@@ -26,9 +25,9 @@ class TableArguments:
     are start at the repository's root.
 
     Args:
-        train: real pairs. Generators, pasting and segmenters learn from the same of them: the split `train`, without
+        dataset: real pairs. Generators, pasting and segmenters learn from the same of them: the split `train`, without
             what is held out for validation where there is no split `validation`.
-        test: real pairs to test on.
+        test_dataset: real pairs to test on.
         output_dir: where the tables and everything they are made of go.
         image_column: image column or sub-folder of your data.
         mask_column: mask column or sub-folder of your data.
@@ -42,14 +41,14 @@ class TableArguments:
         sr_generation: its flags for enlarging, in addition.
         segmentation: flags of train_segmentation.py.
         seeds: a segmenter is trained for each.
-        launch_config: accelerate configuration, such as accelerate_configs/multi_gpu.yaml, for training, generation and
+        launch: accelerate configuration, such as accelerate_configs/multi_gpu.yaml, for training, generation and
             segmenters; batch sizes are per process. One process when not given.
         remake: remove what was made with other settings than those given now, and make it anew; otherwise it is
             refused.
     """
 
-    train: str
-    test: str
+    dataset: str
+    test_dataset: str
     output_dir: str
     image_column: str | None = None
     mask_column: str | None = None
@@ -63,7 +62,7 @@ class TableArguments:
     sr_generation: str = ""
     segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    launch_config: str | None = None
+    launch: str | None = None
     remake: bool = False
 
     def __post_init__(self):
@@ -153,11 +152,11 @@ class Table:
             for part in (f"--{name}", getattr(args, name))
         ]
         self.launch_config, launch = None, {"num_processes": 1, "mixed_precision": "no"}
-        if args.launch_config is not None:
-            self.launch_config = self.find("--launch_config", args.launch_config, "try accelerate_configs")
+        if args.launch is not None:
+            self.launch_config = self.find("--launch", args.launch, "try accelerate_configs")
             launch = yaml.safe_load(self.launch_config.read_text())
         # the part of it that decides results, for the settings
-        self.launch = {"launch_config": {name: launch.get(name) for name in ("num_processes", "mixed_precision")}}
+        self.launch = {"launch": {name: launch.get(name) for name in ("num_processes", "mixed_precision")}}
 
     def find(self, flag: str, path: str, remedy: str) -> Path:
         """The file at `path`, seen from here or else from the repository's root."""
@@ -239,7 +238,16 @@ class Table:
         settings |= {**(pairs.settings if pairs else {}), **self.launch}
         if enlarged:
             settings["scale_factor"] = self.args.scale_factor
-        flags = [*sources, "--test", self.args.test, *size, *self.columns, "--seeds", str(self.args.seeds), *flags]
+        flags = [
+            *sources,
+            "--test_dataset",
+            self.args.test_dataset,
+            *size,
+            *self.columns,
+            "--seeds",
+            str(self.args.seeds),
+            *flags,
+        ]
         return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch_config, columns)
 
     def fill(self, rows: dict[str, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[str, dict[str, str]]]:
@@ -255,11 +263,15 @@ class Table:
                 given; later, if a script fails.
         """
         args, columns = self.args, (self.args.image_column, self.args.mask_column)
-        train = load_source("--train", args.train, ["train"], *columns)
+        train = load_source("--dataset", args.dataset, ["train"], *columns)
         further = [load_source("--finetune", source, ["train"], *columns) for source in finetune]
-        test = load_source("--test", args.test, ["test", "validation", "train"], *columns)
+        test = load_source("--test_dataset", args.test_dataset, ["test", "validation", "train"], *columns)
         check_test(test, [train, *further])
-        settings = {"train": train.sha256, "test": test.sha256, "finetune": [source.sha256 for source in further]}
+        settings = {
+            "dataset": train.sha256,
+            "test_dataset": test.sha256,
+            "finetune": [source.sha256 for source in further],
+        }
         settings |= {"resolution": args.resolution, "crop_size": args.crop_size}
         claim_output_dir(self.folder, "settings.json", settings, uncounted=())
         for part in (part for parts in rows.values() for part in parts):
@@ -269,7 +281,9 @@ class Table:
                     "another --output_dir, or add --remake to make it anew"
                 )
         if not self.data.exists():  # whole or not there
-            call(self.scripts / "prepare_dataset.py", "--dataset", args.train, "--output_dir", self.data, *self.columns)
+            call(
+                self.scripts / "prepare_dataset.py", "--dataset", args.dataset, "--output_dir", self.data, *self.columns
+            )
         table = {}
         for row, parts in rows.items():
             for part in parts:

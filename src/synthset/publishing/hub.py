@@ -18,8 +18,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
+from ..errors import InputError
 from .cards import card_license, hub_card, load_card
-from .errors import InputError
 from .repository import Remote, create_repo, look_at, make_origin, read_origin, require_ours
 
 logger = logging.getLogger("synthset")

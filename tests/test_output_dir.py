@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 
 from synthset.errors import InputError
-from synthset.settings import claim_output_dir, lock_output_dir
+from synthset.output_dir import claim_output_dir, lock_output_dir
 
 
 def hold(folder, connection):

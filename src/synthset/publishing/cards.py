@@ -15,9 +15,9 @@ from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 
-from .data.writer import atomic_path
-from .errors import InputError
-from .evaluation.segmentation_metrics import mean_and_std
+from ..errors import InputError
+from ..evaluation.segmentation_metrics import mean_and_std
+from ..output_dir import atomic_path
 
 THIS_FOLDER = "path/to/this/folder"
 ORIGIN = "synthset_origin"  # in the header of a card on the Hub: which folder it was pushed from, see `hub.push_folder`
@@ -108,7 +108,7 @@ def write_segmenter_card(folder: Path, template: Path, results: dict, runs: list
         runs: those of all seeds, its own among them.
         arguments: the resolved flags of the training run.
     """
-    sources, test = [*arguments["train"], *arguments["finetune"]], arguments["test"]
+    sources, test = [*arguments["dataset"], *arguments["finetune"]], arguments["test_dataset"]
     name, task = f"{Path(arguments['output_dir']).resolve().name}-seed-{results['seed']}", "image-segmentation"
     seeds = [run["seed"] for run in runs]
     spread = mean_and_std([{metric: run[metric] for metric in SCORES} for run in runs]) if len(runs) > 1 else {}

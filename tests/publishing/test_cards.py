@@ -11,7 +11,9 @@ from huggingface_hub import DatasetCard, ModelCard, RepoCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from testing_utils.pairs import random_pairs, same_pairs
 
-from synthset.cards import (
+from synthset.data import load_pairs, pair_features, write_pairs_shard
+from synthset.errors import InputError
+from synthset.publishing.cards import (
     THIS_FOLDER,
     add_section,
     card_license,
@@ -25,10 +27,8 @@ from synthset.cards import (
     write_pipeline_card,
     write_segmenter_card,
 )
-from synthset.data import load_pairs, pair_features, write_pairs_shard
-from synthset.errors import InputError
 
-TEMPLATES = Path(__file__).parents[1] / "model_cards"
+TEMPLATES = Path(__file__).parents[2] / "model_cards"
 FEATURES = pair_features(seed="int64", coverage="float32")
 ARGUMENTS = {
     **{"dataset": "demo", "variant": "concat", "resolution": 32, "crop_size": 64, "num_train_timesteps": 1000},
@@ -83,13 +83,13 @@ def test_a_card_has_no_empty_sections(tmp_path):
 def test_a_segmenters_card(tmp_path):
     scores = dict.fromkeys(("dice", "iou", "dice_per_image", "iou_per_image", "boundary_f1"), 0.5)
     (tmp_path / "pairs").mkdir()
-    source = f"--train {tmp_path / 'pairs'}"
+    source = f"--dataset {tmp_path / 'pairs'}"
     runs = [
         {**scores, "dice": dice, "seed": seed, "n_images": 4, "n_empty": 1}
         | {"stages": [{**scores, "stage": source, "steps": 3, "learning_rate": 0.01}]}
         for seed, dice in ((0, 0.25), (7, 0.75))
     ]
-    arguments = {"train": [str(tmp_path / "pairs")], "finetune": [], "test": "alice/field", "arch": "unet"}
+    arguments = {"dataset": [str(tmp_path / "pairs")], "finetune": [], "test_dataset": "alice/field", "arch": "unet"}
     arguments |= {"encoder_name": "resnet18", "encoder_weights": "none", "batch_size": 4, "crop_size": 64}
     arguments |= {"resolution": 32, "ignore_empty": False, "output_dir": str(tmp_path / "runs"), "data_license": "MIT"}
     write_segmenter_card(tmp_path, TEMPLATES / "segmentation.md", runs[0], runs, arguments)
@@ -100,7 +100,9 @@ def test_a_segmenters_card(tmp_path):
     assert {result.dataset_type for result in results} == {"alice/field"}
     assert dice[1].metric_args == {"seeds": [0, 7], "standard_deviation": pytest.approx(0.125**0.5)}
     assert card.data.license == "mit" and str(tmp_path) not in card.content
-    assert "`--train pairs`" in card.text and "[alice/field](https://huggingface.co/datasets/alice/field)" in card.text
+    assert (
+        "`--dataset pairs`" in card.text and "[alice/field](https://huggingface.co/datasets/alice/field)" in card.text
+    )
 
 
 def test_a_datasets_card(tmp_path):

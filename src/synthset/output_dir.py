@@ -1,13 +1,16 @@
-"""A folder remembers what it is made with: the same command line continues in it, another one is refused; and one
-command at a time writes into it."""
+"""Output folders: the settings that a folder was made with, a lock so that one command writes at a time, and files that
+are written completely or not at all.
+
+A command that finds its own settings in a folder continues there; one with other settings is refused.
+"""
 
 import errno
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from .data.writer import atomic_path
 from .errors import InputError
 
 try:
@@ -79,3 +82,21 @@ def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted
         return
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends, and goes when the block fails.
+
+    Its name is hidden, so `datasets` never takes a leftover of a killed process for data, and fixed, so the next
+    attempt overwrites it.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

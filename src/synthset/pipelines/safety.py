@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import diffusers
 from huggingface_hub import HfApi
 
-from .errors import InputError
+from ..errors import InputError
 
 # What may lie beside weights; nothing that a library could run has such a name.
 SUFFIXES = set(

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import yaml
 from huggingface_hub import HfApi, RepoCard, get_session
 
+from ..errors import InputError
+from ..output_dir import atomic_path
 from .cards import ORIGIN
-from .data.writer import atomic_path
-from .errors import InputError
 
 SILENCE = 120.0  # seconds without a byte from the Hub until it counts as out of reach; a large commit takes it long
 ORIGIN_FILE = ".synthset-hub"

@@ -9,7 +9,7 @@ from testing_utils.publishing import write_dataset, write_pipeline
 
 from synthset.data.writer import export_imagefolder
 from synthset.errors import InputError
-from synthset.hub import check_push, push_folder
+from synthset.publishing.hub import check_push, push_folder
 
 PHOTOS = {"data/test-00000-of-00001.parquet": b"PAR1", "photos/1.jpg": b"a photo", "images/7.png": b"a drawing"}
 
@@ -168,7 +168,7 @@ def test_what_changed_meanwhile_is_looked_at_again(client, hub, tmp_path):
         patch.undo()
         put(client, "alice/field", PHOTOS)
 
-    patch.setattr("synthset.hub.HfApi.preupload_lfs_files", slow_upload)
+    patch.setattr("synthset.publishing.hub.HfApi.preupload_lfs_files", slow_upload)
     with pytest.raises(InputError, match="field is finished and safe.*alice/field is not SynthSet's"):
         push_folder(folder, "alice/field")
     assert state(hub, "alice/field").keys() - {".gitattributes"} == PHOTOS.keys()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by `--mixed_precision`
+
 
 def describe_device(device: torch.device) -> str:
     """The device's name and, of a processor, the threads in use."""

@@ -14,7 +14,7 @@ from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.data import load_pairs
 from synthset.errors import InputError
 from synthset.pipelines.loading import load_pipeline
-from synthset.safety import require_safe, require_safe_folder
+from synthset.pipelines.safety import require_safe, require_safe_folder
 from synthset.segmentation import Segmenter, build_segmenter, load_segmenter
 
 CODE = """

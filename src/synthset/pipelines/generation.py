@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .data.transforms import ResizePair, to_tv_tensors
-from .errors import InputError
-from .evaluation.metrics import dice, psnr
-from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline
-from .pipelines.pair_pipeline import Callback
-from .random import keyed_generator
+from ..data.transforms import ResizePair, to_tv_tensors
+from ..errors import InputError
+from ..evaluation.metrics import dice, psnr
+from ..random import keyed_generator
+from .pair_pipeline import Callback
+from .pipeline_output import SynthSetPipelineOutput
+from .pipeline_synthset import SynthSetPipeline
+from .pipeline_synthset_sr import SynthSetSRPipeline
 
 MAX_PSNR = 100.0  # dB, in place of the infinity of equal images, for which JSON has no number
 

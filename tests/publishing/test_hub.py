@@ -10,8 +10,8 @@ from testing_utils.publishing import write_dataset
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.errors import InputError
-from synthset.hub import BackgroundPush, check_push, find_content, push_folder, verify
-from synthset.safety import require_safe
+from synthset.pipelines.safety import require_safe
+from synthset.publishing.hub import BackgroundPush, check_push, find_content, push_folder, verify
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_shards_of_an_earlier_push_go(client, tmp_path):
 
 
 def test_an_interrupted_push_goes_on_where_it_was(client, hub, dataset, monkeypatch):
-    monkeypatch.setattr("synthset.hub.FILES_AT_ONCE", 1)
+    monkeypatch.setattr("synthset.publishing.hub.FILES_AT_ONCE", 1)
     hub.fail("POST", "/commit/", status=403, times=1)
     with pytest.raises(InputError, match="is finished and safe, but was not pushed to alice/wheat: the token may not"):
         push_folder(dataset, "alice/wheat")
