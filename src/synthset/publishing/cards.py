@@ -147,7 +147,7 @@ def write_dataset_card(
     tags: Iterable[str] = (),
     details: dict | None = None,
     data_license: str | None = None,
-    **variables,
+    **variables: object,
 ) -> None:
     """Writes `folder/README.md`, the card of a dataset of pairs.
 
@@ -163,7 +163,7 @@ def write_dataset_card(
         tags: added to the tag `synthset`; `synthetic`, `copy-paste` and `pseudo-labels` decide what the text says.
         details: the flags that it was made with.
         data_license: the license of what it was made from, as `--data_license` takes it.
-        variables: what else the template shows: `title`, `description`, `picture` (a file in the folder), `columns`
+        **variables: what else the template shows: `title`, `description`, `picture` (a file in the folder), `columns`
             (meanings by name).
     """
     folder, tags, rows = Path(folder), list(tags), sum(splits.values())

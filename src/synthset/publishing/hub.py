@@ -152,9 +152,11 @@ def check_push(
     A Hub that can't be reached is only warned of; it may be back when the work is done.
 
     Args:
-        repo_id, private, home: as in [`push_folder`].
+        repo_id: as in [`push_folder`].
         repo_type: `model` or `dataset`.
+        private: as in [`push_folder`].
         data_license: of the source data.
+        home: as in [`push_folder`].
 
     Raises:
         InputError: no license, or the Hub refuses: no or a wrong token, no right to write there, a bad name; or the
