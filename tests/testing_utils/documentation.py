@@ -43,8 +43,17 @@ def commands(block: Block) -> list[list[str]]:
     """The words of every command in a `bash` block; shell scripts, which begin with `#!`, have none of ours."""
     if block.text.startswith("#!"):
         return []
-    lines = block.text.replace("\\\n", " ").splitlines()
-    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+    found, text = [], ""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        try:
+            words = shlex.split(text + line, comments=True)
+        except ValueError:  # a quotation goes on in the next line
+            text += line + "\n"
+            continue
+        text = ""
+        found += [words] if words else []
+    assert not text, f"{block.place} has an open quotation"
+    return found
 
 
 def arguments(words: list[str]) -> list[str] | None:
