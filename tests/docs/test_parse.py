@@ -55,7 +55,7 @@ def test_flags_and_commands_named_in_the_text_exist():
     for page in PAGES:
         text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for code in re.findall(r"`([^`\n]+)`", text):
-            unknown = {name for name in re.findall(r"(?<![\w-])--([a-z]\w+)", code)} - flags - NOT_OURS
+            unknown = set(re.findall(r"(?<![\w-])--([a-z]\w+)", code)) - flags - NOT_OURS
             assert not unknown, f"{page.name}: `{code}`"
             if match := re.match(r"synthset (research )?([a-z][\w-]*)", code):
                 assert match.group(2) in (RESEARCH if match.group(1) else COMMANDS), f"{page.name}: `{code}`"
