@@ -1,6 +1,5 @@
 """The package as a user has it: installed from its wheel, in a folder that is no clone."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -26,14 +25,15 @@ def installed(tmp_path_factory):
             (root / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (root / "source" / name).write_bytes((ROOT / name).read_bytes())
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []  # else pip downloads it
-    subprocess.run([*pip, "wheel", "--no-deps", *isolation, "--wheel-dir", root, root / "source"], check=True)
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", root, root / "source"]
+    subprocess.run(build, check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "venv"], check=True)
     python = root / "venv" / "bin" / "python"
     (wheel,) = root.glob("*.whl")
     subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True)
     packages = sysconfig.get_path("purelib", vars={"base": str(root / "venv"), "platbase": str(root / "venv")})
-    Path(packages, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    dependencies = [path for path in sys.path if Path(path).name == "site-packages"]
+    Path(packages, "dependencies.pth").write_text("\n".join(dependencies) + "\n")
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment["PATH"] = f"{python.parent}{os.pathsep}{environment['PATH']}"
     found = subprocess.check_output(

@@ -25,7 +25,7 @@ NETWORK = {
     "num_divergence_images": "2",
     "validation_num_inference_steps": "2",
 }
-LENGTH = {"max_train_minutes": "0.01", "max_train_steps": "2"}  # whichever a command has; steps where it has none
+LENGTH = {"max_train_minutes": "0.5", "max_train_steps": "2"}  # steps, unless the command says minutes
 SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "24", "batch_size": "4"}
 TINY = {
     "train": NETWORK | LENGTH,
