@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.image_processor import PipelineImageInput
 from PIL import Image
 
 
@@ -50,7 +51,7 @@ class PairImageProcessor(ConfigMixin):
         image, mask = sample.float().split([self.config.image_channels, self.config.mask_channels], dim=1)
         return (image / 2 + 0.5).clamp(0, 1), (mask > 0).float()
 
-    def preprocess(self, images, masks) -> torch.Tensor:
+    def preprocess(self, images: PipelineImageInput, masks: PipelineImageInput) -> torch.Tensor:
         """Encodes pairs of any type that `postprocess` returns. Values are rounded to 8 bits, as in image files.
 
         Args:
@@ -73,7 +74,9 @@ class PairImageProcessor(ConfigMixin):
             raise ValueError(f"images are {b} of {w} x {h} pixels, but masks are {n} of {x} x {y}; make them alike.")
         return self.encode(image, mask > 0)
 
-    def postprocess(self, sample: torch.Tensor, output_type: str = "pil"):
+    def postprocess(
+        self, sample: torch.Tensor, output_type: str = "pil"
+    ) -> tuple[list[Image.Image] | np.ndarray | torch.Tensor, list[Image.Image] | np.ndarray | torch.Tensor]:
         """Decodes samples as images and masks.
 
         Args:

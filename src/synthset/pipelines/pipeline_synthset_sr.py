@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from diffusers import SchedulerMixin
+from diffusers.image_processor import PipelineImageInput
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..models import PairedUNet2DModel
@@ -69,8 +70,8 @@ class SynthSetSRPipeline(PairPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        images,
-        masks=None,
+        images: PipelineImageInput | SynthSetPipelineOutput,
+        masks: PipelineImageInput | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         num_inference_steps: int | None = None,
         noise_level: int = 0,
@@ -97,7 +98,8 @@ class SynthSetSRPipeline(PairPipeline):
                 drawn from the generator.
             output_type: `"pil"`, `"np"` or `"pt"` (see `SynthSetPipelineOutput`); the type of `images` by default.
             return_dict: return a `SynthSetPipelineOutput`, not the tuple (images, masks).
-            callback_on_step_end, callback_on_step_end_tensor_inputs: as in `SynthSetPipeline`.
+            callback_on_step_end: as in `SynthSetPipeline`.
+            callback_on_step_end_tensor_inputs: as in `SynthSetPipeline`.
 
         Raises:
             ValueError: images and masks don't match each other or the network, the noise level is out of range, or as
