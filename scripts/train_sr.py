@@ -6,18 +6,15 @@ The low-resolution pairs are made from the targets on the fly. Killed at any mom
 `SynthSetSRPipeline.from_pretrained(RUN)` opens what it ends with.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from diffusers import DDIMScheduler
 
 from synthset import PairedUNet2DModel, SynthSetSRPipeline
+from synthset.arguments import SRArguments
 from synthset.cli import run
-from synthset.errors import InputError
 from synthset.training import dry_run, objectives
-from synthset.training.arguments import TrainingArguments
 from synthset.training.history import find_start
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
 from synthset.training.run import TrainingRun
@@ -32,36 +29,6 @@ from synthset.training.setup import (
 from synthset.training.validation import inspect_enlarged
 
 MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "sr.md"
-
-
-@dataclass
-class SRArguments(TrainingArguments):
-    """Trains PairedUNet2DModel to enlarge image-mask pairs.
-
-    Args:
-        resolution: side in pixels of the enlarged pairs.
-        scale_factor: how many times larger the enlarged pairs are.
-        max_noise_level: noise augmentation of the low-resolution pairs, with levels up to this many training timesteps
-            (Ho et al. 2021, arXiv 2106.15282), so that the model also enlarges what is not quite real; 0 = off, as in
-            the paper.
-        variant: `concat` (the paper's), `two_encoder` or `shared_encoder`.
-    """
-
-    output_dir: str = "outputs/sr"
-    resolution: int = 256
-    scale_factor: int = 2
-    max_noise_level: int = 0
-    variant: Literal["two_encoder", "shared_encoder", "concat"] = "concat"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.scale_factor < 2 or self.resolution % self.scale_factor:
-            raise InputError(
-                f"--scale_factor is {self.scale_factor} and --resolution {self.resolution}; give a factor of 2 or more "
-                "that divides the resolution"
-            )
-        if not 0 <= self.max_noise_level <= self.num_train_timesteps:
-            raise InputError(f"--max_noise_level is {self.max_noise_level}; give 0 to {self.num_train_timesteps}")
 
 
 def main(args: SRArguments) -> None:

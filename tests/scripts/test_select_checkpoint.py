@@ -13,9 +13,9 @@ from testing_utils import runs
 from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 from testing_utils.runs import ROOT, refused
 
+from synthset.arguments import TrainingArguments
 from synthset.data import load_pairs, load_train_validation
 from synthset.errors import InputError
-from synthset.training.arguments import TrainingArguments
 
 pytestmark = pytest.mark.slow  # most of it is real runs
 

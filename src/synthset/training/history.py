@@ -16,11 +16,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
+from ..arguments.training import FIXED, TrainingArguments
 from ..data import pairs_digest
 from ..errors import InputError
 from ..pipelines.loading import RENAMED, list_checkpoints
 from ..settings import require_empty
-from .arguments import FIXED, TrainingArguments
 
 logger = logging.getLogger("synthset")
 

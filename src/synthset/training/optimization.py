@@ -8,7 +8,7 @@ from diffusers.training_utils import EMAModel
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
-from .arguments import TrainingArguments
+from ..arguments.training import TrainingArguments
 
 
 def build_optimizer(

@@ -5,8 +5,8 @@ from collections.abc import Sized
 
 from datasets import Dataset
 
+from ..arguments.training import TrainingArguments
 from ..errors import InputError
-from .arguments import TrainingArguments
 
 logger = logging.getLogger("synthset")
 

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ..arguments.training import TrainingArguments
 from ..cards import license_of_pairs, write_pipeline_card
 from ..data.writer import atomic_path
 from ..errors import InputError
@@ -26,7 +27,6 @@ from ..hub import BackgroundPush, check_push, push_folder
 from ..pipelines.loading import list_checkpoints
 from ..settings import lock_output_dir
 from ..signals import Stopped, deferred, request, undeferred
-from .arguments import TrainingArguments
 from .checkpointing import Checkpointer, ema_weights, save_pipeline, whole_model
 from .history import RUN_FILE, Start, differences, on_main_process
 from .optimization import build_ema

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 from PIL import Image
 
+from ..arguments.training import TrainingArguments
 from ..data.writer import atomic_path
 from ..errors import InputError
-from .arguments import TrainingArguments
 
 
 def start_trackers(accelerator: Accelerator, args: TrainingArguments, start: int) -> None:

@@ -15,12 +15,12 @@ from diffusers import DDPMScheduler, ModelMixin
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from ..arguments.training import TrainingArguments
 from ..evaluation.divergence import color_divergence
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
 from ..previews import pair_grid
 from ..random import keyed_generator
-from .arguments import TrainingArguments
 from .objectives import diffusion_loss, predict
 from .sampler import TrainingStream, ValidationItems
 
