@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, fields
 from functools import partial
 from inspect import Parameter, Signature, cleandoc
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -60,8 +59,9 @@ def _parse(cls: type[Parsed], argv: list[str], prog: str, launchable: bool) -> t
             "--hub_token is not taken any more, because command lines get into logs; log in with `hf auth login` or "
             "set HF_TOKEN, and revoke the token that was given"
         )
-    argv = join_values(argv, typing.get_type_hints(cls))
-    recipe = _find_value(argv, "--config")
+    hints = typing.get_type_hints(cls) | {"config": str}
+    argv = normalize(argv, hints | ({"launch": str} if launchable else {}))
+    recipe = next((flag.partition("=")[2] for flag in argv if flag.startswith("--config=")), None)
     values = {} if recipe is None else read_recipe(cls, find_recipe(recipe))
     if "--help" in argv or "-h" in argv:
         build_app(cls, prog, launchable, values).help_print([])
@@ -80,38 +80,32 @@ def _parse(cls: type[Parsed], argv: list[str], prog: str, launchable: bool) -> t
     return cls(**values), launch
 
 
-def join_values(argv: list[str], hints: dict[str, Any]) -> list[str]:
-    """`argv` with `--flag=VALUE` for what a parser would not take for a flag's value: the words after a switch, and
-    flags for another command, as in `--training "--batch_size 8"`.
+def normalize(argv: list[str], hints: dict[str, Any]) -> list[str]:
+    """Writes `--flag=VALUE` where a flag takes one value, so that this may follow a switch, or begin with dashes as in
+    `--training "--batch_size 8"`. Of several such flags of one name the last one counts.
 
     Raises:
         InputError: a list has no value, or a switch another one than true and false.
     """
-    joined, i = [], 0
-    while i < len(argv):
-        flag, value = argv[i], argv[i + 1] if i + 1 < len(argv) else None
-        hint = hints.get(flag.removeprefix("--")) if flag.startswith("--") else None
-        if _is_list(hint) and (value is None or value.startswith("--")):
+    words, rest = [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--no-") and hints.get(flag[5:]) is bool and not equals:
+            flag, equals, value = f"--{flag[5:]}", "=", "false"
+        hint = hints.get(flag[2:]) if flag.startswith("--") else None
+        follows = bool(rest) and (not rest[0].startswith("--") or " " in rest[0])
+        if _is_list(hint) and not equals and not follows:
             raise InputError(f"{flag} has no value; give one or more")
-        name, _, word = flag.partition("=")
-        switch = hint is bool and value is not None and not value.startswith("-")
-        said = value if switch else word if hints.get(name.removeprefix("--")) is bool else ""
-        if said and said.lower() not in ("true", "false"):
-            raise InputError(f"{name} is {said}; give true or false")
-        quoted = hint is not None and value is not None and value.startswith("-") and " " in value
-        joined.append(f"{flag}={value}" if switch or quoted else flag)
-        i += 2 if switch or quoted else 1
-    return joined
-
-
-def _find_value(argv: list[str], flag: str) -> str | None:
-    """The value of a flag; None where it has none."""
-    for word, value in pairwise([*argv, "--"]):
-        if word.startswith(f"{flag}="):
-            return word.partition("=")[2]
-        if word == flag and not value.startswith("--"):
-            return value
-    return None
+        if hint is None or _is_list(hint):
+            words.append(word)
+            continue
+        if not equals and follows:
+            equals, value = "=", rest.pop(0)
+        if hint is bool and equals and value.lower() not in ("true", "false"):
+            raise InputError(f"{flag} is {value}; give true or false")
+        words = [other for other in words if other.partition("=")[0] != flag] + [flag + equals + value]
+    return words
 
 
 # ---- the flags of a dataclass ----
@@ -324,8 +318,6 @@ def explain(error: cyclopts.CycloptsError, cls: type[Arguments], prog: str, laun
     if isinstance(error, cyclopts.CoercionError) and error.argument is not None:
         words = " ".join(token.value for token in error.argument.tokens if isinstance(token.value, str))
         return f"{error.argument.name} is {words}; {error.__cause__}"
-    if isinstance(error, cyclopts.RepeatArgumentError):
-        return f"{error.token.keyword} is given more than once; give it once"
     if isinstance(error, cyclopts.MissingArgumentError):
         return f"{error.argument.name} has no value; see {prog} --help"
     if isinstance(error, cyclopts.UnusedCliTokensError):
