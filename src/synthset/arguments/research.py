@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import InputError
+from ..registry import SCHEDULERS
 from .base import Arguments
-from .choices import SCHEDULERS
 
 
 def parse_sampler(sampler: str) -> tuple[str, int]:
