@@ -11,7 +11,7 @@ is busy for a while slows all of them.
 import ctypes
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
 from synthset.evaluation.devices import describe_device
 from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
@@ -66,6 +67,7 @@ class Arguments:
 
 
 def main(args: Arguments) -> None:
+    configure_logging()
     device = torch.device(args.device)
     print(f"## {describe_device(device)}, torch {torch.__version__}\n")
     print(f"{args.resolution} px, batch {args.batch_size}, precision {args.mixed_precision}, widths", end=" ")
@@ -106,14 +108,15 @@ def compare_models(args: Arguments, device: torch.device) -> None:
         model.zero_grad()
 
     def measure(work: Callable) -> tuple[dict, dict]:
-        """GFLOP and seconds of `work` per image, for each model."""
+        """GFLOP and seconds of `work` per sample, for each model."""
         gflop = {}
         for name, model in models.items():
             with FlopCounterMode(display=False) as counter:
                 work(model)
             gflop[name] = counter.get_total_flops() / args.batch_size / 1e9
         calls = {name: partial(work, model) for name, model in models.items()}
-        return gflop, {k: s / args.batch_size for k, s in median_seconds(calls, args.repeats, device).items()}
+        seconds = median_seconds(calls, args.repeats, device, work.__name__)
+        return gflop, {name: value / args.batch_size for name, value in seconds.items()}
 
     for model in models.values():
         model.to(device)
@@ -170,7 +173,7 @@ def compare_adversarial_steps(args: Arguments, device: torch.device) -> None:
         model, discriminator, *prepared = accelerator.prepare(*networks, *optimizers, lr_scheduler)
         plain = partial(step, model, prepared[0])
         calls = {"plain": plain, "adversarial": partial(plain, Adversary(accelerator, discriminator, *prepared[1:]))}
-        seconds = median_seconds(calls, args.repeats, device)
+        seconds = median_seconds(calls, args.repeats, device, f"{variant}, training steps")
         images = [value / args.batch_size for value in seconds.values()]
         print(f"| {variant} | {images[0]:.3g} | {images[1]:.3g} | {images[1] / images[0]:.2f} |")
 
@@ -188,7 +191,8 @@ def compare_scale_u(args: Arguments, device: torch.device) -> None:
         return torch.cat([hidden * (torch.tanh(scale_u.b) + 1)[:, None, None], filtered], dim=1)
 
     without_fft = torch.inference_mode()(lambda: scale_u(hidden, skip))
-    seconds = median_seconds({"ScaleU": without_fft, "its definition with an FFT": with_fft}, 4 * args.repeats, device)
+    calls = {"ScaleU": without_fft, "its definition with an FFT": with_fft}
+    seconds = median_seconds(calls, 4 * args.repeats, device, "ScaleU")
     print("\n| one skip of (8, 32, 128, 128) | ms | to ScaleU |\n|---|---|---|")
     for name, value in seconds.items():
         print(f"| {name} | {1000 * value:.2f} | {value / seconds['ScaleU']:.1f} |")
@@ -201,16 +205,26 @@ def measure_loader(args: Arguments) -> None:
     stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)
     batches = PositionSampler(args.batch_size, 0, 1, start=0, stop=max(10, 2000 // args.batch_size))
     start = time.perf_counter()
-    for _ in DataLoader(stream, batch_sampler=batches, num_workers=args.num_workers):
+    loader = DataLoader(stream, batch_sampler=batches, num_workers=args.num_workers)
+    for _ in progress(loader, "data loader", unit="batch", leave=False):
         pass
     images = len(batches) * args.batch_size / (time.perf_counter() - start)
     print(f"\nData loader alone, `{args.dataset}`, {args.num_workers} workers: {images:.0f} images per second")
 
 
-def median_seconds(calls: dict[str, Callable], repeats: int, device: torch.device) -> dict[str, float]:
-    """Median duration of each call over `repeats` rounds that visit all of them, after a round that does not count."""
-    seconds = {name: [] for name in calls}
-    for _ in range(1 + repeats):
+def median_seconds(
+    calls: Mapping[str, Callable], repeats: int, device: torch.device, description: str
+) -> dict[str, float]:
+    """Median duration of each call over `repeats` rounds that make all of them, after a warm-up round.
+
+    Args:
+        calls: functions by name.
+        repeats: rounds.
+        device: device that the calls compute on.
+        description: text before the progress bar.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in progress(range(1 + repeats), f"timing {description}", unit="round", leave=False):
         for name, call in calls.items():
             start = time.perf_counter()
             call()

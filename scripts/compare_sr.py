@@ -1,4 +1,4 @@
-"""Compares super-resolution with interpolation and with real pictures, sampler by sampler.
+"""Compares super-resolution with interpolation and with real images, sampler by sampler.
 
     python scripts/compare_sr.py --model RUN --dataset FOLDER --output_dir COMPARISON
 
@@ -13,6 +13,7 @@ Real pairs are made smaller, as in training, and enlarged again. COMPARISON gets
 
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -27,19 +28,21 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2.functional import to_pil_image
-from tqdm.auto import tqdm
 
-from synthset import SynthSetSRPipeline, make_scheduler
+from synthset import SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
-from synthset.evaluation.devices import DTYPES, describe_device
+from synthset.evaluation.devices import DTYPES, default_device, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines import SCHEDULERS
 from synthset.pipelines.loading import load_pipeline
 from synthset.random import keyed_generator
+
+logger = logging.getLogger("synthset")
 
 BASELINES = {"bilinear + nearest": "bilinear", "bicubic + nearest": "bicubic"}  # method -> mode of F.interpolate
 SAMPLERS = (
@@ -68,7 +71,7 @@ Pairs = tuple[torch.Tensor, torch.Tensor]  # uint8 images (N, 3, H, W) in 0..255
 
 @dataclass
 class CompareArguments:
-    """Compares a super-resolution model with interpolation and real pictures.
+    """Compares a super-resolution model with interpolation and real images.
 
     Args:
         model: a folder that train_sr.py ended with, a checkpoint in it, or the id of such a model on the Hub; of a run
@@ -132,9 +135,9 @@ def load_targets(args: CompareArguments, resolution: int) -> Pairs:
             f"--crop_size is {args.crop_size}, but the model draws {resolution} pixels, and only larger crops have "
             f"detail of that size; give {resolution} or more, or larger images"
         )
-    transform = eval_transform(resolution, args.crop_size)
-    images, masks = zip(*(transform(image, mask) for image, mask in PairTensors(pairs)), strict=True)
-    return torch.stack(images), torch.stack(masks)
+    transform, tensors = eval_transform(resolution, args.crop_size), PairTensors(pairs)
+    resized = [transform(*tensors[index]) for index in range(len(tensors))]
+    return torch.stack([image for image, _ in resized]), torch.stack([mask for _, mask in resized])
 
 
 def interpolate(small: Pairs, mode: str, scale_factor: int) -> Pairs:
@@ -153,12 +156,15 @@ def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: Compa
         images, masks = (x[start : start + args.batch_size] for x in small)
         generators = [keyed_generator(args.seed, start + i) for i in range(len(images))]
         pairs = pipeline(images, masks, generators, steps, output_type="pt")
+        assert isinstance(pairs, SynthSetPipelineOutput)
+        assert isinstance(pairs.images, torch.Tensor) and isinstance(pairs.masks, torch.Tensor)
         # `cpu` waits for the device, so that the clock below sees the work and not only its queueing
         return (pairs.images.cpu() * 255).round().to(torch.uint8), pairs.masks.cpu().to(torch.uint8)
 
     draw(0, 1)  # loads kernels and takes memory, which no measured pair should pay for
     since = time.perf_counter()
-    batches = [draw(i, steps) for i in tqdm(range(0, args.num_samples, args.batch_size), desc=sampler, unit="batch")]
+    starts = range(0, args.num_samples, args.batch_size)
+    batches = [draw(start, steps) for start in progress(starts, sampler, unit="batch", leave=False)]
     seconds = (time.perf_counter() - since) / args.num_samples
     images, masks = map(torch.cat, zip(*batches, strict=True))
     return {"images": images, "masks": masks, "seconds": torch.tensor(seconds)}
@@ -168,8 +174,8 @@ def measure(made: Pairs, targets: Pairs, small: Pairs) -> dict[str, float]:
     """Columns of the table: `made` beside the real pairs, and made smaller again beside what was enlarged. Masks are
     measured where the real one has an object: two empty ones agree whoever made them."""
 
-    def mean(metric: Callable, *pictures: torch.Tensor) -> float:
-        return float(np.mean([metric(*items) for items in zip(*(x.numpy() for x in pictures), strict=True)]))
+    def mean(metric: Callable, *images: torch.Tensor) -> float:
+        return float(np.mean([metric(*items) for items in zip(*(x.numpy() for x in images), strict=True)]))
 
     again = ResizePair(small[0].shape[-1])(*made)
     image, real_image, again_image, small_image = (x[0].movedim(1, -1) for x in (made, targets, again, small))
@@ -223,6 +229,7 @@ def draw_figures(output_dir: Path, samplers: list[str], results: dict[str, Pairs
 
 def main(args: CompareArguments) -> None:
     # 1. model, pairs
+    configure_logging()
     pipeline, weights = load_pipeline(SynthSetSRPipeline, args.model)
     num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
     too_long = [sampler for sampler in args.samplers if parse_sampler(sampler)[1] > num_train_timesteps]
@@ -246,7 +253,7 @@ def main(args: CompareArguments) -> None:
         )
     small = ResizePair(resolution // scale_factor)(*targets)
     pipeline.unet.type(DTYPES[args.mixed_precision])
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = default_device()
     pipeline.to(device)
 
     # 2. what an earlier run left
@@ -265,9 +272,10 @@ def main(args: CompareArguments) -> None:
     results = {method: interpolate(small, mode, scale_factor) for method, mode in BASELINES.items()}
     rows = [{"method": method, **measure(made, targets, small)} for method, made in results.items()]
     write_tables(output_dir, title, rows)
-    for sampler in samplers:
+    for number, sampler in enumerate(samplers, start=1):
         file = output_dir / "samples" / f"{sampler}.safetensors"
         if not file.exists():
+            logger.info(f"sampler {number} of {len(samplers)}: {sampler}, {args.num_samples} pairs")
             with atomic_path(file) as temporary:
                 save_file(sample(pipeline, small, sampler, args), temporary)
         made = load_file(file)
@@ -278,6 +286,7 @@ def main(args: CompareArguments) -> None:
     results["real"] = targets
     draw_figures(output_dir, samplers, results)
     print((output_dir / "table.md").read_text())
+    print(f"Wrote table.md, table.json, figure5.png and figure6.png to {output_dir}.")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from shlex import quote
+from typing import Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -24,10 +25,11 @@ from datasets import Features
 from datasets import Image as ImageFeature
 from diffusers.utils import is_xformers_available
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
@@ -41,7 +43,8 @@ from synthset.publishing.hub import HubArguments, check_push, push_folder
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
-PAPER_STEPS = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
+Pipeline = TypeVar("Pipeline", bound=PairPipeline)
+PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
 NEEDS = {  # flag: the flag without which it means nothing
     "sr_scheduler": "sr_model",
     "sr_num_inference_steps": "sr_model",
@@ -124,10 +127,18 @@ class GenerateArguments(HubArguments):
             )
 
 
-def load_stage(
-    args: GenerateArguments, cls: type[PairPipeline], prefix: str, device: torch.device
-) -> tuple[PairPipeline, str]:
-    """The pipeline that the flags with this prefix ask for, and the SHA-256 of its files. Fills in the steps."""
+def load_stage(args: GenerateArguments, cls: type[Pipeline], prefix: str, device: torch.device) -> tuple[Pipeline, str]:
+    """Loads the pipeline of one stage and sets the number of its steps in `args` if it was not given.
+
+    Args:
+        args: the flags.
+        cls: class of the pipeline.
+        prefix: of the stage's flags, `""` or `"sr_"`.
+        device: device to load it to.
+
+    Returns:
+        The pipeline and the SHA-256 of its files.
+    """
     model, scheduler, steps = (getattr(args, prefix + name) for name in ("model", "scheduler", "num_inference_steps"))
     pipeline, sha256 = load_pipeline(cls, model, f"--{prefix}model")
     if steps is None:
@@ -149,15 +160,17 @@ def draw_pairs(
     sr_pipeline: SynthSetSRPipeline | None,
     args: GenerateArguments,
     samples: range,
-    progress: tqdm,
+    bar: tqdm,
 ) -> Iterator[dict]:
-    """Rows for the pairs numbered `samples`, each from its own noise. `progress` counts steps times pairs."""
+    """Yields the rows of the pairs numbered `samples`. `bar` counts denoising steps of pairs."""
+    assert args.num_inference_steps is not None
     for start in range(0, len(samples), args.batch_size):
         numbers = samples[start : start + args.batch_size]
-        on_step = partial(progress.update, len(numbers))
+        on_step = partial(bar.update, len(numbers))
         rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step)
         if sr_pipeline:
-            on_step = partial(progress.update, len(numbers) * sr_pipeline.config.scale_factor**2)
+            assert args.sr_num_inference_steps is not None
+            on_step = partial(bar.update, len(numbers) * sr_pipeline.config.scale_factor**2)
             rows = enlarge_rows(sr_pipeline, rows, args.seed, args.sr_num_inference_steps, args.sr_noise_level, on_step)
         for row in rows:
             if args.consistency:
@@ -194,7 +207,7 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
         tags=["synthetic"],
         title=output_dir.resolve().name,
         description=description,
-        picture="preview.png",
+        preview="preview.png",
         columns={name: meaning for name, (_, _, meaning) in COLUMNS.items()},
         details=settings | {"num_samples": args.num_samples},
         data_license=find_license(args),
@@ -206,9 +219,11 @@ def main(args: GenerateArguments) -> None:
     # a machine that has nothing but a CPU would not know of each other.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
+    configure_logging()
     if args.push_to_hub and accelerator.is_main_process:
         check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
-    digests, sr_pipeline = {}, None
+    digests: dict[str, str] = {}
+    sr_pipeline: SynthSetSRPipeline | None = None
     pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator.device)
     if args.sr_model is not None:
         sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator.device)
@@ -223,30 +238,31 @@ def main(args: GenerateArguments) -> None:
     if pipeline.config.crop_size is not None:
         settings["crop_size"] = pipeline.config.crop_size  # the scale of what a pair shows
     output_dir, num_samples = Path(settings.pop("output_dir")), settings.pop("num_samples")
-    pictures = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
-    pictures = tuple(pictures) if args.format == "imagefolder" else ()
-    pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, pictures)
+    columns = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
+    image_columns = tuple(columns) if args.format == "imagefolder" else ()
+    pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, image_columns)
     with accelerator.main_process_first():
         claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model", "num_samples"))
         if accelerator.is_main_process:
             pairs.prepare()
 
     missing = pairs.missing(accelerator.process_index, accelerator.num_processes)
+    assert args.num_inference_steps is not None
     steps_per_pair = args.num_inference_steps
-    if sr_pipeline:  # whose steps take as many times longer as its pictures are larger
+    if sr_pipeline:  # the time of a step grows with the number of pixels
+        assert args.sr_num_inference_steps is not None
         steps_per_pair += args.sr_num_inference_steps * sr_pipeline.config.scale_factor**2
-    with tqdm(
+    with progress(
         total=steps_per_pair * sum(len(numbers) for _, numbers in missing),
-        desc="pairs",
+        description="pairs",
         unit="pair",
         unit_scale=1 / steps_per_pair,
         bar_format="{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
-        smoothing=0,  # the mean rate, for the stages differ
-        disable=not accelerator.is_main_process,
-    ) as progress:
+        smoothing=0,  # the mean rate, because the stages differ in speed
+    ) as bar:
         for shard, numbers in missing:
             try:
-                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, numbers, progress), features)
+                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, numbers, bar), features)
             except OSError as error:  # pyarrow does not say which file
                 raise OSError(error.errno, error.strerror, str(shard)) from error
 
@@ -255,10 +271,13 @@ def main(args: GenerateArguments) -> None:
         pairs.publish()
         if not (output_dir / "README.md").exists():
             finish(args, settings, features, pairs)
-        accelerator.print(f"{num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
         if args.push_to_hub:
             address = push_folder(output_dir, args.hub_dataset_id, args.hub_private_repo, args.data_license)
             print(f"pushed to {address}")
+        print(
+            f"Wrote {num_samples} pairs to {output_dir}. Look at {output_dir / 'preview.png'}, then run: "
+            f"synthset segment --dataset {quote(str(output_dir))} --test_dataset REAL --output_dir RUN"
+        )
     accelerator.end_training()
 
 

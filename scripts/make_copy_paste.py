@@ -13,26 +13,28 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 
 import datasets
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import GrowingDataset, files_digest, load_pairs, pairs_digest
 from synthset.data.copy_paste import (
     COLUMNS,
     FEATURES,
     CopyPaste,
+    CutOut,
     cut_out_objects,
     fill_objects,
     fit_crop_size,
     start_worker,
 )
 from synthset.data.folder import SUFFIXES
-from synthset.data.frames import iter_frames
+from synthset.data.frames import count_frames, iter_frames
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
@@ -113,7 +115,7 @@ class CopyPasteArguments:
 def fill_annotated(pairs: datasets.Dataset, folder: Path, seed: int) -> list[Path]:
     """Writes the annotated images, with background in place of their objects, into `folder`."""
     paths = []
-    for number, row in enumerate(tqdm(pairs, desc="backgrounds")):
+    for number, row in enumerate(progress(pairs, "removing objects", unit="image")):
         mask = np.asarray(row["mask"])
         if mask.mean() < 0.7:  # elsewhere there is too little background to take from
             filled = fill_objects(np.asarray(row["image"]), mask, np.random.default_rng((seed, number, 1)))
@@ -137,7 +139,8 @@ def find_backgrounds(args: CopyPasteArguments, pairs: datasets.Dataset, scratch:
             raise InputError(f"--backgrounds {source} holds no images ({', '.join(SUFFIXES)}); add some")
         return paths
     paths = []
-    for frame in tqdm(iter_frames(source, args.video_every), desc="frames"):
+    frames = iter_frames(source, args.video_every)
+    for frame in progress(frames, "decoding frames", total=count_frames(source, args.video_every), unit="frame"):
         paths.append(scratch / f"frame-{len(paths) * args.video_every:06d}.png")
         frame.save(paths[-1], compress_level=1)
     return paths
@@ -164,7 +167,7 @@ def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> N
         tags=["synthetic", "copy-paste"],
         title=output_dir.resolve().name,
         description=description,
-        picture="preview.png",
+        preview="preview.png",
         columns={name: meaning for name, (_, meaning) in COLUMNS.items()},
         details=settings | {"num_samples": args.num_samples},
         data_license=license_of_pairs([args.dataset]),
@@ -172,12 +175,14 @@ def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> N
 
 
 def main(args: CopyPasteArguments) -> None:
+    configure_logging()
     output_dir = Path(args.output_dir)
 
     # 1. objects
     pairs = load_pairs(args.dataset, args.split, args.image_column, args.mask_column)
-    cutouts, area = [], 0
-    for row in tqdm(pairs, desc="objects"):
+    cutouts: list[CutOut] = []
+    area = 0
+    for row in progress(pairs, "cutting out objects", unit="image"):
         cutouts += cut_out_objects(np.asarray(row["image"]), np.asarray(row["mask"]), args.min_area)
         area += row["mask"].width * row["mask"].height
     if not cutouts:
@@ -192,7 +197,11 @@ def main(args: CopyPasteArguments) -> None:
         # 2. backgrounds
         backgrounds = find_backgrounds(args, pairs, Path(scratch))
         crop_size = fit_crop_size(backgrounds, args.crop_size)
-        found = {"crop_size": crop_size, "found_objects": len(whole), "found_backgrounds": len(backgrounds)}
+        found: dict[str, int | str] = {
+            "crop_size": crop_size,
+            "found_objects": len(whole),
+            "found_backgrounds": len(backgrounds),
+        }
         found["dataset_sha256"] = pairs_digest(pairs)
         if args.backgrounds is not None:
             found["backgrounds_sha256"] = files_digest(backgrounds)
@@ -209,21 +218,24 @@ def main(args: CopyPasteArguments) -> None:
 
         # 3. pairs
         missing = growing.missing()
-        progress = tqdm(total=sum(len(part) for _, part in missing), desc="pairs", unit="pair")
+        bar = progress(description="pairs", total=sum(len(part) for _, part in missing), unit="pair")
         # spawn: a forked process would inherit locks of the threads that decoded the backgrounds
         spawn = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(args.num_workers, spawn, start_worker) if args.num_workers else ThreadPoolExecutor(1)
-        with progress, pool:
+        with bar, pool:
             try:
                 for done in as_completed(pool.submit(copy_paste.write_shard, *task) for task in missing):
-                    progress.update(done.result())
+                    bar.update(done.result())
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
         growing.publish()
         if not (output_dir / "README.md").exists():
             finish(args, settings, copy_paste)
-    print(f"{args.num_samples} pairs are in {output_dir}; see {output_dir / 'preview.png'}")
+    print(
+        f"Wrote {args.num_samples} pairs to {output_dir}. Look at {output_dir / 'preview.png'}, then run: "
+        f"synthset segment --dataset {quote(str(output_dir))} --test_dataset REAL --output_dir RUN"
+    )
 
 
 if __name__ == "__main__":

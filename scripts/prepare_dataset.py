@@ -10,14 +10,17 @@ the masks sit on their objects?
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 import datasets
 import numpy as np
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_pairs_shard
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
@@ -56,29 +59,31 @@ class Arguments:
 
 
 class Summary:
-    """Image sizes and mask coverage of the pairs that pass through."""
+    """Image sizes and mask coverage of pairs, collected while they are iterated over."""
 
-    def __init__(self):
-        self.sizes = Counter()
-        self.coverage = []
+    def __init__(self) -> None:
+        self.sizes: Counter[str] = Counter()
+        self.coverage: list[float] = []
 
-    def count(self, pairs: datasets.Dataset) -> Iterator[dict]:
+    def count(self, pairs: Iterable[dict]) -> Iterator[dict]:
+        """Yields the rows of `pairs` unchanged."""
         for row in pairs:
             self.sizes["{}x{}".format(*row["image"].size)] += 1
             self.coverage.append(float(np.asarray(row["mask"]).mean()))
             yield row
 
     def as_dict(self) -> dict:
-        statistics = {"min": np.min, "median": np.median, "max": np.max}
+        coverage = {"min": np.min(self.coverage), "median": np.median(self.coverage), "max": np.max(self.coverage)}
         return {
             "pairs": len(self.coverage),
             "sizes": dict(self.sizes.most_common()),
-            "mask_coverage": {name: round(float(f(self.coverage)), 4) for name, f in statistics.items()},
+            "mask_coverage": {name: round(float(value), 4) for name, value in coverage.items()},
             "empty_masks": self.coverage.count(0),
         }
 
 
 def main(args: Arguments) -> None:
+    configure_logging()
     output_dir = Path(args.output_dir)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise InputError(f"--output_dir {output_dir} exists and is not empty; remove it or choose another")
@@ -94,18 +99,17 @@ def main(args: Arguments) -> None:
     features = train.features.copy()
     features.update(image=datasets.Image(), mask=datasets.Image())
 
-    # 2. everything into a hidden sibling, which becomes output_dir when all of it is there
+    # 2. everything into a hidden folder beside output_dir, renamed when it is complete
     unfinished = output_dir.resolve().with_name(f".{output_dir.resolve().name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         summary = {}
         for split, pairs in splits.items():
-            seen = Summary()
+            rows, seen = iter(progress(pairs, split, unit="pair")), Summary()
             shards = -(-len(pairs) // PAIRS_PER_SHARD)
             for i in range(shards):
-                shard = pairs.select(range(i * PAIRS_PER_SHARD, min(len(pairs), (i + 1) * PAIRS_PER_SHARD)))
                 path = unfinished / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet"
-                write_pairs_shard(path, seen.count(shard), features)
+                write_pairs_shard(path, seen.count(islice(rows, PAIRS_PER_SHARD)), features)
             summary[split] = seen.as_dict()
         (unfinished / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
         first = train[: min(16, len(train))]
@@ -117,7 +121,7 @@ def main(args: Arguments) -> None:
             {split: len(pairs) for split, pairs in splits.items()},
             title=output_dir.resolve().name,
             description="Image-mask pairs for binary segmentation, prepared with SynthSet.",
-            picture="overlay.png",
+            preview="overlay.png",
             details={"validation_fraction": args.validation_fraction, "seed": args.seed},
             data_license=args.data_license or license_of_pairs([args.dataset]),
         )
@@ -130,8 +134,11 @@ def main(args: Arguments) -> None:
     for split, found in summary.items():
         sizes = ", ".join(f"{count} of {size}" for size, count in list(found["sizes"].items())[:4])
         coverage = "min {min:.1%}, median {median:.1%}, max {max:.1%}".format(**found["mask_coverage"])
-        print(f"{split}: {found['pairs']} pairs ({sizes} px); mask coverage {coverage}; {found['empty_masks']} empty")
-    print(f"Wrote {output_dir}; look at {output_dir / 'overlay.png'}, then pass --dataset {output_dir}")
+        print(f"{split}: {found['pairs']} pairs ({sizes} px), mask coverage {coverage}, {found['empty_masks']} empty")
+    print(
+        f"Wrote {sum(found['pairs'] for found in summary.values())} pairs to {output_dir}. Check the masks in "
+        f"{output_dir / 'overlay.png'}, then run: synthset train --dataset {quote(str(output_dir))} --output_dir RUN"
+    )
 
 
 if __name__ == "__main__":

@@ -14,20 +14,21 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
-from synthset.data.frames import iter_frames
+from synthset.data.frames import count_frames, iter_frames
 from synthset.data.growing import HIDDEN
 from synthset.data.previews import pair_grid
 from synthset.data.writer import pair_features, write_pairs_shard
 from synthset.errors import InputError
+from synthset.evaluation.devices import default_device
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
@@ -40,7 +41,7 @@ COLUMNS = {
     "being the mask and p the probability of the object; where nothing was found, 1 - max(p)",
     "coverage": "share of the mask's pixels that are the object, 0 to 1",
 }
-Picture = Path | Image.Image  # a file, opened when its turn comes, or a frame
+Input = Path | Image.Image  # an image file, opened when it is needed, or a video frame
 
 
 @dataclass
@@ -73,21 +74,21 @@ class PseudoLabelArguments:
             raise InputError(f"--min_confidence is {self.min_confidence}; give 0 to 1")
 
 
-def iter_pictures(args: PseudoLabelArguments) -> Iterator[tuple[str, Picture]]:
-    """Names and pictures, in order.
+def iter_images(args: PseudoLabelArguments) -> Iterator[tuple[str, Input]]:
+    """Names and images, in order.
 
     Raises:
         InputError: there are none.
     """
     path = Path(args.images)
     if path.is_dir():
-        yield from ((file.name, file) for file in list_pictures(path))
+        yield from ((file.name, file) for file in list_images(path))
         return
     for number, frame in enumerate(iter_frames(path, args.video_every)):
         yield f"{path.name}#{number * args.video_every}", frame
 
 
-def list_pictures(path: Path) -> list[Path]:
+def list_images(path: Path) -> list[Path]:
     """The images in a folder, in order; of a video, its file.
 
     Raises:
@@ -102,27 +103,28 @@ def list_pictures(path: Path) -> list[Path]:
 
 
 def names_digest(args: PseudoLabelArguments) -> str:
-    """Digest of what assigns pictures to parts: the names of the images, not where they lie, nor their content,
+    """Digest of what assigns images to parts: the names of the images, not where they lie, nor their content,
     since one that can't be read may be replaced; of a video, its name and size."""
-    files = list_pictures(Path(args.images))
+    files = list_images(Path(args.images))
     names = "\n".join(file.name for file in files)
     size = "" if Path(args.images).is_dir() else f" {files[0].stat().st_size}"
     return hashlib.sha256((names + size).encode()).hexdigest()
 
 
-def label(pictures: Iterator[tuple[str, Picture]], segmenter: Segmenter, args: PseudoLabelArguments) -> Iterator[dict]:
-    """Rows for the pictures whose masks are sure enough."""
-    for name, picture in pictures:
-        if isinstance(picture, Path):
+def label(images: Iterator[tuple[str, Input]], segmenter: Segmenter, args: PseudoLabelArguments) -> Iterator[dict]:
+    """Rows for the images whose masks are sure enough."""
+    for name, image in images:
+        if isinstance(image, Path):
             try:
-                picture = to_rgb(open_image({"path": str(picture), "bytes": None}))
+                image = to_rgb(open_image({"path": str(image), "bytes": None}))
             except InputError as error:
-                raise InputError(f"{picture} {error}") from None
-        probability = segmenter.predict(picture, args.batch_size)
+                raise InputError(f"{image} {error}") from None
+        probability = segmenter.predict(image, args.batch_size)
         mask = probability > segmenter.threshold
-        row = {"source": name, "confidence": confidence(probability, mask), "coverage": float(mask.mean())}
-        if row["confidence"] >= args.min_confidence:
-            yield {"image": picture, "mask": Image.fromarray(mask.astype(np.uint8)), **row}
+        sure = confidence(probability, mask)
+        if sure >= args.min_confidence:
+            pair = {"image": image, "mask": Image.fromarray(mask.astype(np.uint8))}
+            yield pair | {"source": name, "confidence": sure, "coverage": float(mask.mean())}
 
 
 def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looked_at: int) -> int:
@@ -158,7 +160,7 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
         tags=["pseudo-labels"],
         title=output_dir.resolve().name,
         description=description,
-        picture="preview.png",
+        preview="preview.png",
         columns=COLUMNS,
         details=settings,
     )
@@ -166,29 +168,45 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
 
 
 def main(args: PseudoLabelArguments) -> None:
+    configure_logging()
     segmenter, sha256 = load_segmenter(args.model)
-    segmenter.to(torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu")
-    progress = tqdm(iter_pictures(args), desc="images", unit="image")
-    pictures = iter(progress)
-    first = next(pictures)  # a folder without images and a broken video are refused before anything is written
+    segmenter.to(default_device())
+    path = Path(args.images)
+    total = len(list_images(path)) if path.is_dir() else count_frames(path, args.video_every)
+    looked_at = 0
+
+    def read() -> Iterator[tuple[str, Input]]:
+        nonlocal looked_at
+        for item in progress(iter_images(args), "images", total=total, unit="image"):
+            looked_at += 1
+            yield item
+
+    images = read()
+    first: tuple[str, Input] | None = next(
+        images
+    )  # a folder without images and a broken video are refused before anything is written
     settings = {**asdict(args), "model_sha256": sha256, "found_images": names_digest(args)}
     output_dir = Path(settings.pop("output_dir"))
     claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model", "images"))
 
-    shards, data = [], output_dir / "data"
+    shards: list[Path] = []
+    data = output_dir / "data"
     data = data if data.exists() else output_dir / HIDDEN / "data"
     while first is not None:
-        block = chain([first], islice(pictures, args.samples_per_shard - 1))
+        block = chain([first], islice(images, args.samples_per_shard - 1))
         # How many files there will be is not known yet. `load_dataset` finds split and order without.
         shards.append(data / f"train-{len(shards):05d}.parquet")
         if shards[-1].exists():
             deque(block, maxlen=0)
         else:
             write_pairs_shard(shards[-1], label(block, segmenter, args), FEATURES)
-        first = next(pictures, None)
+        first = next(images, None)
 
-    kept = finish(args, settings, shards, progress.n)
-    print(f"{kept} of {progress.n} images are in {output_dir} with masks; see {output_dir / 'preview.png'}")
+    kept = finish(args, settings, shards, looked_at)
+    print(
+        f"Wrote {kept} of {looked_at} images with masks to {output_dir}. Look at {output_dir / 'preview.png'}, then "
+        f"run: synthset train --dataset {quote(str(output_dir))} --output_dir RUN"
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ What arrived of an interrupted push is not sent again; pushing a changed folder 
 from dataclasses import dataclass
 
 from synthset.cli import run
+from synthset.console import configure_logging
 from synthset.publishing.hub import RepoArguments, push_folder
 
 
@@ -27,6 +28,7 @@ class PushArguments(RepoArguments):
 
 
 def main(args: PushArguments) -> None:
+    configure_logging()
     print(f"pushed to {push_folder(args.folder, args.repo_id, args.hub_private_repo, args.data_license)}")
 
 

@@ -11,6 +11,7 @@ import json
 import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import (
     ResizePair,
     load_pairs,
@@ -30,6 +32,7 @@ from synthset.data import (
 from synthset.data.dataset import image_sizes
 from synthset.errors import InputError
 from synthset.evaluation.comparison import PairSet, compare
+from synthset.evaluation.devices import default_device
 from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
 from synthset.evaluation.fidelity import choose
 from synthset.evaluation.figures import draw_figures
@@ -41,8 +44,8 @@ from synthset.segmentation import Segmenter, tile_boxes
 SCORES = {
     "dice": "Dice",
     "iou": "IoU",
-    "dice_per_image": "Dice per picture",
-    "iou_per_image": "IoU per picture",
+    "dice_per_image": "Dice per image",
+    "iou_per_image": "IoU per image",
     "boundary_f1": "boundary F1",
 }
 
@@ -63,20 +66,20 @@ class ReportArguments:
         crop_size: side in pixels of the squares that the real photos are cut into, the generator's `--crop_size` in
             training; what the generated pairs record of it, or else 512, shrunk to the smallest image side with a
             warning, when not given.
-        generated_crop_size: the same for generated pictures; their smallest side when not given.
+        generated_crop_size: the same for generated images; their smallest side when not given.
         resolution: side in pixels at which both are compared; the smaller of both crop sizes, and at most 256, when not
             given.
-        num_samples: pictures of each set, at most. Memory grows with its square.
-        embedding_model: what turns pictures into the embeddings behind distances, map and nearest pictures: a timm
+        num_samples: images of each set, at most. Memory grows with its square.
+        embedding_model: what turns images into the embeddings behind distances, map and nearest images: a timm
             model with pretrained weights, a folder seed-N that train_segmentation.py wrote, or `random:resnet18`,
             untrained. The
             default is small and was trained without labels: DINOv2 agreed best with people who judged generated
-            pictures (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
+            images (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
         results: scores of segmenters to list, each NAME=FILE with a results.json of train_segmentation.py.
         update_card: write the distances, the search for copies and the segmenters' scores into the card of the
             generated dataset, which must be a folder.
-        batch_size: pictures embedded at once.
-        seed: decides which crops and pictures are taken.
+        batch_size: images embedded at once.
+        seed: decides which crops and images are taken.
     """
 
     generated: str
@@ -115,8 +118,8 @@ def choose_encoder(name: str) -> Encoder:
     except Exception as error:  # no segmenter in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"--embedding_model is {name}, which can't be loaded ({reason}); {REMEDY}") from error
-    statistics = (x.flatten().tolist() for x in (segmenter.mean, segmenter.std))
-    return Encoder(SegmenterEncoder(segmenter.network.encoder), segmenter.resolution, *statistics, trained=True)
+    encoder = SegmenterEncoder(segmenter.network.encoder)
+    return Encoder(encoder, segmenter.resolution, segmenter.image_mean, segmenter.image_std, trained=True)
 
 
 def read_results(results: list[str]) -> dict[str, dict[str, str]]:
@@ -133,7 +136,7 @@ def read_results(results: list[str]) -> dict[str, dict[str, str]]:
             raise InputError(f"--results is {item}; give NAME=FILE, such as synthetic=runs/synthetic/results.json")
         try:
             values = json.loads(Path(file).read_text())
-            counts = {"runs": str(len(values["seeds"])), "test pictures": str(values["n_images"])}
+            counts = {"runs": str(len(values["seeds"])), "test images": str(values["n_images"])}
             table[name] = {label: score(values, key) for key, label in SCORES.items()} | counts
         except (OSError, ValueError, KeyError, TypeError) as error:  # no such file, no JSON, no such scores
             reason = f"{type(error).__name__}: {error}"
@@ -159,7 +162,7 @@ def cut(
     ]
     chosen = [places[i] for i in choose(np.array([photo for photo, _, _ in places]), num_samples, seed)]
     images, masks, decoded, resize = [], [], None, ResizePair(resolution)
-    for photo, top, left in chosen:
+    for photo, top, left in progress(chosen, "cropping images", unit="image", delay=1):
         if photo != decoded:
             pair, decoded = to_tv_tensors(pairs[photo]), photo
         image, mask = resize(*(F.crop(x, top, left, crop_size, crop_size) for x in pair))
@@ -170,6 +173,7 @@ def cut(
 
 def main(args: ReportArguments) -> None:
     # 1. encoder and pairs
+    configure_logging()
     results = read_results(args.results)
     loaded = {
         "--dataset": load_pairs(args.dataset, args.split, args.image_column, args.mask_column),
@@ -177,7 +181,7 @@ def main(args: ReportArguments) -> None:
     }
     for flag, pairs in loaded.items():
         if len(pairs) < 2:
-            raise InputError(f"{flag} holds {len(pairs)} pictures; give 2 or more")
+            raise InputError(f"{flag} holds {len(pairs)} images; give 2 or more")
     smallest = smallest_side(loaded["--generated"])
     generated_crop_size = args.generated_crop_size or smallest
     if generated_crop_size > smallest:
@@ -194,26 +198,30 @@ def main(args: ReportArguments) -> None:
         )
     resolution = args.resolution or min(crop_size, generated_crop_size, 256)
     encoder = choose_encoder(args.embedding_model)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    device = default_device()
 
-    def embedded(images: np.ndarray) -> np.ndarray:
-        return embed(encoder, images, args.batch_size, device)
+    def embedded(images: np.ndarray, name: str) -> np.ndarray:
+        return embed(encoder, images, args.batch_size, device, f"embedding {name} images")
 
     sizes = {"--dataset": crop_size, "--generated": generated_crop_size}
     parts = {f: cut(p, sizes[f], resolution, args.num_samples, args.seed) for f, p in loaded.items()}
-    real, generated = (PairSet(i, m, photos, embedded(i)) for i, m, photos, _ in parts.values())
+    real, generated = (
+        PairSet(images, masks, photos, embedded(images, name))
+        for name, (images, masks, photos, _) in zip(("real", "generated"), parts.values(), strict=True)
+    )
     torch.manual_seed(args.seed)
     recrop = train_transform(resolution, crop_size)
     fresh = [recrop(*to_tv_tensors(loaded["--dataset"][int(photo)]))[0] for photo in np.unique(real.photos)]
 
     # 2. numbers and figures
-    comparison = compare(real, generated, embedded(torch.stack(fresh).movedim(1, -1).numpy()), args.seed)
+    fresh_vectors = embedded(torch.stack(fresh).movedim(1, -1).numpy(), "fresh")
+    comparison = compare(real, generated, fresh_vectors, args.seed)
     figures = draw_figures(real, generated, comparison, args.seed)
 
     # 3. page
     output_dir = Path(args.output_dir)
     flags = [(k, v) for k, value in asdict(args).items() for v in (value if isinstance(value, list) else [value])]
-    circumstances = {
+    circumstances: dict[str, Any] = {
         "encoder": args.embedding_model,
         "trained": encoder.trained,
         "crop_size": crop_size,
@@ -240,7 +248,7 @@ def main(args: ReportArguments) -> None:
         public = {**circumstances, "encoder": public_name(args.embedding_model)}
         text = card_text(comparison.numbers, describe(args.dataset), **public)
         add_section(args.generated, "Compared with real pairs", text)
-    print(f"{output_dir / 'report.html'} shows {len(generated)} generated and {len(real)} real pictures")
+    print(f"Wrote {output_dir / 'report.html'}: {len(generated)} generated and {len(real)} real images compared.")
 
 
 if __name__ == "__main__":

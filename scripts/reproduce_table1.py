@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
+from synthset.console import configure_logging
 from synthset.errors import InputError
 from synthset.evaluation.tables import Part, Table, TableArguments, markdown
 from synthset.output_dir import atomic_path
@@ -93,14 +94,15 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
             stages, columns = ["--dataset", table.data, *further], {f"real{block}": 0, **last}
             parts.append(table.segmenter(folder / f"real{block}", stages, columns, enlarged))
             continue
-        sr_models = [table.sr_model()] if enlarged and row_flags is not None else []
         if row_flags is None:
             pairs = table.pasted(folder / f"generated{block}", enlarged)
         else:
-            pairs = table.generated(folder / f"generated{block}", parts[0], *sr_models)
+            sr_model = table.sr_model() if enlarged else None
+            pairs = table.generated(folder / f"generated{block}", parts[0], sr_model)
+            parts += [sr_model] if sr_model else []
         stages = ["--dataset", pairs.folder, "--finetune", table.data, *further]
         columns = {f"synthetic{block}": 0, f"finetuned{block}": 1, **last}
-        parts += [*sr_models, pairs, table.segmenter(folder / f"finetuned{block}", stages, columns, enlarged, pairs)]
+        parts += [pairs, table.segmenter(folder / f"finetuned{block}", stages, columns, enlarged, pairs)]
         if row in args.mixed:
             both = ["--dataset", pairs.folder, "--dataset", table.data, "--mix", 0.5]
             parts.append(table.segmenter(folder / f"mixed{block}", both, {f"mixed{block}": 0}, enlarged, pairs))
@@ -108,11 +110,13 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
 
 
 def main(args: Table1Arguments) -> None:
+    configure_logging()
     table = Table(args, SCRIPTS)
     rows = {row: plan_row(table, args, row) for row in args.rows}
     for cells in table.fill(rows, args.finetune or []):
         write_table(table.folder, cells)
     print((table.folder / "table1.md").read_text())
+    print(f"Wrote {table.folder / 'table1.md'}.")
 
 
 def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synthset.cli import run
+from synthset.console import configure_logging
 from synthset.errors import InputError
 from synthset.evaluation.tables import Part, Table, TableArguments, markdown
 from synthset.output_dir import atomic_path
@@ -64,6 +65,7 @@ def plan_row(table: Table, name: str, sampler: str) -> list[Part]:
 
 
 def main(args: Table2Arguments) -> None:
+    configure_logging()
     table = Table(args, SCRIPTS)
     places = [(name, sampler) for name in args.tables for sampler in args.samplers]
     for cells in table.fill({place: plan_row(table, *place) for place in places}):
@@ -73,6 +75,7 @@ def main(args: Table2Arguments) -> None:
             temporary.write_text("\n".join(markdown("SR steps", COLUMNS, rows)) + "\n")
     for name in args.tables:
         print((table.folder / f"{name}.md").read_text())
+    print(f"Wrote {', '.join(f'{name}.md' for name in args.tables)} to {table.folder}.")
 
 
 if __name__ == "__main__":

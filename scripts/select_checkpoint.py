@@ -12,8 +12,11 @@ between runs of one `--prediction_type` only.
 
 import hashlib
 import json
+import logging
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from operator import itemgetter
 from pathlib import Path
 
 import matplotlib
@@ -25,6 +28,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import call, run
+from synthset.console import configure_logging
 from synthset.data import SplitNotFoundError, load_pairs, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
@@ -34,7 +38,8 @@ from synthset.training.components import build_streams, load_training_pairs
 from synthset.training.validation import inspect_pairs, validation_loss
 
 SCRIPTS = Path(__file__).parent
-BEST = {"validation_loss": min, "divergence": min, "dice": max}
+logger = logging.getLogger("synthset")
+BEST: dict[str, Callable] = {"validation_loss": min, "divergence": min, "dice": max}
 
 
 @dataclass
@@ -82,12 +87,14 @@ class Candidate:
     """Weights to rank.
 
     Attributes:
-        names: what the user calls them; the same weights may stand in several folders.
-        unet: the network's folder.
-        scheduler: the noising process that it was trained with.
+        names: names of the folders that hold them, as the user gave them.
+        folder: the first of these folders.
+        unet: folder of the network.
+        scheduler: noise scheduler of its training.
     """
 
     names: list[str]
+    folder: Path
     unet: Path
     scheduler: DDPMScheduler
 
@@ -132,7 +139,7 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
         else:
             raise InputError(f"--checkpoints has {name}, which lies in no run's folder; leave it where it was written")
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(unet.glob("*.safetensors")))).hexdigest()
-        candidates.setdefault(digest, Candidate([], unet, scheduler)).names.append(name)
+        candidates.setdefault(digest, Candidate([], folder, unet, scheduler)).names.append(name)
     if not candidates:
         raise InputError(f"--run_dir {run_dir} holds no weights yet; let train_paired.py write a checkpoint")
     return candidates
@@ -140,6 +147,7 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
 
 def require_split(args: SelectionArguments) -> None:
     """Raises InputError if `--probe` has no split `--probe_split`."""
+    assert args.probe is not None
     try:
         load_pairs(args.probe, args.probe_split)
     except SplitNotFoundError as error:
@@ -191,6 +199,7 @@ def draw_figure(rows: list[dict], measures: list[str]):
 
 
 def main(args: SelectionArguments) -> None:
+    configure_logging()
     candidates = find_candidates(args)
     training = read_arguments(Path(args.run_dir))
     training.num_divergence_images = args.num_divergence_images
@@ -201,6 +210,8 @@ def main(args: SelectionArguments) -> None:
                 f"--checkpoints has {candidate.name}, which draws pairs of {side} pixels, but --run_dir {args.run_dir} "
                 f"trained on {training.resolution}; rank those of one resolution"
             )
+    crop_size = training.crop_size
+    assert crop_size is not None  # a run records the one that it resolved
     if args.probe not in (None, "validation"):
         require_split(args)
     output_dir = Path(args.output_dir)
@@ -210,33 +221,35 @@ def main(args: SelectionArguments) -> None:
     accelerator = Accelerator()
     train, validation = load_training_pairs(training, num_processes=1)
     stream, items = build_streams(training, train, validation)
-    test = args.probe
+    test: Path | str | None = args.probe
     if test == "validation":
         test = write_validation(validation, output_dir / "probe-pairs")
 
     file = output_dir / "selection.json"
     measured = {row["sha256"]: row for row in json.loads(file.read_text())} if file.exists() else {}
-    for digest, candidate in candidates.items():
+    for number, (digest, candidate) in enumerate(candidates.items(), start=1):
         if digest not in measured:
+            logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, validation")
             unet = PairedUNet2DModel.from_pretrained(candidate.unet).to(accelerator.device).eval()
             pipeline, loss = SynthSetPipeline(unet, candidate.scheduler), (unet, candidate.scheduler, items)
             row = {"validation_loss": validation_loss(*loss, training.batch_size, accelerator)}
             row |= inspect_pairs(pipeline, training, stream)[1]
-            if args.probe is not None:
+            if test is not None:
+                logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, segmentation probe")
                 folder = output_dir / f"probe-{digest[:8]}"
-                row["dice"] = probe(args, pipeline, test, training.crop_size, folder)
+                row["dice"] = probe(args, pipeline, test, crop_size, folder)
             measured[digest] = row | {"sha256": digest}
         measured[digest]["weights"] = candidate.name
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(list(measured.values()), indent=2) + "\n")
 
-    # the segmenter decides, else the colors
+    # ranked by the segmentation probe, or without one by the color divergence
     rows = [measured[digest] for digest in candidates]
     measures = [measure for measure in BEST if measure in rows[0]]
     rows.sort(key=lambda row: row[measures[-1]], reverse=BEST[measures[-1]] is max)
     lines = [f"| weights | {' | '.join(measures)} |", "|---" * (1 + len(measures)) + "|"]
     lines += [f"| {row['weights']} | {' | '.join(f'{row[m]:.4f}' for m in measures)} |" for row in rows]
-    lines += ["", *(f"best {m}: {BEST[m](rows, key=lambda row, m=m: row[m])['weights']}" for m in measures)]
+    lines += ["", *(f"best {m}: {BEST[m](rows, key=itemgetter(m))['weights']}" for m in measures)]
     if args.probe_split != "validation":
         lines += [
             "",
@@ -249,6 +262,11 @@ def main(args: SelectionArguments) -> None:
     with atomic_path(output_dir / "figure8.png") as temporary:
         draw_figure(rows, measures).savefig(temporary, format="png", dpi=120)
     print("\n".join(lines))
+    best = next(candidate for digest, candidate in candidates.items() if digest == rows[0]["sha256"])
+    print(
+        f"Wrote selection.md, selection.json and figure8.png to {output_dir}. To generate with the best weights, run: "
+        f"synthset generate --model {shlex.quote(str(best.folder))} --output_dir DATASET"
+    )
 
 
 if __name__ == "__main__":

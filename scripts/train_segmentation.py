@@ -20,6 +20,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,11 +28,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from synthset.cli import run
+from synthset.console import configure_logging, progress
 from synthset.data import choose_crop_size
 from synthset.errors import InputError
+from synthset.evaluation.devices import describe_device
 from synthset.evaluation.segmentation_metrics import mean_and_std
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import license_of_pairs, write_segmenter_card
@@ -192,12 +194,13 @@ def train(
     """One stage; `key`, the seed and the stage's number, decides its data."""
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), stage.learning_rate, momentum=0.9))
     lr_scheduler = get_scheduler(args.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=stage.steps)
+    assert args.crop_size is not None
     pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix)
     positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
     loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.num_workers)
     model.train()
-    with tqdm(loader, f"seed {key[0]}, {stage.name}", disable=not accelerator.is_main_process) as progress:
-        for images, masks in progress:
+    with progress(loader, f"seed {key[0]}, {stage.name}", unit="step", leave=False) as bar:
+        for images, masks in bar:
             loss = segmentation_loss(model(images.to(accelerator.device)), masks.to(accelerator.device))
             if not loss.isfinite():
                 raise InputError(f"{stage.name}: the loss is {loss.item()}; lower its learning rate")
@@ -205,7 +208,7 @@ def train(
             optimizer.step()
             lr_scheduler.step()
             optimizer.zero_grad()
-            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
 def main(args: SegmentationArguments) -> None:
@@ -218,8 +221,7 @@ def main(args: SegmentationArguments) -> None:
         # some encoders have layers whose output no decoder uses
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    configure_logging()
     splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
     test = load_source("--test_dataset", args.test_dataset, splits, args.image_column, args.mask_column)
     sides = [min(size) for size in test.sizes]
@@ -233,7 +235,7 @@ def main(args: SegmentationArguments) -> None:
     check_test(test, sources)
     photos = TestPhotos(test, args.resolution, args.crop_size)
 
-    # 2. what an earlier run left
+    # 2. output folder
     if args.push_to_hub and accelerator.is_main_process:
         data_license = args.data_license or license_of_pairs([*args.dataset, *args.finetune])
         check_push(args.hub_model_id, "model", args.hub_private_repo, data_license, args.output_dir)
@@ -248,10 +250,12 @@ def main(args: SegmentationArguments) -> None:
         claim_output_dir(output_dir, "settings.json", settings, uncounted)
 
     # 3. training
+    device = describe_device(accelerator.device)
     for seed in args.seeds:
         folder = output_dir / f"seed-{seed}"
         if folder.exists():
             continue
+        logger.info(f"seed {seed}: {len(stages)} stage(s), {sum(stage.steps for stage in stages)} steps on {device}")
         # initial weights (DistributedDataParallel spreads the first process's) take 32 bits of a seed, the data all
         set_seed((seed + accelerator.process_index) % 2**32)
         segmenter = build()
@@ -267,25 +271,33 @@ def main(args: SegmentationArguments) -> None:
                 segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
                 results = {"seed": seed, **scores, "stages": report}
                 save(temporary, segmenter, photos, results)
+                logger.info(f"saved {folder}")
         accelerator.free_memory(model)
 
     # 4. all seeds together
     if accelerator.is_main_process:
         runs = [json.loads((output_dir / f"seed-{seed}" / "results.json").read_text()) for seed in args.seeds]
         counted = [{k: v for k, v in run.items() if k not in ("seed", "stages")} for run in runs]
-        results = mean_and_std(counted)
+        summary = mean_and_std(counted)
         with atomic_path(output_dir / "results.json") as temporary:
-            temporary.write_text(json.dumps({**results, "seeds": runs}, indent=2) + "\n")
+            temporary.write_text(json.dumps({**summary, "seeds": runs}, indent=2) + "\n")
         for seed, scores in zip(args.seeds, runs, strict=True):
             write_segmenter_card(output_dir / f"seed-{seed}", CARD, scores, runs, asdict(args))
-        for name in (name for name in counted[0] if not name.endswith("_se")):
-            spreads = {"seeds": results.get(f"{name}_std"), "photos": results.get(f"{name}_se")}
+        for name, mean in summary.items():
+            if name not in counted[0] or mean is None or name.endswith("_se"):
+                continue
+            spreads = {"seeds": summary.get(f"{name}_std"), "photos": summary.get(f"{name}_se")}
             spread = [f"+- {value:.4f} over {what}" for what, value in spreads.items() if value is not None]
-            print(f"{name}: {round(results[name], 4)} {', '.join(spread)}".rstrip())
+            print(f"{name}: {round(mean, 4)} {', '.join(spread)}".rstrip())
         if args.push_to_hub:  # not the best seed: that would be chosen on the test set
             folder = output_dir / f"seed-{args.seeds[0]}"
             address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)
             print(f"pushed to {address}")
+        model = quote(str(output_dir / f"seed-{args.seeds[0]}"))
+        print(
+            f"Wrote results.json and {len(args.seeds)} models to {output_dir}. To segment images, run: synthset label "
+            f"--model {model} --images FOLDER_OR_VIDEO --output_dir DATASET"
+        )
     accelerator.end_training()
 
 

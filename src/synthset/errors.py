@@ -1,8 +1,8 @@
-"""The one exception that scripts turn into a single line instead of a traceback."""
+"""Exception that commands report in one line instead of a traceback."""
 
 
 class InputError(ValueError):
-    """Something the user gave can't be used: a file, a flag, a folder, a full disk.
+    """Invalid input of the user, such as a file, a flag or a folder.
 
-    The message is one line that names the thing, the value that was found and the remedy.
+    The message is one line that names the input, its value and the remedy.
     """

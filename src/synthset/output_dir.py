@@ -16,18 +16,18 @@ from .errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 _LOCKED: dict[Path, int] = {}  # folder -> descriptor, until this process ends
 
 
 def lock_output_dir(output_dir: Path) -> None:
-    """Keeps `output_dir`, made if missing, for this process, until it ends in whatever way. The lock is on the folder
-    itself and leaves no file. Processes that were launched together share the main one's; file systems without locks do
-    without.
+    """Locks `output_dir`, created if missing, for this process until it ends. The lock is on the folder itself and
+    leaves no file. Processes launched together share the lock of the main process. On file systems that do not support
+    locks, nothing is locked.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process holds the lock.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     folder = output_dir.resolve()
@@ -47,23 +47,23 @@ def lock_output_dir(output_dir: Path) -> None:
 
 
 def require_empty(output_dir: Path, file_name: str) -> None:
-    """Raises InputError for a folder that holds anything (hidden files do not count) but has no `file_name`, by which
-    it would be known."""
+    """Raises InputError if the folder is not empty, ignoring hidden files. Called for folders without `file_name`, the
+    file that identifies their content."""
     if output_dir.exists() and any(not file.name.startswith(".") for file in output_dir.iterdir()):
         raise InputError(f"--output_dir {output_dir} is not empty and has no {file_name}; choose another folder")
 
 
 def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted: Collection[str]) -> None:
-    """Writes `settings` into `output_dir/file_name`, or, if it is there, compares it; and locks `output_dir`.
+    """Locks `output_dir`, and writes `settings` to `output_dir/file_name` or compares them with an existing file.
 
     Args:
-        output_dir: made if missing.
-        file_name: a JSON file.
-        settings: whatever decides the result, ready for JSON.
-        uncounted: settings that may differ, such as paths of models whose digests are settings too.
+        output_dir: created if missing.
+        file_name: name of a JSON file.
+        settings: JSON-serializable values that determine the result.
+        uncounted: names of settings that may differ, such as paths of models whose digests are settings too.
 
     Raises:
-        InputError: the folder holds other settings, or something else, or another process writes into it.
+        InputError: the folder was made with other settings or holds something else, or another process writes to it.
     """
     path = output_dir / file_name
     if path.exists():
@@ -77,7 +77,7 @@ def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted
             )
     else:
         require_empty(output_dir, file_name)
-    lock_output_dir(output_dir)  # not before: what is refused takes nothing
+    lock_output_dir(output_dir)  # only after the checks, so that a refused folder is not created
     if path.exists():
         return
     with atomic_path(path) as temporary:
@@ -86,9 +86,9 @@ def claim_output_dir(output_dir: Path, file_name: str, settings: dict, uncounted
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends, and goes when the block fails.
+    """Yields a temporary path that is renamed to `path` when the block ends, and removed when the block fails.
 
-    Its name is hidden, so `datasets` never takes a leftover of a killed process for data, and fixed, so the next
+    Its name is hidden, so that `datasets` never reads a leftover of a killed process, and fixed, so that the next
     attempt overwrites it.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""Random numbers as a function of what they are for, so that order, processes and restarts can't change them."""
+"""Random generators derived from keys, so that results do not depend on order, processes and restarts."""
 
 import hashlib
 import operator
@@ -12,24 +12,24 @@ _FRESH = torch.Generator().manual_seed(0).get_state()  # all words used up: the 
 
 
 def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator whose stream is a function of `key` alone.
+    """Makes a CPU generator whose stream is a function of `key` only.
 
-    Different keys have different streams, `(7)` and `(7, 0)` too. A seed alone could not give so many: torch's CPU
-    generator (mt19937) takes the low 32 bits of one. Here all of its 624 words come from the key, by SHAKE-256 of the
-    numbers written out (FIPS 202). CPU, because its stream is the same on every device and on every version of PyTorch
-    that keeps mt19937.
+    Different keys have different streams, also `(7)` and `(7, 0)`. `manual_seed` would not suffice: torch's CPU
+    generator (mt19937) uses only the low 32 bits of a seed. Here all of its 624 words are derived from the key, by
+    SHAKE-256 (FIPS 202) of its decimal digits. A CPU generator has the same stream on every machine and in every
+    version of PyTorch that uses mt19937.
 
-    SynthSet 0.1.0.dev0 hashed the key to a seed, from which `torch.Generator().manual_seed(seed)` draws again what that
-    version drew: the columns `seed` and `sr_seed` of its datasets.
+    SynthSet 0.1.0.dev0 hashed the key to a seed, stored in the columns `seed` and `sr_seed` of its datasets;
+    `torch.Generator().manual_seed(seed)` reproduces its streams.
 
     Args:
         key: any number of integers of any size; their order matters.
 
     Raises:
-        TypeError: one is not an integer.
+        TypeError: a part of the key is not an integer.
 
-    Example: pair 8 of a dataset that `generate_dataset.py --seed 0` made, drawn again. The scheduler and the steps are
-    those in its card. What enlarges it starts from `keyed_generator(0, 8, 1)`.
+    Example: reproduces pair 8 of a dataset of `synthset generate --seed 0`, with the scheduler and the steps given in
+    its card. Super-resolution of this pair starts from `keyed_generator(0, 8, 1)`.
 
         >>> pipeline = SynthSetPipeline.from_pretrained("outputs/wheat")
         >>> pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, 50)

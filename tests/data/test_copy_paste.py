@@ -60,10 +60,10 @@ def test_objects_are_the_connected_parts_that_are_large_enough():
     cut_off, shape, square, diagonal = cut_out_objects(image, mask, 1)
     assert [cutout.whole for cutout in (cut_off, shape, square, diagonal)] == [False, True, True, True]
     for cutout, area in ((shape, AREA), (square, 36), (diagonal, 5)):
-        assert (np.asarray(cutout.picture)[..., 3] >= 128).sum() == area
+        assert (np.asarray(cutout.image)[..., 3] >= 128).sum() == area
         assert np.allclose(cutout.surroundings, 100)
-    opaque = np.asarray(shape.picture)[..., 3] >= 128
-    assert np.array_equal(opaque[3:-3, 3:-3], SHAPE) and (np.asarray(shape.picture)[opaque][:, :3] == RED).all()
+    opaque = np.asarray(shape.image)[..., 3] >= 128
+    assert np.array_equal(opaque[3:-3, 3:-3], SHAPE) and (np.asarray(shape.image)[opaque][:, :3] == RED).all()
 
 
 def test_filling_replaces_objects_by_background_and_nothing_else():

@@ -293,7 +293,7 @@ def embed(value):
 def test_the_digest_names_a_file_that_has_gone(tmp_path):
     pairs = load_pairs(str(write_raw_folder(tmp_path, random_pairs(2))))
     (tmp_path / "masks" / "001.png").unlink()
-    with pytest.raises(InputError, match="masks/001.png can't be read: No such file or directory; put it back"):
+    with pytest.raises(InputError, match="masks/001.png can't be read: No such file or directory; restore it"):
         pairs_digest(pairs)
 
 

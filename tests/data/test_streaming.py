@@ -143,5 +143,5 @@ def test_fewer_pairs_than_the_card_says(tmp_path, rows):
     source = write_dataset(tmp_path, {"train": [rows[:5], rows[5:]], "validation": [rows[:1]]})
     (tmp_path / "data" / "train-00001-of-00002.parquet").unlink()
     train = stream_train_validation(source, None, None, 0.2, 0).train
-    with pytest.raises(InputError, match="ends after 5 pairs, but its card promises 14"):
+    with pytest.raises(InputError, match="ends after 5 pairs, but its card says 14"):
         [train[position] for position in range(14)]

@@ -25,7 +25,7 @@ def test_what_a_set_holds():
     pairs.masks[1, 0, 0] = pairs.masks[1, 7, 7] = 1
     assert describe_set(pairs) == pytest.approx(
         {
-            "pictures": 4,
+            "images": 4,
             "photos": 3,
             "difference": 30 * 4 / 6,  # between two of the six pairs of pictures there is none
             "coverage": (1 / 2 + 2 / 64) / 4,

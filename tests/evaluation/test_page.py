@@ -89,7 +89,7 @@ def test_the_page_says_what_it_compares(made):
         "120 generated pairs (made) with 39 real pairs (photos), squares of 512 pixels cut from 39 photos",
         "at 128 × 128 pixels",
         "through an encoder, random:resnet18;",
-        "KID uses all 120 generated and 39 real pictures",
+        "KID uses all 120 generated and 39 real images",
         "19 and 19",
         "among 39 crops of 39 photos",
         "report.py --seed=0",

@@ -79,9 +79,7 @@ def test_a_busy_hub_is_asked_again(client, hub, dataset, fault):
 def test_a_hub_that_is_down(client, hub, dataset):
     hub.stop()
     try:
-        with pytest.raises(
-            InputError, match="the Hub can't be reached.*To try again: python scripts/push_to_hub.py"
-        ) as raised:
+        with pytest.raises(InputError, match="the Hub can't be reached.*To try again: synthset push") as raised:
             push_folder(dataset, "alice/wheat", private=True, data_license="mit")
         assert f"--folder {dataset} --repo_id alice/wheat --hub_private_repo --data_license mit" in str(raised.value)
         check_push("alice/wheat", "dataset", False, "mit")  # only warns: it may be back at the end
@@ -181,7 +179,7 @@ def test_pickles_and_code_are_refused(client, tmp_path):
 
 
 def test_a_folder_with_nothing_to_push(tmp_path):
-    with pytest.raises(InputError, match="holds nothing to push; give a folder that train_paired.py"):
+    with pytest.raises(InputError, match="holds nothing to push; give a folder that synthset train"):
         find_content(tmp_path)
 
 

@@ -113,7 +113,7 @@ def digests(folder, pattern="data/*.parquet"):
 
 def parts(folder):
     """[`digests`] of what an unfinished dataset has; no loader finds it."""
-    with pytest.raises(InputError, match="is not finished; run the command that makes it once more|holds no pairs"):
+    with pytest.raises(InputError, match="is not finished; rerun the command that writes it|holds no pairs"):
         load_pairs(str(folder))
     return digests(folder, HIDDEN)
 
@@ -253,6 +253,7 @@ def test_full_disk(dataset, model, tmp_path):
 def test_more_pairs_later(dataset, model, tmp_path, capsys, monkeypatch, format):
     """From 4 pairs to 11, in this process: what a straight run writes, and the first part is not drawn again."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # bars are for terminals
     output_dir = tmp_path / dataset.name
     for num_samples in (4, 11):
         monkeypatch.setattr(
@@ -279,6 +280,7 @@ def test_more_pairs_later(dataset, model, tmp_path, capsys, monkeypatch, format)
 
 def test_time_left_from_the_first_step(capsys, monkeypatch, model, tmp_path):
     """All pairs are one batch: the bar moves while it is drawn, as the share of the steps that are done."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     settings = {"num_samples": 2, "num_inference_steps": 250}
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags(model, tmp_path / "out", **settings)])
     runpy.run_path(str(SCRIPT), run_name="__main__")

@@ -100,7 +100,7 @@ def test_what_is_not_finished_is_not_found(labeled, model, photos, tmp_path):
     (mine / "photo-4.png").write_bytes(b"half a photo")
     with pytest.raises(SystemExit):
         run(model, mine, out)
-    with pytest.raises(InputError, match="is not finished; run the command that makes it once more"):
+    with pytest.raises(InputError, match="is not finished; rerun the command that writes it"):
         load_pairs(str(out))
     assert len(list((out / HIDDEN / "data").glob("*.parquet"))) == 1
     shutil.copy(photos / "photo-4.png", mine)

@@ -193,9 +193,9 @@ def test_the_hub_is_down_when_training_ends(world, tmp_path):
         environment = {**hub.environment("hf_alice"), "OMP_NUM_THREADS": "1"}
     command = runs.command("train_paired.py", world.data, tmp_path / "model", **flags)
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    retry = f"python scripts/push_to_hub.py --folder {tmp_path / 'model'} --repo_id alice/late"
+    retry = f"synthset push --folder {tmp_path / 'model'} --repo_id alice/late"
     assert refused(result, "is finished and safe", "the Hub can't be reached", f"To try again: {retry}")
-    assert "going on, and trying to push to alice/late at the end" in result.stderr
+    assert "continuing, the push to alice/late is tried at the end" in result.stderr
     assert {"model_index.json", "unet", "README.md"} <= {path.name for path in (tmp_path / "model").iterdir()}
 
 

@@ -78,8 +78,8 @@ def test_files(made):
 
 def test_numbers(made, data):
     _, numbers = made
-    assert (numbers["real"]["pictures"], numbers["real"]["photos"]) == (40, 20)
-    assert (numbers["generated"]["pictures"], numbers["generated"]["photos"]) == (22, 22)
+    assert (numbers["real"]["images"], numbers["real"]["photos"]) == (40, 20)
+    assert (numbers["generated"]["images"], numbers["generated"]["photos"]) == (22, 22)
 
     def load(name, *boxes):
         files = sorted((data / name).iterdir())
@@ -114,7 +114,7 @@ def test_sizes_and_limits(data, tmp_path, capsys):
     changes = {"crop_size": 20, "generated_crop_size": 16, "resolution": 24, "num_samples": 13, "seed": 3}
     numbers = report(data, tmp_path / "report", **changes)
     for name in ("real", "generated"):  # from as many photos as possible
-        assert (numbers[name]["pictures"], numbers[name]["photos"]) == (13, 13)
+        assert (numbers[name]["images"], numbers[name]["photos"]) == (13, 13)
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "squares of 20 pixels" in page and "24 × 24 pixels" in page and "were not searched" in page
 
@@ -168,7 +168,7 @@ def test_both_sets_are_of_one_scale(data, tmp_path, capsys):
             assert f"give --crop_size {remedy}" in capsys.readouterr().err.splitlines()[-1]
         assert not list(tmp_path.iterdir())
         numbers = report(data, tmp_path / "report", generated_crop_size=16)
-        assert numbers["generated"]["pictures"] == 4 * 22
+        assert numbers["generated"]["images"] == 4 * 22
         assert "squares of 10 pixels" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     finally:
         record.unlink()
@@ -181,7 +181,7 @@ def test_bad_folders(data, tmp_path, capsys):
     for changes, message in (
         ({"embedding_model": tmp_path / "encoder"}, f"is {tmp_path / 'encoder'}, which can't be loaded ("),
         ({"results": f"a={tmp_path / 'results.json'}"}, "can't be read (KeyError: 'seeds'); give a results.json of "),
-        ({"generated": one}, "--generated holds 1 pictures; give 2 or more"),
+        ({"generated": one}, "--generated holds 1 images; give 2 or more"),
     ):
         with pytest.raises(SystemExit):
             report(data, tmp_path / "report", **changes)

@@ -27,7 +27,7 @@ def write_dataset(folder, shards=2, seed=0, data_license="cc-by-4.0", split="tra
         pair_features(),
         {split: len(rows)},
         title="pairs",
-        picture="preview.png",
+        preview="preview.png",
         data_license=data_license,
     )
     return folder

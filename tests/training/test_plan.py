@@ -54,7 +54,7 @@ def test_a_learning_rate_that_outlasts_the_run_is_refused_when_epochs_say_how_lo
 
 
 @pytest.mark.parametrize(
-    "count, remedy", [(1, "; add one at least"), (2, "give 0.5 or less"), (3, "give 0.66 or less")]
+    "count, remedy", [(1, "; add at least one pair"), (2, "give 0.5 or less"), (3, "give 0.66 or less")]
 )
 def test_too_few_pairs_come_with_a_remedy_that_works(tmp_path, count, remedy):
     args = TrainingArguments(dataset=folder_of(tmp_path, [None] * count), validation_fraction=0.9, **SMALL)

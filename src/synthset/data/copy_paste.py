@@ -1,16 +1,16 @@
-"""Copy-paste: pairs made by pasting cut-out objects on backgrounds. The baseline that a generator has to beat.
+"""Copy-paste augmentation: pairs made by pasting cut-out objects on backgrounds, as a baseline for generators.
 
 After Najafian et al., "Semi-Self-Supervised Learning for Semantic Segmentation in Images with Dense Patterns", Plant
-Phenomics 5, 0025 (2023), and its code, github.com/KeyhanNajafian/ImageSimulatorPipeline: first object-shaped pieces of
-background, unlabeled, so that a pasted outline alone does not give an object away; then the objects, at places where
-they overlap little; then a change of colors. Two things differ.
+Phenomics 5, 0025 (2023), and its code, github.com/KeyhanNajafian/ImageSimulatorPipeline: first object-shaped background
+patches are pasted as unlabeled distractors, so that pasted outlines alone do not mark objects; then the objects, with
+limited overlap; then colors are augmented. There are two differences.
 
-Colors: that code's balancer scales an object by the mean of the background over the object's own maximum, which takes
-from it what tells it from the background. Here an object is scaled, per channel, by the mean color of where it goes
-over the mean color of where it was (von Kries' model of a change of light), and so keeps its contrast.
+Colors: the original scales an object by the mean of the background over the object's own maximum, which removes its
+contrast to the background. Here an object is scaled, per channel, by the mean color of its new surroundings over that
+of its old ones (von Kries' model of a change of light), which keeps the contrast.
 
-Edges: that code replaces pixels. Here an object's color fades out over about two pixels, and the mask is where it
-makes up at least half.
+Edges: the original replaces pixels. Here the alpha of an object fades over about two pixels, and the mask is where
+alpha is at least one half.
 """
 
 import multiprocessing
@@ -27,6 +27,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 
+from ..console import progress
 from ..errors import InputError
 from .dataset import choose_crop_size
 from .folder import decode_pair
@@ -38,32 +39,32 @@ COLUMNS = {  # column: (its type for `pair_features`, what it holds); beside `im
     "coverage": ("float32", "share of the mask's pixels that are an object, 0 to 1"),
 }
 FEATURES = pair_features(**{name: dtype for name, (dtype, _) in COLUMNS.items()})
-PLACEMENTS = 50  # places tried for an object before it is left out, as in Najafian et al.
-GAIN = 2.0  # colors are scaled by at most this: beyond it the surroundings differ in what they are, not in their light
+PLACEMENTS = 50  # positions tried before an object is skipped, as in Najafian et al.
+GAIN = 2.0  # maximum factor on colors: larger ratios come from different surroundings, not from the light
 
 
 @dataclass(frozen=True)
 class CutOut:
-    """An object cut out of a photo.
+    """Object cut out of a photo.
 
     Args:
-        picture: RGBA; alpha is 255 inside, fades over the outline, and is at least 128 exactly where the mask was.
+        image: RGBA; alpha is 255 inside, fades over the outline, and is at least 128 exactly where the mask was.
         surroundings: mean color (3,) of the background around it, 0 to 255.
-        whole: whether it lies inside the photo, not cut off by its border.
+        whole: true if the object is not cut off by the border of the photo.
     """
 
-    picture: Image.Image
+    image: Image.Image
     surroundings: np.ndarray
     whole: bool
 
 
 def cut_out_objects(image: np.ndarray, mask: np.ndarray, min_area: int) -> list[CutOut]:
-    """The connected components (8 neighbors) of at least `min_area` pixels of a mask.
+    """Cuts out the connected components (8 neighbors) of at least `min_area` pixels of a mask.
 
     Args:
         image: (H, W, 3), uint8.
-        mask: (H, W); not 0 is object.
-        min_area: pixels.
+        mask: (H, W); nonzero is object.
+        min_area: minimum area in pixels.
     """
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
     cutouts = []
@@ -78,7 +79,7 @@ def cut_out_objects(image: np.ndarray, mask: np.ndarray, min_area: int) -> list[
         around = image[near][mask[near] == 0]
         cutouts.append(
             CutOut(
-                picture=Image.fromarray(np.dstack([image[margin], np.rint(255 * alpha).astype(np.uint8)])),
+                image=Image.fromarray(np.dstack([image[margin], np.rint(255 * alpha).astype(np.uint8)])),
                 surroundings=(around if len(around) else image[near]).reshape(-1, 3).mean(0),
                 whole=all(s.start > 0 and s.stop < side for s, side in zip(place, mask.shape, strict=True)),
             )
@@ -87,27 +88,27 @@ def cut_out_objects(image: np.ndarray, mask: np.ndarray, min_area: int) -> list[
 
 
 def fill_objects(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`image` with its objects replaced by background from elsewhere in it.
+    """Replaces the objects of `image` by background from elsewhere in it.
 
-    Tile by tile, the pixels that are missing come from the one of several random places whose known pixels fit best,
-    with the edge blended; like image quilting (Efros and Freeman 2001) with candidates at random.
+    Tile by tile, missing pixels are copied from the best matching of several random positions, with blended edges;
+    similar to image quilting (Efros and Freeman 2001) with random candidates.
 
     Args:
         image: (H, W, 3), uint8.
-        mask: (H, W); not 0 is object. It may not cover everything.
-        rng: decides where to look for background.
+        mask: (H, W); nonzero is object. It may not cover the whole image.
+        rng: draws the candidate positions.
 
     Returns:
         (H, W, 3), uint8.
     """
     filled = image.astype(np.float32)
-    missing = ndimage.binary_dilation(mask, iterations=4)  # outlines are never exact, and leaves throw color
+    missing = ndimage.binary_dilation(mask, iterations=4)  # outlines are inexact, and objects tint their surroundings
     missing = mask != 0 if missing.all() else missing
     side, border, candidates = max(32, min(mask.shape) // 8), 8, 32
-    thin = np.s_[:: side // 24, :: side // 24]  # enough pixels to compare places by
+    thin = np.s_[:: side // 24, :: side // 24]  # sub-sampling for the comparison
     tiles = [
         (top, left)
-        for _ in range(3)  # what finds no background in the first round may find it beside a filled tile
+        for _ in range(3)  # later rounds can copy from tiles filled before
         for top in range(0, mask.shape[0], side)
         for left in range(0, mask.shape[1], side)
     ]
@@ -116,7 +117,7 @@ def fill_objects(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
         here, gap = filled[box], missing[box]
         inner = tuple(slice(start - s.start, start - s.start + side) for start, s in zip((top, left), box, strict=True))
         hole = np.zeros_like(gap)
-        hole[inner] = gap[inner]  # what is missing around the tile has a tile of its own
+        hole[inner] = gap[inner]  # missing pixels around the tile belong to other tiles
         if not hole.any():
             continue
         share = np.maximum(hole, np.minimum(1, 2 * ndimage.gaussian_filter(hole.astype(np.float32), 2.0)))
@@ -139,7 +140,7 @@ def fill_objects(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) 
 
 
 def read_background(path: Path) -> np.ndarray:
-    """The RGB picture in a file, (H, W, 3), uint8; an `InputError` that names the file when it can't be read."""
+    """Reads an image file as RGB, (H, W, 3) uint8; an `InputError` names the file if it can't be read."""
     return np.asarray(decode_pair({"image": {"path": str(path), "bytes": None}}, name=lambda _: str(path))["image"])
 
 
@@ -147,16 +148,17 @@ recent_background = lru_cache(maxsize=32)(read_background)
 
 
 def fit_crop_size(backgrounds: Sequence[Path], crop_size: int | None) -> int:
-    """Decodes every background once, to find bad files before any work.
+    """Decodes every background once, so that invalid files are found first.
 
     Returns:
-        What [`choose_crop_size`] makes of `crop_size` and them.
+        The crop size, by [`choose_crop_size`].
 
     Raises:
         InputError: one can't be read, or is smaller than `crop_size`, or much smaller than the others.
     """
     with ThreadPoolExecutor() as pool:
-        sides = list(pool.map(lambda path: min(read_background(path).shape[:2]), backgrounds))
+        checked = pool.map(lambda path: min(read_background(path).shape[:2]), backgrounds)
+        sides = list(progress(checked, "checking backgrounds", total=len(backgrounds), unit="image", delay=1))
     smallest = min(sides)
     if crop_size is not None and smallest < crop_size:
         raise InputError(
@@ -166,15 +168,15 @@ def fit_crop_size(backgrounds: Sequence[Path], crop_size: int | None) -> int:
     return choose_crop_size(crop_size, sides, lambda number: str(backgrounds[number]))
 
 
-def random_crop(picture: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """`height` x `width` pixels from a random place in `picture`, as a view."""
-    top, left = rng.integers(picture.shape[0] - height + 1), rng.integers(picture.shape[1] - width + 1)
-    return picture[top : top + height, left : left + width]
+def random_crop(image: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Random crop of `height` x `width` pixels, as a view of `image`."""
+    top, left = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
+    return image[top : top + height, left : left + width]
 
 
 def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Changes brightness, contrast and saturation by up to a quarter; half of the images are blurred by up to a pixel,
-    half get noise of up to 6 levels."""
+    """Changes brightness, contrast and saturation by up to 25 %; blurs half of the images with a radius of up to one
+    pixel and adds noise of up to 6 gray levels to half of them."""
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         image = enhance(image).enhance(rng.uniform(0.75, 1.25))
     image = image.filter(ImageFilter.GaussianBlur(max(0.0, rng.uniform(-1, 1))))
@@ -184,23 +186,23 @@ def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 @dataclass(frozen=True)
 class CopyPaste:
-    """Makes pair after pair; each is a function of `seed` and its number alone.
+    """Generator of copy-paste pairs; each pair is a function of `seed` and its number only.
 
     Args:
-        cutouts: what to paste.
-        backgrounds: image files of at least `crop_size` pixels a side, without objects.
-        crop_size: side in pixels of the piece of background that is pasted on.
+        cutouts: objects to paste.
+        backgrounds: image files with sides of at least `crop_size` pixels, without objects.
+        crop_size: side in pixels of the background crop that objects are pasted on.
         resolution: side in pixels of the pairs.
-        mean_objects: objects in a crop of the annotated images, on average.
-        seed: the dataset's.
-        num_objects: at least and at most so many objects; from a Poisson distribution with the mean `mean_objects`,
-            but at least one, when not given.
-        num_distractors: the same for pieces of background in the shape of objects.
-        max_overlap: share of an object's pixels, 0 to 1, that may cover objects pasted before.
-        scale: smallest and largest factor for the size of an object.
-        max_rotation: objects are turned by up to so many degrees, both ways.
-        color_balance: 0 leaves an object's colors, 1 adapts them fully to where it goes.
-        augment: change the colors and sharpness of the finished image.
+        mean_objects: mean number of objects in a crop of the annotated images.
+        seed: seed of the dataset.
+        num_objects: minimum and maximum number of objects; when not given, Poisson-distributed with the mean
+            `mean_objects`, and at least one.
+        num_distractors: minimum and maximum number of background patches pasted in the shape of objects.
+        max_overlap: maximum share of an object's pixels, 0 to 1, that may cover objects pasted before.
+        scale: minimum and maximum factor for the size of an object.
+        max_rotation: maximum rotation in degrees, in both directions.
+        color_balance: 0 keeps the colors of an object, 1 adapts them fully to its new surroundings.
+        augment: change colors and sharpness of the finished image.
     """
 
     cutouts: Sequence[CutOut]
@@ -218,7 +220,7 @@ class CopyPaste:
     augment: bool = True
 
     def __call__(self, number: int) -> dict:
-        """Row `number`: `image` (RGB), `mask` ("L", 0 and 1) and `COLUMNS`."""
+        """Makes row `number`: `image` (RGB), `mask` ("L", 0 and 1) and `COLUMNS`."""
         rng = np.random.default_rng((self.seed, number))
         background, other = (
             recent_background(self.backgrounds[i]) for i in rng.integers(len(self.backgrounds), size=2)
@@ -230,7 +232,8 @@ class CopyPaste:
         # 1. distractors
         for _ in range(self.draw_count(self.num_distractors, rng)):
             sprite, window = self.place(self.warp(self.draw_cutout(rng), rng), rng)
-            piece = random_crop(other, *sprite.shape[:2], rng)
+            height, width = sprite.shape[:2]
+            piece = random_crop(other, height, width, rng)
             self.blend(scene[window], piece, sprite[..., 3], piece.mean((0, 1)), background[window].mean((0, 1)))
 
         # 2. objects
@@ -248,7 +251,7 @@ class CopyPaste:
                     pasted += 1
                     break
 
-        # 3. the size and the look of the others
+        # 3. resizing and augmentation
         pair = {"image": Image.fromarray(scene), "mask": Image.fromarray(mask.astype(np.uint8))}
         image, mask = (x.permute(1, 2, 0).numpy() for x in ResizePair(self.resolution)(*to_tv_tensors(pair)))
         image, mask = Image.fromarray(image), mask[..., 0]
@@ -260,47 +263,50 @@ class CopyPaste:
         }
 
     def write_shard(self, path: Path, numbers: range) -> int:
-        """Writes the pairs `numbers` as a parquet file ([`write_pairs_shard`]); returns how many they are."""
+        """Writes the pairs `numbers` as a parquet file with [`write_pairs_shard`]; returns their number."""
         return write_pairs_shard(path, map(self, numbers), FEATURES)
 
     def draw_cutout(self, rng: np.random.Generator) -> CutOut:
-        """One of the cut-outs."""
-        return self.cutouts[rng.integers(len(self.cutouts))]
+        """Draws one of the cut-outs."""
+        return self.cutouts[int(rng.integers(len(self.cutouts)))]
 
     def draw_count(self, bounds: Sequence[int] | None, rng: np.random.Generator) -> int:
-        """A number of objects or distractors, as `num_objects` describes it."""
-        return rng.integers(*bounds, endpoint=True) if bounds else max(1, rng.poisson(self.mean_objects))
+        """Draws a number of objects or distractors, as `num_objects` describes."""
+        if bounds is None:
+            return max(1, int(rng.poisson(self.mean_objects)))
+        low, high = bounds
+        return int(rng.integers(low, high, endpoint=True))
 
     def warp(self, cutout: CutOut, rng: np.random.Generator) -> np.ndarray:
-        """The cut-out scaled, turned and mirrored at random: (h, w, 4), uint8."""
+        """Scales, rotates and mirrors a cut-out at random; returns (h, w, 4) uint8."""
         angle = np.deg2rad(rng.uniform(-self.max_rotation, self.max_rotation))
         cos, sin = np.array([np.cos(angle), np.sin(angle)]) * np.exp(rng.uniform(*np.log(self.scale)))
         matrix = np.array([[cos, -sin], [sin, cos]]) * rng.choice([-1, 1], size=2)
-        size = np.array(cutout.picture.size)
+        size = np.array(cutout.image.size)
         new_size = np.ceil(np.abs(matrix) @ size - 1e-6).astype(int)
-        inverse = np.linalg.inv(matrix)  # Pillow wants the way from the result back to the source
+        inverse = np.linalg.inv(matrix)  # Pillow expects the mapping from output to input
         offset = size / 2 - inverse @ (new_size / 2)
         coefficients = np.column_stack([inverse, offset]).ravel()
-        warped = cutout.picture.transform(
+        warped = cutout.image.transform(
             tuple(new_size), Image.Transform.AFFINE, tuple(coefficients), Image.Resampling.BILINEAR
         )
         return np.asarray(warped)
 
     def place(self, sprite: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, tuple[slice, slice]]:
-        """Centers `sprite` at a random pixel of the crop; returns what lies inside the crop, and where."""
+        """Centers `sprite` at a random pixel of the crop; returns the part inside the crop and its slices."""
         window, part = [], []
         for length in sprite.shape[:2]:
             start = rng.integers(self.crop_size) - length // 2
             visible = slice(max(start, 0), min(start + length, self.crop_size))
             window.append(visible)
             part.append(slice(visible.start - start, visible.stop - start))
-        return sprite[tuple(part)], tuple(window)
+        return sprite[tuple(part)], (window[0], window[1])
 
     def blend(
         self, scene: np.ndarray, colors: np.ndarray, alpha: np.ndarray, was_in: np.ndarray, goes_into: np.ndarray
     ) -> None:
-        """Blends `colors` (h, w, 3) into `scene` (h, w, 3) in place, by `alpha` (h, w; 0 to 255), in the light of a
-        place with the mean color `goes_into` instead of `was_in`."""
+        """Blends `colors` (h, w, 3) into `scene` (h, w, 3) in place, by `alpha` (h, w; 0 to 255). The colors are scaled
+        from surroundings of mean color `was_in` to those of mean color `goes_into`."""
         gain = np.clip((goes_into + 1) / (was_in + 1), 1 / GAIN, GAIN) ** self.color_balance
         share = alpha[..., None].astype(np.float32) / 255
         lit = np.minimum(colors * gain.astype(np.float32), 255)
@@ -308,8 +314,14 @@ class CopyPaste:
 
 
 def start_worker() -> None:
-    """To run first in a worker process: makes it compute with one thread, and end when its parent is killed, where it
-    would otherwise wait for work forever."""
+    """Initializes a worker process: limits it to one thread, and ends it when its parent is killed, because it would
+    otherwise wait for work forever."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

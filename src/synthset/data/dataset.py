@@ -1,4 +1,4 @@
-"""`load_pairs`: image-mask pairs from any source, under one contract; and the same pairs as tensors in memory."""
+"""Loading of image-mask pairs from any source, and the same pairs as tensors in memory."""
 
 import hashlib
 import io
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
+from ..console import progress
 from ..errors import InputError
 from .demo import demo_pairs
 from .folder import decode_pair, is_raw_folder, load_raw_folder
@@ -28,7 +29,7 @@ PAPER_CROP_SIZE = 512  # SynthSet, section 3
 
 
 class SplitNotFoundError(InputError):
-    """The source is fine but has no such split."""
+    """The source exists but has no such split."""
 
 
 def load_pairs(
@@ -37,8 +38,8 @@ def load_pairs(
     """Loads image-mask pairs.
 
     Every row has `image`, a PIL image of mode "RGB", and `mask`, a PIL image of mode "L" and the same size that holds
-    0 (background) and 1 (object), however it is stored. The other columns are kept. Raw folders are checked file by
-    file here; the rows of other sources when they are read.
+    0 (background) and 1 (object), regardless of how it is stored. Other columns are kept. In raw folders, every file
+    is checked at loading; rows of other sources are checked when they are read.
 
     Args:
         source: one of
@@ -54,9 +55,9 @@ def load_pairs(
         mask_column: the same for the masks, `mask` and `masks`.
 
     Raises:
-        SplitNotFoundError: an `InputError`; the source has no such split.
-        InputError: there is no such source or column, or it holds something that is not a pair; also raised
-            when a bad row is read.
+        SplitNotFoundError: the source has no such split; a subclass of `InputError`.
+        InputError: the source or a column does not exist, or holds something that is not a pair; also raised when an
+            invalid row is read.
     """
     folder = Path(source).expanduser()
     if source == "demo":
@@ -73,7 +74,7 @@ def load_pairs(
             saved = load_or_explain(datasets.load_from_disk, str(folder), "the saved dataset can't be loaded")
             pairs = pick_split(saved, split, source)
         elif (folder / HIDDEN).is_dir():
-            raise InputError(f"{source} is not finished; run the command that makes it once more, or give another")
+            raise InputError(f"{source} is not finished; rerun the command that writes it, or give another folder")
         elif any(folder.rglob("*.parquet")):
             loaded = load_or_explain(load_parquet, str(folder), "its parquet files can't be loaded")
             pairs = pick_split(loaded, split, source)
@@ -98,7 +99,7 @@ def load_pairs(
 def undecoded_pairs(
     pairs: datasets.Dataset | datasets.IterableDataset, source: str, image_column: str | None, mask_column: str | None
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """`pairs` with the two columns, undecoded, as `image` and `mask`, and all others but those of these names.
+    """Renames the two columns to `image` and `mask`, undecoded, and keeps the other columns.
 
     Raises:
         InputError: as [`load_pairs`] for columns.
@@ -123,13 +124,13 @@ def undecoded_pairs(
 def load_train_validation(
     source: str, image_column: str | None, mask_column: str | None, validation_fraction: float, seed: int
 ) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """The splits `train` and `validation` of `source` (see [`load_pairs`]).
+    """Loads the splits `train` and `validation` of `source` (see [`load_pairs`]).
 
     Without a `validation` split, `validation_fraction` of the training pairs (rounded up), drawn with `seed`, are held
     out for it (SynthSet, section 3: 80/20).
 
     Raises:
-        InputError: as [`load_pairs`], or too few pairs to hold some out.
+        InputError: as [`load_pairs`], or there are too few pairs to hold some out.
     """
     train = load_pairs(source, "train", image_column, mask_column)
     try:
@@ -140,14 +141,14 @@ def load_train_validation(
         most = math.floor(100 * (len(train) - 1) / len(train)) / 100
         raise InputError(
             f"--validation_fraction {validation_fraction} of the {len(train)} pairs in {source} leaves none for "
-            f"training; {f'give {most} or less' if most else 'add one at least'}"
+            f"training; {f'give {most} or less' if most else 'add at least one pair'}"
         )
     parts = train.train_test_split(test_size=held_out, seed=seed)
     return parts["train"], parts["test"]
 
 
 def raw_splits(folder: Path, image_column: str | None = None) -> dict[str, Path]:
-    """The raw folders that `folder` consists of, by split; empty when it holds something else."""
+    """Finds the raw folders that `folder` consists of, by split; empty if it holds something else."""
     there = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
     splits = {path.name: path for path in there if is_raw_folder(path, image_column)}
     for alias in ("val", "valid"):
@@ -159,7 +160,7 @@ def raw_splits(folder: Path, image_column: str | None = None) -> dict[str, Path]
 
 
 def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Dataset | datasets.DatasetDict:
-    """`load(source)`; whatever it raises becomes one line that starts with `source` and `problem`."""
+    """Calls `load(source)`; an exception becomes an `InputError` that starts with `source` and `problem`."""
     try:
         return load(source)
     except Exception as error:  # unknown, private or gated, no network, several configurations, damaged files, ...
@@ -168,29 +169,29 @@ def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Datas
 
 
 def load_parquet(folder: str) -> datasets.DatasetDict:
-    """The splits of a folder of parquet files.
+    """Loads the splits of a folder of parquet files.
 
-    Not `load_dataset(folder)`: where the folder's card lists its data files, the cache of datasets 5.2 tells folders
-    apart by their last name alone, and gives what another `.../dataset`, or this one before it changed, held.
+    Replaces `load_dataset(folder)`: if the folder's card lists its data files, the cache of datasets 5.2 distinguishes
+    folders by their last name only, and returns the rows of another `.../dataset`, or of this one before it changed.
     """
     builder = datasets.load_dataset_builder(folder)
     return datasets.load_dataset(builder.name, data_files=builder.config.data_files)
 
 
 def pick_split(splits: Mapping, split: str, source: str):
-    """`splits[split]`, or a `SplitNotFoundError` that names the splits there are."""
+    """Returns `splits[split]`, or raises a `SplitNotFoundError` that lists the existing splits."""
     if split not in splits:
         raise SplitNotFoundError(f"{source} has no split {split!r}; use one of: {', '.join(splits)}")
     return splits[split]
 
 
 class DecodePairs:
-    """The transform behind `load_pairs`: decodes and checks the columns `image` and `mask` of a batch when it is read.
+    """Transform of `load_pairs` that decodes and checks the columns `image` and `mask` of a batch when it is read.
 
     Args:
-        source: what the user calls the dataset, for messages.
-        undecoded: the whole dataset before the transform. A transform is not told which rows it gets; to name a bad
-            one, it is looked up here.
+        source: name of the dataset for error messages.
+        undecoded: the whole dataset before the transform. A transform does not know the indices of its rows, so an
+            invalid row is looked up here.
     """
 
     def __init__(self, source: str, undecoded: datasets.Dataset):
@@ -200,11 +201,15 @@ class DecodePairs:
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         columns = [column for column in ("image", "mask") if column in batch]
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*(batch[c] for c in columns), strict=True)]
-        decoded = [decode_pair(row, name=lambda column, row=row: self.name(column, row[column])) for row in rows]
+
+        def decode(row: dict) -> dict[str, Image.Image]:
+            return decode_pair(row, name=lambda column: self.name(column, row[column]))
+
+        decoded = [decode(row) for row in rows]
         return {**batch, **{column: [pair[column] for pair in decoded] for column in columns}}
 
     def name(self, column: str, value: dict | None) -> str:
-        """The file of an undecoded value, or its column, row and dataset."""
+        """Names the file of an undecoded value, or its column, row and dataset."""
         if value is not None and value["bytes"] is None:
             return value["path"]
         values = self.undecoded.select_columns([column])
@@ -213,11 +218,11 @@ class DecodePairs:
 
 
 def pairs_digest(pairs: datasets.Dataset) -> str:
-    """The content of what `load_pairs` returned, as 64 hexadecimal digits: a SHA-256 over the images and masks, row by
-    row and as they are encoded. Neither paths nor other columns count, so copied data has the same digest.
+    """Computes the SHA-256 of the encoded images and masks of a dataset of `load_pairs`, row by row, as 64 hexadecimal
+    digits. Paths and other columns are not included, so copied data has the same digest.
 
     Raises:
-        InputError: a file has gone since the pairs were loaded.
+        InputError: a file was removed after the pairs were loaded.
     """
     undecoded = pairs.with_format(None).select_columns(["image", "mask"])
 
@@ -228,19 +233,21 @@ def pairs_digest(pairs: datasets.Dataset) -> str:
                 content = (value or {"bytes": b""})["bytes"]
                 content = Path(value["path"]).read_bytes() if content is None else content
             except OSError as error:
-                raise InputError(f"{value['path']} can't be read: {error.strerror}; put it back") from None
+                raise InputError(f"{value['path']} can't be read: {error.strerror}; restore it") from None
             both += hashlib.sha256(content).digest()
         return both
 
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as pool:  # reading and hashing release the interpreter's lock
-        for both in pool.map(digest, range(len(undecoded))):
+        numbers = range(len(undecoded))
+        options = {"total": len(undecoded), "unit": "pair", "leave": False, "delay": 1}
+        for both in progress(pool.map(digest, numbers), "hashing pairs", **options):
             whole.update(both)
     return whole.hexdigest()
 
 
 def files_digest(files: Iterable[Path]) -> str:
-    """The names and contents of files, in order, as 64 hexadecimal digits of SHA-256."""
+    """Computes the SHA-256 of the names and contents of files, in order, as 64 hexadecimal digits."""
     whole = hashlib.sha256()
     for file in files:
         whole.update(hashlib.sha256(file.name.encode() + b"\0" + file.read_bytes()).digest())
@@ -248,22 +255,22 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def image_sizes(pairs: datasets.Dataset) -> list[tuple[int, int]]:
-    """(width, height) of every image of what `load_pairs` returned, as stored, read from the files' headers."""
+    """Reads (width, height) of every stored image of a dataset of `load_pairs` from the file headers."""
     sizes = []
     for row in pairs.with_format(None).select_columns(["image"]):
         value = row["image"]
-        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as picture:
-            sizes.append(picture.size)
+        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as image:
+            sizes.append(image.size)
     return sizes
 
 
 def smallest_side(pairs: datasets.Dataset) -> int:
-    """The smallest width or height in pixels of all images: the largest square that can be cropped from each."""
+    """Smallest width or height in pixels of all images: side of the largest square that can be cropped from each."""
     return min(min(size) for size in image_sizes(pairs))
 
 
 def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
-    """[`choose_crop_size`] for the images of `splits`, each of which `load_pairs` returned."""
+    """Calls [`choose_crop_size`] for the images of `splits`, datasets of `load_pairs`."""
 
     def name(number: int) -> str:
         for pairs in splits:
@@ -277,15 +284,15 @@ def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
 
 
 def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable[[int], str]) -> int:
-    """`crop_size`, or when it is not given the paper's 512 pixels, shrunk with a warning to the smallest image.
+    """Returns `crop_size`, or if it is None the paper's 512 pixels, reduced with a warning to the smallest image.
 
-    The crop decides how large objects are in every pair. So a few images that are much smaller than the others (than
-    half of what their median would give) are not followed unasked.
+    The crop size determines how large objects are in every pair. Images that are much smaller than the others (than
+    half of what their median would give) therefore raise an error instead of reducing the crop size.
 
     Args:
-        crop_size: pixels.
-        sides: the smaller side of every image in pixels.
-        name: what to call the image with a number.
+        crop_size: side in pixels.
+        sides: smaller side of every image in pixels.
+        name: returns the name of an image for messages, given its index.
 
     Raises:
         InputError: an image is smaller than `crop_size`, or much smaller than the others.
@@ -300,13 +307,13 @@ def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable
         if crop_size > smallest:
             raise InputError(
                 f"--crop_size {crop_size} is larger than the smallest image side, {found(crop_size)}; lower it, or "
-                "remove what is smaller"
+                "remove smaller images"
             )
         return crop_size
     if smallest < usual / 2:
         raise InputError(
-            f"the smallest image side is {found(usual)}; remove what is much smaller than the others, or give "
-            f"--crop_size {smallest} to see no more than that of any image"
+            f"the smallest image side is {found(usual)}; remove images much smaller than the others, or give "
+            f"--crop_size {smallest}"
         )
     if smallest < PAPER_CROP_SIZE:
         logger.warning(f"crop_size is {smallest}: the smallest image side is {found(PAPER_CROP_SIZE)}")
@@ -314,23 +321,21 @@ def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable
 
 
 def cache_limit() -> int:
-    """Limit in bytes for the pairs of one dataset in one process: a quarter of the memory that is free now, shared with
-    the other processes that a launcher started on this machine, and 4 GiB at most."""
+    """Memory limit in bytes for the pairs of one dataset in one process: a quarter of the available memory, divided by
+    the number of processes launched on this machine, and at most 4 GiB."""
     return min(2**32, psutil.virtual_memory().available // (4 * int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 class PairTensors(torch.utils.data.Dataset):
-    """The pairs as uint8 tv_tensors, for a `DataLoader`.
+    """Dataset of pairs as uint8 tv_tensors, for a `DataLoader`.
 
-    Decoding a photo takes longer than cropping and resizing it, so all pairs are decoded once, here, when they fit
-    into `cache_bytes`; otherwise at each access. `DataLoader` workers share that memory.
+    Decoding a photo takes longer than cropping and resizing it, so all pairs are decoded once if they fit into
+    `cache_bytes`, and otherwise at each access. `DataLoader` workers share the cache. Items are tuples of
+    `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
 
     Args:
-        pairs: what `load_pairs` returned.
+        pairs: dataset of `load_pairs`.
         cache_bytes: limit in bytes for the decoded pairs; [`cache_limit`] when not given.
-
-    Returns:
-        For an index, the tuple of `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
     """
 
     def __init__(self, pairs: datasets.Dataset, cache_bytes: int | None = None):
@@ -339,13 +344,14 @@ class PairTensors(torch.utils.data.Dataset):
         limit = cache_limit() if cache_bytes is None else cache_bytes
         if sum(width * height * 4 for width, height in image_sizes(pairs)) <= limit:
             with ThreadPoolExecutor() as pool:
-                self.cache = list(pool.map(self.decode, range(len(pairs))))
+                options = {"total": len(pairs), "unit": "pair", "leave": False, "delay": 1}
+                self.cache = list(progress(pool.map(self.decode, range(len(pairs))), "decoding pairs", **options))
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def decode(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """Pair number `index`, read from the dataset."""
+        """Reads pair `index` from the dataset."""
         return to_tv_tensors(self.pairs[index])
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:

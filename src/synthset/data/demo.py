@@ -1,4 +1,4 @@
-"""The built-in dataset: a wheat canopy rendered from a seed, with pixel-exact masks of the heads.
+"""Built-in demo dataset: wheat canopies rendered from a seed, with pixel-exact masks of the heads.
 
 A scene is a stand of tillers in meters (z up, soil at 0) under a pinhole camera about a meter above it. Every organ is
 a curve in space that becomes polygons; the polygons are sorted by their distance to the camera and painted from far
@@ -218,8 +218,8 @@ def render_pair(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
         straw=np.array([206, 176, 118]) * rng.normal(1, [0.03, 0.03, 0.08]),
     )
 
-    # 2. tillers: evenly spread over the picture at the height of their tops, their feet drawn toward their row
-    count = rng.integers(45, 75)
+    # 2. tillers: evenly spread over the image at the height of their tops, their feet drawn toward their row
+    count = int(rng.integers(45, 75))
     heights = rng.normal(canopy_height, 0.07, count)
     feet = camera.unproject(camera.side * rng.uniform(-0.15, 1.15, (count, 2)), heights) * [1, 1, 0]
     row_angle, row_distance = rng.uniform(0, np.pi), rng.uniform(0.12, 0.17)
@@ -346,10 +346,10 @@ def demo_pairs(split: str = "train") -> Dataset:
     """
     if split not in SPLIT_SEEDS:
         raise InputError(f"the demo dataset has no split {split!r}; use one of {', '.join(SPLIT_SEEDS)}.")
-    rows = {"image": [], "mask": []}
+    rows: dict[str, list] = {"image": [], "mask": []}
     for seed in SPLIT_SEEDS[split]:
-        for column, picture in zip(rows, render_pair(seed), strict=True):
+        for column, image in zip(rows, render_pair(seed), strict=True):
             png = io.BytesIO()
-            picture.save(png, "PNG", compress_level=1)
+            image.save(png, "PNG", compress_level=1)
             rows[column].append({"bytes": png.getvalue(), "path": None})
     return Dataset.from_dict(rows, features=Features({"image": ImageFeature(), "mask": ImageFeature()}))

@@ -1,4 +1,4 @@
-"""Raw folders of images and masks, and the decoding that every source of pairs goes through."""
+"""Raw folders of images and masks, and the decoding and checking of pairs of any source."""
 
 import io
 import json
@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..console import progress
 from ..errors import InputError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -20,14 +21,14 @@ def open_image(value: dict | None) -> Image.Image:
     orientation, as `datasets` does.
 
     Raises:
-        InputError: nothing there, or not an image that Pillow can read to its end.
+        InputError: the value is missing, or is not an image that Pillow can read completely.
     """
     if value is None:
         raise InputError("is missing; remove the row or add it")
     try:
-        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         size = Path(value["path"]).stat().st_size if value["bytes"] is None else len(value["bytes"])
         found = f"{size} bytes in no image format that Pillow knows" if size else "an empty file (0 bytes)"
@@ -38,32 +39,32 @@ def open_image(value: dict | None) -> Image.Image:
     raise InputError(f"can't be read as an image: {found}; replace or remove it")
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """`picture` as RGB with 8 bits per channel: gray is repeated, a palette looked up, an alpha channel dropped.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts `image` to 8-bit RGB: gray is repeated, a palette looked up, an alpha channel dropped.
 
     Raises:
-        InputError: 16 or 32 bits per pixel channel. Which range of it is black to white is not in the file.
+        InputError: 16 or 32 bits per channel, because the file does not define the range from black to white.
     """
-    if picture.mode.startswith(("I", "F")):
-        raise InputError(f"has mode {picture.mode!r}, more than 8 bits per channel; convert it to 8-bit RGB")
-    return picture.convert("RGB")
+    if image.mode.startswith(("I", "F")):
+        raise InputError(f"has mode {image.mode!r}, more than 8 bits per channel; convert it to 8-bit RGB")
+    return image.convert("RGB")
 
 
-def to_binary(picture: Image.Image) -> Image.Image:
-    """`picture` as a mask of mode "L" that holds 0 and 1.
+def to_binary(image: Image.Image) -> Image.Image:
+    """Converts `image` to a mask of mode "L" that holds 0 and 1.
 
-    Masks are stored as 0 and 255 or as 0 and 1, in one channel of any depth, as palette indices (the colors don't
-    count) or as RGB with three equal channels.
+    Accepts masks of 0 and 255 or of 0 and 1, in one channel of any depth, as palette indices (their colors are ignored)
+    or as RGB with three equal channels.
 
     Raises:
-        InputError: any other value, or color.
+        InputError: the mask has other values or color.
     """
-    values = np.asarray(picture)
-    if picture.mode == "RGB" and (values == values[..., :1]).all():
+    values = np.asarray(image)
+    if image.mode == "RGB" and (values == values[..., :1]).all():
         values = values[..., 0]
     if values.ndim != 2:
         raise InputError(
-            f"is a mask of mode {picture.mode!r} with color or transparency; "
+            f"is a mask of mode {image.mode!r} with color or transparency; "
             "save it as one gray channel with 0 for background and 255 for the object"
         )
     mask = values != 0
@@ -78,17 +79,17 @@ def to_binary(picture: Image.Image) -> Image.Image:
 
 
 def decode_pair(row: dict, name: Callable[[str], str]) -> dict[str, Image.Image]:
-    """Decodes and checks what `row` has of "image" and "mask".
+    """Decodes and checks "image" and "mask" of a row, whichever it has.
 
     Args:
         row: undecoded values ({"path", "bytes"}) under "image", "mask" or both.
-        name: gives the words that name a column's value in an error message.
+        name: returns the name of a column's value for error messages.
 
     Returns:
         The same keys with the RGB image and the "L" mask of 0 and 1.
 
     Raises:
-        InputError: unreadable, or not usable as image or mask, or of different sizes.
+        InputError: a value is unreadable or not usable as image or mask, or the sizes differ.
     """
     pair = {}
     for column, convert in (("image", to_rgb), ("mask", to_binary)):
@@ -98,7 +99,7 @@ def decode_pair(row: dict, name: Callable[[str], str]) -> dict[str, Image.Image]
             except InputError as error:
                 raise InputError(f"{name(column)} {error}") from None
     if len(pair) == 2 and pair["image"].size != pair["mask"].size:
-        sizes = {column: "{}x{}".format(*picture.size) for column, picture in pair.items()}
+        sizes = {column: "{}x{}".format(*image.size) for column, image in pair.items()}
         raise InputError(
             f"{name('mask')} is {sizes['mask']} pixels but {name('image')} is {sizes['image']}; make both one size"
         )
@@ -107,11 +108,11 @@ def decode_pair(row: dict, name: Callable[[str], str]) -> dict[str, Image.Image]
 
 def is_raw_folder(folder: Path, image_column: str | None = None) -> bool:
     """True if `folder` itself (not a sub-folder of it) holds pairs as files."""
-    return (folder / "metadata.jsonl").is_file() or (folder / (image_column or "images")).is_dir()
+    return any(recognizes(folder, image_column) for recognizes, _ in RAW_FORMATS)
 
 
 def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: str | None = None) -> datasets.Dataset:
-    """Lists the pairs of a raw folder and decodes every one of them once, to find bad files before any work.
+    """Lists the pairs of a raw folder and decodes each of them once, so that invalid files are found first.
 
     Either `folder` has a `metadata.jsonl` whose lines hold `file_name`, `mask_file_name` (paths relative to `folder`)
     and anything else to keep as a column, as in `datasets`' imagefolder; or it has two sub-folders whose files match
@@ -127,13 +128,10 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
         A dataset with undecoded columns `image` and `mask` (paths) and the other fields of `metadata.jsonl`.
 
     Raises:
-        InputError: no pairs, a file without its partner, or files that can't be used.
+        InputError: there are no pairs, a file has no counterpart, or a file is invalid.
     """
-    if (folder / "metadata.jsonl").is_file():
-        image_field = f"{image_column}_file_name" if image_column else "file_name"
-        rows = pairs_from_metadata(folder, image_field, f"{mask_column or 'mask'}_file_name")
-    else:
-        rows = pairs_from_stems(folder, image_column or "images", mask_column or "masks")
+    formats = (list_pairs for recognizes, list_pairs in RAW_FORMATS if recognizes(folder, image_column))
+    rows = next(formats, pairs_from_stems)(folder, image_column, mask_column)
 
     def problem(row: dict) -> str | None:
         try:
@@ -141,9 +139,13 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
             decode_pair(values, name=lambda column: row[column])
         except InputError as error:
             return str(error)
+        return None
 
     with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
-        problems = [found for found in pool.map(problem, rows) if found]
+        checked = progress(
+            pool.map(problem, rows), "checking pairs", total=len(rows), unit="pair", leave=False, delay=1
+        )
+        problems = [found for found in checked if found]
     if problems:
         count = f" ({len(problems)} of {len(rows)} pairs in {folder} can't be used)" if len(problems) > 1 else ""
         raise InputError(problems[0] + count)
@@ -160,8 +162,15 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
     return pairs
 
 
-def pairs_from_metadata(folder: Path, image_field: str, mask_field: str) -> list[dict]:
-    """The rows of `metadata.jsonl` with `image_field` and `mask_field` replaced by the paths "image" and "mask"."""
+def has_metadata(folder: Path, image_column: str | None) -> bool:
+    """True if `folder` has a `metadata.jsonl`."""
+    return (folder / "metadata.jsonl").is_file()
+
+
+def pairs_from_metadata(folder: Path, image_column: str | None, mask_column: str | None) -> list[dict]:
+    """Reads the rows of `metadata.jsonl`; its file names become the paths "image" and "mask"."""
+    image_field = f"{image_column}_file_name" if image_column else "file_name"
+    mask_field = f"{mask_column or 'mask'}_file_name"
     metadata = folder / "metadata.jsonl"
     rows = []
     for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), start=1):
@@ -190,8 +199,14 @@ def pairs_from_metadata(folder: Path, image_field: str, mask_field: str) -> list
     return rows
 
 
-def pairs_from_stems(folder: Path, image_folder: str, mask_folder: str) -> list[dict]:
-    """{"image": path, "mask": path} for the files of two sub-folders with the same stem, sorted by stem."""
+def has_subfolders(folder: Path, image_column: str | None) -> bool:
+    """True if `folder` has a sub-folder of images."""
+    return (folder / (image_column or "images")).is_dir()
+
+
+def pairs_from_stems(folder: Path, image_column: str | None, mask_column: str | None) -> list[dict]:
+    """Matches the files of two sub-folders by stem: rows {"image": path, "mask": path}, sorted by stem."""
+    image_folder, mask_folder = image_column or "images", mask_column or "masks"
     files: dict[str, dict[str, Path]] = {}
     for name, flag in ((image_folder, "--image_column"), (mask_folder, "--mask_column")):
         if not (folder / name).is_dir():
@@ -206,11 +221,11 @@ def pairs_from_stems(folder: Path, image_folder: str, mask_folder: str) -> list[
         if not files[name]:
             raise InputError(f"{folder / name} holds no images ({', '.join(SUFFIXES)}); add some")
     images, masks = files[image_folder], files[mask_folder]
-    for there, partners, kind, partner_folder in (
+    for files_by_stem, partners, kind, partner_folder in (
         (images, masks, "mask", mask_folder),
         (masks, images, "image", image_folder),
     ):
-        alone = [path for stem, path in there.items() if stem not in partners]
+        alone = [path for stem, path in files_by_stem.items() if stem not in partners]
         if alone:
             count = f" ({len(alone)} such files)" if len(alone) > 1 else ""
             raise InputError(
@@ -218,3 +233,12 @@ def pairs_from_stems(folder: Path, image_folder: str, mask_folder: str) -> list[
                 f"add {alone[0].stem}.png there or remove it"
             )
     return [{"image": str(images[stem]), "mask": str(masks[stem])} for stem in sorted(images)]
+
+
+# Formats of a raw folder; the first that recognizes it counts. A format is two functions: one is called
+# (folder, image_column) and returns a bool, the other (folder, image_column, mask_column) and returns the paths of each
+# pair as {"image": path, "mask": path}, with other keys for other columns.
+RAW_FORMATS = (
+    (has_metadata, pairs_from_metadata),
+    (has_subfolders, pairs_from_stems),
+)

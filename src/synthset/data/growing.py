@@ -1,8 +1,7 @@
-"""Datasets of numbered pairs that are made part by part: no loader finds them before they are whole, and they grow."""
+"""Datasets of numbered pairs that are written shard by shard, hidden from loaders until complete, and extensible."""
 
 import json
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,28 +16,28 @@ HIDDEN = ".unfinished"
 
 @dataclass(frozen=True)
 class GrowingDataset:
-    """A folder of pairs 0 to `num_samples` - 1, made in parts that processes share out.
+    """A folder of pairs 0 to `num_samples` - 1, written in shards that are distributed over processes.
 
-    A part is a parquet file in the sub-folder `.unfinished/data`, where neither `load_pairs` nor
-    `datasets.load_dataset` looks. When all are there, the pairs move to where they do: `data/`, or `images/`, `masks/`
-    and `metadata.jsonl`, what a loader needs last. README.md, which the caller writes then, says that all is done.
-    With a larger `num_samples` the pairs go back, and the parts that are whole are kept.
+    Each shard is first written as a parquet file to the sub-folder `.unfinished/data`, which neither `load_pairs` nor
+    `datasets.load_dataset` reads. Once all shards are complete, the pairs are moved to `data/`, or to `images/`,
+    `masks/` and `metadata.jsonl`. The caller then writes README.md, which marks the dataset as finished. With a larger
+    `num_samples`, the pairs are moved back and complete shards are kept.
 
     Args:
-        folder: the dataset's.
-        num_samples: pairs it will have.
-        samples_per_shard: pairs in a part.
-        pictures: columns of pictures for PNG files, `image` first; none for parquet files.
+        folder: folder of the dataset.
+        num_samples: total number of pairs.
+        samples_per_shard: pairs per shard.
+        image_columns: columns of images for PNG files, `image` first; empty for parquet files.
     """
 
     folder: Path
     num_samples: int
     samples_per_shard: int
-    pictures: tuple[str, ...] = ()
+    image_columns: tuple[str, ...] = ()
 
     @property
     def parts(self) -> dict[Path, range]:
-        """The file of every part, while they are made, and the numbers of its pairs."""
+        """Maps the file of every shard, in the hidden folder, to the numbers of its pairs."""
         numbers = range(self.num_samples)
         starts = numbers[:: self.samples_per_shard]
         name = f"train-{{:05d}}-of-{len(starts):05d}.parquet"
@@ -47,14 +46,14 @@ class GrowingDataset:
 
     @property
     def published(self) -> bool:
-        """True if the pairs are where loaders find them."""
+        """True if the pairs were moved to where loaders find them."""
         return (self.folder / self._names[-1]).is_dir()
 
     def prepare(self) -> None:
-        """Makes what is there the beginning of what is wanted. One process does it, before any asks for `missing`.
+        """Prepares existing pairs to be continued. Called in one process, before any process calls `missing`.
 
         Raises:
-            InputError: there are more pairs than wanted.
+            InputError: the folder holds more than `num_samples` pairs.
         """
         hidden = self.folder / HIDDEN
         ends = [self._exported(self.folder), self._exported(hidden)]
@@ -75,14 +74,15 @@ class GrowingDataset:
                 os.replace(self.folder / name, hidden / name)
         parts = list(self.parts.items())
         for file in sorted(hidden.glob("data/*")):
-            shard, numbers = parts[self._index(file)] if file.suffix == ".parquet" else (None, ())
-            if shard and pq.read_metadata(file).num_rows == len(numbers):
-                os.replace(file, shard)
-            else:  # the last part of fewer pairs, or what a killed process left
-                file.unlink()
+            if file.suffix == ".parquet":
+                shard, numbers = parts[self._index(file)]
+                if pq.read_metadata(file).num_rows == len(numbers):
+                    os.replace(file, shard)
+                    continue
+            file.unlink()  # the last part of a smaller dataset, or a temporary file of a killed process
 
     def missing(self, rank: int = 0, world_size: int = 1) -> list[tuple[Path, range]]:
-        """The parts that process `rank` of `world_size` has to write, each with [`write_pairs_shard`]."""
+        """Shards that process `rank` of `world_size` has to write, each with [`write_pairs_shard`]."""
         exported = self._exported(self.folder / HIDDEN)
         mine = list(self.parts.items())[rank::world_size]
         return [
@@ -92,11 +92,11 @@ class GrowingDataset:
         ]
 
     def publish(self) -> None:
-        """Moves the pairs to where loaders find them. One process does it, when no part is missing."""
+        """Moves the pairs to where loaders find them. Called in one process, when no shard is missing."""
         hidden = self.folder / HIDDEN
         if self.published:
             return
-        if self.pictures and self._exported(hidden) < self.num_samples:
+        if self.image_columns and self._exported(hidden) < self.num_samples:
             kept = self._exported(hidden) // self.samples_per_shard
             shards = list(self.parts)[kept:]
             export_imagefolder(shards, hidden, kept * self.samples_per_shard)
@@ -106,14 +106,14 @@ class GrowingDataset:
         shutil.rmtree(hidden)
 
     def rows(self, columns: list[str], stop: int) -> list[dict]:
-        """Those columns of the first `stop` published pairs; pictures as PNG, {"bytes": ...}."""
-        if not self.pictures:
+        """Reads `columns` of the first `stop` published pairs; images are {"bytes": PNG file}."""
+        if not self.image_columns:
             shards = [self.folder / "data" / shard.name for shard in self.parts][: -(-stop // self.samples_per_shard)]
             return pq.read_table(shards, columns=columns).slice(0, stop).to_pylist()
         rows = []
         for line in (self.folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:stop]:
             row = json.loads(line)
-            for column in self.pictures:
+            for column in self.image_columns:
                 path = row["file_name" if column == "image" else f"{column}_file_name"]
                 row[column] = {"bytes": (self.folder / path).read_bytes()} if column in columns else None
             rows.append({column: row[column] for column in columns})
@@ -121,21 +121,26 @@ class GrowingDataset:
 
     @property
     def _names(self) -> list[str]:
-        """Entries of the folder to move, in this order: without the last, no loader takes the others for pairs."""
-        return ["metadata.jsonl", *(f"{name}s" for name in reversed(self.pictures))] if self.pictures else ["data"]
+        """Files and folders to move, in this order. Loaders recognize the dataset only once the last one is there."""
+        return (
+            ["metadata.jsonl", *(f"{name}s" for name in reversed(self.image_columns))]
+            if self.image_columns
+            else ["data"]
+        )
 
     def _count(self) -> int:
         """Number of published pairs."""
-        if self.pictures:
+        if self.image_columns:
             return self._exported(self.folder)
         return sum(pq.read_metadata(shard).num_rows for shard in self.folder.glob("data/train-*.parquet"))
 
     @staticmethod
     def _exported(folder: Path) -> int:
-        """Pairs in `folder` that are PNG files already."""
+        """Number of pairs in `folder` that are exported as PNG files."""
         metadata = folder / "metadata.jsonl"
         return len(metadata.read_text(encoding="utf-8").splitlines()) if metadata.exists() else 0
 
     @staticmethod
     def _index(shard: Path) -> int:
-        return int(re.match(r"train-(\d+)-of-", shard.name)[1])
+        """Index of a shard, from its name `train-NUMBER-of-COUNT.parquet`."""
+        return int(shard.name.split("-")[1])

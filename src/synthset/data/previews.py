@@ -1,11 +1,13 @@
-"""Pictures of pairs for people: image, mask and overlay in three rows."""
+"""Preview images of pairs: rows of image, mask and overlay."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 
 def overlay(image: Image.Image, mask: Image.Image, color=(255, 0, 80), opacity: float = 0.45) -> Image.Image:
-    """`image` (RGB) with the pixels where `mask` ("L") is above 0 tinted with `color`."""
+    """Tints the pixels of `image` (RGB) where `mask` ("L") is above 0 with `color`."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     on = (np.asarray(mask) > 0)[..., None]
     tinted = np.where(on, (1 - opacity) * pixels + opacity * np.asarray(color, dtype=np.float32), pixels)
@@ -13,8 +15,8 @@ def overlay(image: Image.Image, mask: Image.Image, color=(255, 0, 80), opacity: 
 
 
 def pair_grid(
-    images: list[Image.Image],
-    masks: list[Image.Image],
+    images: Sequence[Image.Image],
+    masks: Sequence[Image.Image],
     columns: int = 8,
     tile: int | None = None,
     captions: list[str] | None = None,
@@ -24,13 +26,13 @@ def pair_grid(
     Args:
         images: RGB images.
         masks: "L" masks of the images' sizes; any value above 0 is drawn white.
-        columns: pairs in a band.
-        tile: side of a tile in pixels, by nearest-neighbor scaling; the first image's longer side, enlarged to at
-            least 96 pixels, when not given.
-        captions: a short text above each pair.
+        columns: pairs per band.
+        tile: side of a tile in pixels; when not given, a multiple of the first image's longer side that is at least 96.
+            Tiles are enlarged by nearest-neighbor interpolation.
+        captions: short text above each pair.
 
     Returns:
-        One RGB picture.
+        One RGB image.
     """
     if tile is None:
         side = max(images[0].size)
@@ -47,7 +49,7 @@ def pair_grid(
         if captions:
             font = ImageFont.load_default(0.75 * strip)
             draw.text((left + tile / 2, top - strip / 2), captions[i], "black", font, anchor="mm")
-        for row, picture in enumerate((image, white, overlay(image, mask))):
-            resampling = Image.Resampling.NEAREST if max(picture.size) <= tile else Image.Resampling.BOX
-            sheet.paste(picture.convert("RGB").resize((tile, tile), resampling), (left, top + row * (tile + gap)))
+        for row, panel in enumerate((image, white, overlay(image, mask))):
+            resampling = Image.Resampling.NEAREST if max(panel.size) <= tile else Image.Resampling.BOX
+            sheet.paste(panel.convert("RGB").resize((tile, tile), resampling), (left, top + row * (tile + gap)))
     return sheet

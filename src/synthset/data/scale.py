@@ -1,12 +1,12 @@
-"""The scale that pairs show their objects at."""
+"""Scale of the objects in pairs."""
 
 import json
 from pathlib import Path
 
 
 def recorded_crop_size(source: str) -> int | None:
-    """The side in pixels of the piece of a photo that every image of `source` shows, by what generate_dataset.py or
-    make_copy_paste.py wrote beside them; None where they wrote nothing, as for photos.
+    """Reads the crop size that generated or copy-pasted pairs were made with: the side in pixels of the part of a
+    photo that every image shows. Returns None if none is recorded, as for photos.
 
     Args:
         source: as in `load_pairs`.

@@ -1,4 +1,4 @@
-"""Writes pairs: parquet shards that `datasets.load_dataset` opens, and PNG folders."""
+"""Writes pairs as parquet shards that `datasets.load_dataset` opens, and as PNG folders."""
 
 import io
 import json
@@ -17,31 +17,32 @@ from PIL import Image
 from ..output_dir import atomic_path
 from .folder import to_binary
 
-ROWS_PER_GROUP = 100  # datasets' own choice for images: the Hub viewer reads one row group per page
+ROWS_PER_GROUP = 100  # default of datasets for images: the Hub viewer reads one row group per page
 
 
 def pair_features(**columns: str) -> Features:
-    """The features of a dataset of pairs; `columns` adds others by dtype: a scalar's, as in
+    """Builds the features of a dataset of pairs; `columns` adds others by dtype: a scalar's, as in
     `pair_features(seed="int64")`, or "image"."""
     others = {name: ImageFeature() if dtype == "image" else Value(dtype) for name, dtype in columns.items()}
     return Features({"image": ImageFeature(), "mask": ImageFeature(), **others})
 
 
-def png_bytes(picture: Image.Image) -> bytes:
-    """`picture` as a PNG file."""
+def png_bytes(image: Image.Image) -> bytes:
+    """Encodes `image` as a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: Features) -> int:
-    """Writes one parquet file; it appears under its name complete or not at all.
+    """Writes one parquet file, atomically.
 
     Args:
-        path: `FOLDER/data/train-00000-of-00004.parquet` and so on, where `load_dataset(FOLDER)` finds split and order.
+        path: `FOLDER/data/train-00000-of-00004.parquet` and so on, from which `load_dataset(FOLDER)` infers the split
+            and the order.
         rows: dicts with PIL images under `image` (RGB) and `mask` ("L", 0 and 1 or 0 and 255), and a value for every
-            other column of `features`. Masks are stored as 0 and 255, so that every viewer shows them; the pictures of
-            other columns as they are. Read as they are written, a row group at a time.
+            other column of `features`. Masks are stored as 0 and 255, so that every viewer shows them; images of other
+            columns are stored unchanged. Consumed lazily, one row group at a time.
         features: [`pair_features`]'s result, or any that has `image` and `mask`.
 
     Returns:
@@ -49,7 +50,7 @@ def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: F
 
     Raises:
         InputError: a mask holds other values.
-        OSError: the file can't be written, for example on a full disk.
+        OSError: the file can't be written, for example because the disk is full.
     """
     rows, count = iter(rows), 0
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, features.arrow_schema) as writer:
@@ -65,13 +66,13 @@ def write_pairs_shard(path: str | os.PathLike, rows: Iterable[dict], features: F
 
 def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.PathLike, kept: int = 0) -> int:
     """Unpacks parquet shards into `images/000000.png`, `masks/000000.png` and so on, and a `metadata.jsonl` with
-    `file_name`, `mask_file_name` and the other columns; a further column of pictures, `depth`, becomes
+    `file_name`, `mask_file_name` and the other columns; a further column of images, `depth`, becomes
     `depths/000000.png` and `depth_file_name`. `load_pairs` and `datasets.load_dataset` open the result.
 
     Args:
         shards: files of [`write_pairs_shard`], in order.
         folder: made if missing; `metadata.jsonl` is written last.
-        kept: so many pairs are there already, and stay; those of the shards follow.
+        kept: number of existing pairs to keep; the pairs of the shards are appended.
 
     Returns:
         The number of pairs.
@@ -82,11 +83,11 @@ def export_imagefolder(shards: Iterable[str | os.PathLike], folder: str | os.Pat
     for shard in shards:
         file = pq.ParquetFile(shard)
         features = Features.from_arrow_schema(file.schema_arrow)
-        pictures = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
+        image_columns = [column for column, feature in features.items() if isinstance(feature, ImageFeature)]
         for batch in file.iter_batches(ROWS_PER_GROUP):
             for row in batch.to_pylist():
                 names = {}
-                for column in pictures:
+                for column in image_columns:
                     field = "file_name" if column == "image" else f"{column}_file_name"
                     names[field] = f"{column}s/{len(lines):06d}.png"
                     with atomic_path(folder / names[field]) as temporary:

@@ -48,12 +48,12 @@ class PairSet:
 
 
 def describe_set(pairs: PairSet) -> dict[str, float | int | None]:
-    """Statistics of a set: numbers of `pictures` and `photos`; `difference`, how unlike its pictures are (gray levels);
+    """Statistics of a set: numbers of `images` and `photos`; `difference`, how unlike its images are (gray levels);
     `coverage`, the mean share of a mask that is object; `empty`, the share of masks without one; `objects` per mask;
     `object_size`, the median share of a mask that an object takes, None without objects."""
     objects = measure_objects(pairs.masks)
     return {
-        "pictures": len(pairs),
+        "images": len(pairs),
         "photos": pairs.num_photos,
         "difference": pairwise_distance(pairs.images),
         "coverage": float(objects.coverage.mean()),
@@ -67,13 +67,13 @@ def compare_sets(real: PairSet, other: PairSet, number: int | None = None) -> di
     """Measures the distance of `other` from `real`.
 
     Args:
-        number: pictures taken of each set for the measures that depend on it, which are all but the kernel distance:
+        number: images taken of each set for the measures that depend on it, which are all but the kernel distance:
             with more of them, balls around points are smaller and histograms smoother. Comparisons that stand side by
             side must be of one number. As many as both sets have when not given.
 
     Returns:
         `balanced`, that number; `color_divergence`; and where there are `MIN_PHOTOS` photos of both sets, None where
-        there are fewer: `kernel_distance` with its standard error `kernel_distance_error`, of all pictures;
+        there are fewer: `kernel_distance` with its standard error `kernel_distance_error`, of all images;
         `precision`, `recall`, `density` and `coverage`.
     """
     number = number or min(len(real), len(other))
@@ -97,7 +97,7 @@ class Comparison:
 
     Attributes:
         numbers: `real` and `generated`, by `describe_set`; `generated_to_real` and `half_to_half` (one half of the real
-            photos against the other), by `compare_sets` of one number of pictures; `copies`, about the ratios below;
+            photos against the other), by `compare_sets` of one number of images; `copies`, about the ratios below;
             `variance`, the shares of it that the two axes of the map show. All are plain Python, ready for JSON.
         real_places, generated_places: (N, 2) and (M, 2), the map of `principal_components`.
         ratios, nearest, real_ratios: (M,), (M,) and (N,), by `copy_ratios`.
@@ -135,7 +135,7 @@ def compare(real: PairSet, generated: PairSet, fresh: np.ndarray, seed: int = 0)
         "real": describe_set(real),
         "generated": describe_set(generated),
         "generated_to_real": compare_sets(real, generated, number),
-        "half_to_half": compare_sets(*halves, number),
+        "half_to_half": compare_sets(halves[0], halves[1], number),
         "copies": {
             "ratio": float(np.median(ratios)),
             "closest_ratio": float(ratios.min()),

@@ -1,4 +1,4 @@
-"""Descriptions of devices, for reports of measurements."""
+"""The device to compute on, and its name for reports of measurements."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,12 @@ from pathlib import Path
 import torch
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # by `--mixed_precision`
+
+
+def default_device() -> torch.device:
+    """The accelerator if one is available, else the CPU."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return device or torch.device("cpu")
 
 
 def describe_device(device: torch.device) -> str:

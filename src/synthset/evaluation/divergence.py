@@ -11,8 +11,8 @@ def color_divergence(images: np.ndarray, reference: np.ndarray) -> float:
     """Mean over R, G and B of the Jensen-Shannon divergence between the two sets' histograms of 256 values, in bits: 0
     (the same) to 1 (no value in common). SynthSet, section 4, "Weight Selection"."""
     histograms = (
-        [np.bincount(pictures[..., channel].ravel(), minlength=256) for channel in range(3)]
-        for pictures in (images, reference)
+        [np.bincount(values[..., channel].ravel(), minlength=256) for channel in range(3)]
+        for values in (images, reference)
     )
     # SciPy's distance is the divergence's square root
     return float(np.mean([jensenshannon(p, q, base=2) ** 2 for p, q in zip(*histograms, strict=True)]))

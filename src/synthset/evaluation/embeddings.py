@@ -1,6 +1,6 @@
 """Images as points: what a network makes of them before it classifies or segments."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..console import progress
 from ..errors import InputError
 
 SIDE = 224  # pixels that most encoders were trained on; those of fewer or of a fixed side get theirs
@@ -23,13 +24,13 @@ class Encoder(NamedTuple):
 
     network: nn.Module
     side: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     trained: bool
 
 
 class SegmenterEncoder(nn.Module):
-    """The mean over the picture of the deepest features of `encoder`, of a segmentation-models-pytorch network."""
+    """The mean over the image of the deepest features of `encoder`, of a segmentation-models-pytorch network."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
@@ -60,8 +61,9 @@ def load_encoder(name: str) -> Encoder:
         )
     try:
         config = timm.get_pretrained_cfg(architecture)
+        assert config is not None
         side = min(SIDE, config.input_size[-1])
-        options = {"num_classes": 0, **({"img_size": side} if config.fixed_input_size else {})}
+        options: dict[str, Any] = {"num_classes": 0, **({"img_size": side} if config.fixed_input_size else {})}
         if kind == "random":
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -76,12 +78,28 @@ def load_encoder(name: str) -> Encoder:
     return Encoder(network.eval(), side, config.mean, config.std, trained=kind != "random")
 
 
-def embed(encoder: Encoder, images: np.ndarray, batch_size: int = 32, device: str | torch.device = "cpu") -> np.ndarray:
-    """Embeds `images`, (N, H, W, 3) uint8, resized to the encoder's side by antialiased bicubic interpolation; returns
-    (N, D) float64."""
+def embed(
+    encoder: Encoder,
+    images: np.ndarray,
+    batch_size: int = 32,
+    device: str | torch.device = "cpu",
+    description: str = "embedding images",
+) -> np.ndarray:
+    """Embeds images, resized to the encoder's side by antialiased bicubic interpolation.
+
+    Args:
+        encoder: what computes the embeddings.
+        images: (N, H, W, 3), uint8.
+        batch_size: images per forward pass.
+        device: device that the encoder is moved to.
+        description: text before the progress bar.
+
+    Returns:
+        Embeddings, (N, D) float64.
+    """
     network, batches = encoder.network.to(device), []
     mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (encoder.mean, encoder.std))
-    for i in range(0, len(images), batch_size):
+    for i in progress(range(0, len(images), batch_size), description, unit="batch", delay=1):
         batch = torch.from_numpy(images[i : i + batch_size]).to(device).movedim(-1, 1) / 255
         batch = F.interpolate(batch, (encoder.side, encoder.side), mode="bicubic", antialias=True).clamp(0, 1)
         with torch.inference_mode():

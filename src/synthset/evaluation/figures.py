@@ -1,6 +1,6 @@
-"""Figures of a generated set of pairs beside a real one. All return RGB pictures."""
+"""Figures of a generated set of pairs beside a real one. All return RGB images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,12 +15,12 @@ from .fidelity import choose
 from .objects import Objects, measure_objects
 
 SHOWN = 16  # pairs in a grid
-TILE = 128  # pixels of a picture in a grid
+TILE = 128  # pixels of a image in a grid
 REAL, GENERATED, COPY = "tab:blue", "tab:orange", "tab:gray"
 CELLS = 14  # along an axis with thumbnails, each of which has a cell for itself
 
 
-def to_picture(figure: Figure) -> Image.Image:
+def to_image(figure: Figure) -> Image.Image:
     """Draws `figure`, without pyplot and its global state."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -37,7 +37,7 @@ def step_histograms(axes: Axes, values: dict[str, tuple[np.ndarray, str]], bins:
     """One outline for each set of values, label -> (values, color), in percent of its values."""
     for label, (numbers, color) in values.items():
         weights = np.full(len(numbers), 100 / max(1, len(numbers)))
-        axes.hist(numbers, bins, weights=weights, histtype="step", linewidth=1.6, color=color, label=label)
+        axes.hist(numbers, bins.tolist(), weights=weights, histtype="step", linewidth=1.6, color=color, label=label)
     axes.set_ylabel(f"% of {unit}")
     axes.legend(frameon=False)
 
@@ -51,7 +51,7 @@ def plot_colors(real: np.ndarray, generated: np.ndarray) -> Image.Image:
             axes.stairs(100 * counts / counts.sum(), np.arange(257), color=color, linewidth=1.2, label=label)
         axes.set(xlabel=f"{name}, 0 to 255", ylabel="% of pixels")
         axes.legend(frameon=False)
-    return to_picture(figure)
+    return to_image(figure)
 
 
 def plot_objects(real: Objects, generated: Objects) -> Image.Image:
@@ -74,9 +74,9 @@ def plot_objects(real: Objects, generated: Objects) -> Image.Image:
     count.set_xlabel("objects in a mask")
     sizes = np.concatenate([real.size, generated.size, [0.01]]) * 100
     step_histograms(size, both("size", 100), np.geomspace(sizes.min() / 1.1, sizes.max() * 1.1, 25), "objects")
-    size.set(xlabel="size of an object, % of the picture", xscale="log")
+    size.set(xlabel="size of an object, % of the image", xscale="log")
     size.xaxis.set_major_formatter("{x:g}")
-    return to_picture(figure)
+    return to_image(figure)
 
 
 def plot_embeddings(
@@ -91,8 +91,8 @@ def plot_embeddings(
     places = np.concatenate([real, generated])
     low, high = places.min(0), places.max(0)
     margin = 0.06 * (high - low) + 1e-9
-    points.scatter(*real.T, s=9, color=REAL, alpha=0.6, linewidths=0, label="real")
-    points.scatter(*generated.T, s=9, color=GENERATED, alpha=0.6, linewidths=0, label="generated")
+    points.scatter(real[:, 0], real[:, 1], s=9, color=REAL, alpha=0.6, linewidths=0, label="real")
+    points.scatter(generated[:, 0], generated[:, 1], s=9, color=GENERATED, alpha=0.6, linewidths=0, label="generated")
     points.legend(frameon=False)
     points.set(title="both", ylabel=f"axis 2, {variance[1]:.0%} of the variance")
     shown = zip(sprites, ("real", "generated"), (real, generated), (real_images, generated_images), strict=True)
@@ -106,11 +106,11 @@ def plot_embeddings(
     for axes in (points, *sprites):
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
         axes.set(xticks=[], yticks=[], xlabel=f"axis 1, {variance[0]:.0%} of the variance")
-    return to_picture(figure)
+    return to_image(figure)
 
 
 def plot_copies(generated: np.ndarray, real: np.ndarray, copies: np.ndarray) -> Image.Image:
-    """Histograms of the ratios of `copy_ratios`, those above 3 at 3: of generated and of real pictures, and of fresh
+    """Histograms of the ratios of `copy_ratios`, those above 3 at 3: of generated and of real images, and of fresh
     crops of the photos."""
     figure, (axes,) = panels(1)
     values = {
@@ -118,18 +118,18 @@ def plot_copies(generated: np.ndarray, real: np.ndarray, copies: np.ndarray) -> 
         "real, to other photos": (np.minimum(real, 3), REAL),
         "fresh crops of the real photos: where copies would be": (np.minimum(copies, 3), COPY),
     }
-    step_histograms(axes, values, np.linspace(0, 3, 49), "pictures")
+    step_histograms(axes, values, np.linspace(0, 3, 49), "images")
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("ratio: distance to the nearest real picture / median distance between real photos (3: or more)")
-    return to_picture(figure)
+    axes.set_xlabel("ratio: distance to the nearest real image / median distance between real photos (3: or more)")
+    return to_image(figure)
 
 
 def show_pairs(
-    images: Sequence[np.ndarray], masks: Sequence[np.ndarray], captions: list[str] | None = None
+    images: Iterable[np.ndarray], masks: Iterable[np.ndarray], captions: list[str] | None = None
 ) -> Image.Image:
     """A `pair_grid` of arrays."""
-    pictures = ([Image.fromarray(array) for array in arrays] for arrays in (images, masks))
-    return pair_grid(*pictures, tile=TILE, captions=captions)
+    image_list, mask_list = ([Image.fromarray(array) for array in arrays] for arrays in (images, masks))
+    return pair_grid(image_list, mask_list, tile=TILE, captions=captions)
 
 
 def draw_figures(real: PairSet, generated: PairSet, comparison: Comparison, seed: int = 0) -> dict[str, Image.Image]:

@@ -63,7 +63,7 @@ def near(places: np.ndarray, distance: float) -> np.ndarray:
 
 def boundary(mask: np.ndarray) -> np.ndarray:
     """(H, W) bool: the object's pixels with background above, below, to the left or to the right of them. The edge of
-    the picture is not background: where it cuts an object, there is no boundary."""
+    the image is not background: where it cuts an object, there is no boundary."""
     return (mask > 0) & near(mask <= 0, 1)
 
 

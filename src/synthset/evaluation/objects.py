@@ -1,12 +1,13 @@
 """Objects in masks: arrays (N, H, W), any value above 0 is the object."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 
-class Objects(NamedTuple):
+@dataclass(frozen=True)
+class Objects:
     """Coverage of masks, and counts and sizes of the objects in them.
 
     Attributes:

@@ -131,24 +131,24 @@ def distance_section(numbers: dict, encoder: str) -> Section:
     )
     rows.append(["KID × 1000", *map(kernel_distance, columns), "near 0: within twice its ±"])
     for name, good in (
-        ("precision", "near 1: generated pictures lie among real ones"),
-        ("recall", "near 1: real pictures lie among generated ones"),
-        ("density", "near 1: generated pictures crowd where real ones do"),
-        ("coverage", "near 0.97: every real picture has a generated one near it"),
+        ("precision", "near 1: generated images lie among real ones"),
+        ("recall", "near 1: real images lie among generated ones"),
+        ("density", "near 1: generated images crowd where real ones do"),
+        ("coverage", "near 0.97: every real image has a generated one near it"),
     ):
         rows.append([name, *(number(column[name]) for column in columns), good])
     counts = [f"{c['balanced']} and {c['balanced']}" for c in columns]
-    rows.append(["pictures compared (but for KID)", *counts, ""])
+    rows.append(["images compared (but for KID)", *counts, ""])
     text = (
-        f"The measures from KID to coverage see pictures through an encoder, {encoder}; they depend on it, and compare "
+        f"The measures from KID to coverage see images through an encoder, {encoder}; they depend on it, and compare "
         "only with reports of the same encoder and resolution. Crops of one photo are never compared with each other."
     )
     if columns[0]["kernel_distance"] is not None:
         text += (
-            f" KID uses all {numbers['generated']['pictures']} generated and {numbers['real']['pictures']} real "
-            "pictures; its ± is the standard error from disjoint blocks of photos, rather too large than too small, "
+            f" KID uses all {numbers['generated']['images']} generated and {numbers['real']['images']} real "
+            "images; its ± is the standard error from disjoint blocks of photos, rather too large than too small, "
             "and one factor for all embeddings makes the real ones' mean square 1. The other measures depend on how "
-            "many pictures are compared, so both columns use as many as a half of the real ones has."
+            "many images are compared, so both columns use as many as a half of the real ones has."
         )
     return Section(
         "Distance in numbers",
@@ -163,19 +163,19 @@ def content_section(numbers: dict) -> Section:
     """Objects in the masks."""
     columns = [numbers["real"], numbers["generated"]]
     rows = [["", "real", "generated"]]
-    rows.append(["pictures", *(str(column["pictures"]) for column in columns)])
-    rows.append(["mean difference between two pictures, gray levels", *(number(c["difference"]) for c in columns)])
+    rows.append(["images", *(str(column["images"]) for column in columns)])
+    rows.append(["mean difference between two images, gray levels", *(number(c["difference"]) for c in columns)])
     for name, label, scale, unit in (
         ("coverage", "share of a mask that is object, mean", 100, " %"),
         ("empty", "masks without an object", 100, " %"),
         ("objects", "objects in a mask, mean", 1, ""),
-        ("object_size", "size of an object, median, share of the picture", 100, " %"),
+        ("object_size", "size of an object, median, share of the image", 100, " %"),
     ):
         rows.append([label, *(number(column[name], scale, unit) for column in columns)])
     return Section(
         "Objects in the masks",
         good="the outlines coincide and the columns agree; many more or smaller objects mean ragged masks, a smaller "
-        "difference between pictures means that the generator repeats itself.",
+        "difference between images means that the generator repeats itself.",
         text=["An object is a group of mask pixels that touch; plants whose leaves overlap count as one."],
         tables=[rows],
         figures={"objects": "How much of a mask is object, how many objects there are and how large they are"},
@@ -200,20 +200,20 @@ def copies_section(numbers: dict, complete: bool) -> Section:
         good="the generated outline lies over that of the real photos, well to the right of the gray one, and the "
         "closest pairs below are visibly different plants.",
         text=[
-            "For each generated picture, the nearest real one was looked for among "
-            f"{numbers['real']['pictures']} crops of {numbers['real']['photos']} photos. The ratio is that distance, "
-            "divided by the median distance from a real picture to the nearest one of another photo: 0 is an exact "
+            "For each generated image, the nearest real one was looked for among "
+            f"{numbers['real']['images']} crops of {numbers['real']['photos']} photos. The ratio is that distance, "
+            "divided by the median distance from a real image to the nearest one of another photo: 0 is an exact "
             "copy, 1 is as new as another real photo, below 1 is closer to the training photos than they are to each "
             "other. A copy may be shifted or mirrored, and then is not at 0: fresh crops of the same photos have a "
             f"median of {number(copies['fresh_ratio'])}.",
-            f"The generated pictures have a median of {number(copies['ratio'])}, and the closest is at "
+            f"The generated images have a median of {number(copies['ratio'])}, and the closest is at "
             f"{number(copies['closest_ratio'])}; {number(copies['closer_than_fresh'], 100, ' %')} of them are closer "
-            "than the median fresh crop. A low ratio is a reason to look, not a proof: plain pictures are close to "
+            "than the median fresh crop. A low ratio is a reason to look, not a proof: plain images are close to "
             "each other without being copies, and no known measure tells the two apart (Stein et al. 2023).",
         ],
         figures={
-            "copies": "How far each picture is from the nearest real one",
-            "closest": "The generated pictures closest to a real one, each beside it, with their ratios",
+            "copies": "How far each image is from the nearest real one",
+            "closest": "The generated images closest to a real one, each beside it, with their ratios",
         },
         warnings=warnings,
     )
@@ -226,7 +226,7 @@ def downstream_section(results: dict[str, dict[str, str]]) -> Section:
         "Segmenters trained on it",
         good="a segmenter trained on generated pairs comes close to one trained on real ones, and both together pass "
         "it; this is what the data is for.",
-        text=["Scores on the test pictures, mean and standard deviation over training runs; 1 is perfect."],
+        text=["Scores on the test images, mean and standard deviation over training runs; 1 is perfect."],
         tables=[[header, *([name, *row.values()] for name, row in results.items())]],
     )
 
@@ -244,7 +244,7 @@ def card_text(
     """The page's distances, copies and segmenters as Markdown, for the generated dataset's card; arguments as in
     `render_page`."""
     lines = [
-        f"{numbers['generated']['pictures']} of these pairs against {numbers['real']['pictures']} real ones ({real}), "
+        f"{numbers['generated']['images']} of these pairs against {numbers['real']['images']} real ones ({real}), "
         f"squares of {crop_size} pixels cut from {numbers['real']['photos']} photos, at {resolution} × {resolution} "
         f"pixels (`scripts/report.py`){'' if trained else ', seen through an encoder with random weights'}."
     ]
@@ -279,21 +279,21 @@ def render_page(
         trained: false for random weights, which the page then says loudly.
         crop_size: side in pixels of the real crops.
         resolution: side in pixels at which all is compared.
-        complete: whether the real pictures are all of the real photos.
+        complete: whether the real images are all of the real photos.
         results: scores of segmenters, name -> column -> text, all with the same columns; may be empty.
         settings: the command line.
     """
     png = {}
-    for name, picture in figures.items():
+    for name, figure in figures.items():
         buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
+        figure.save(buffer, "PNG")
         png[name] = base64.b64encode(buffer.getvalue()).decode()
     variance = sum(numbers["variance"])
     sections = [
         Section(
-            "Pictures",
+            "Images",
             good="you could not say which is which, and the red overlay sits on what the real masks mark.",
-            text=["Some of each, drawn by chance: picture, mask, and the mask over the picture."],
+            text=["Some of each, drawn by chance: image, mask, and the mask over the image."],
             figures={"generated": "Generated", "real": "Real"},
         ),
         *([downstream_section(results)] if results else []),
@@ -305,19 +305,19 @@ def render_page(
         ),
         content_section(numbers),
         Section(
-            "Map of the pictures",
+            "Map of the images",
             good="generated points lie everywhere that real ones do, and nowhere else.",
             text=[
-                "Each picture is a point; the encoder puts similar ones near each other. The map shows the two "
+                "Each image is a point; the encoder puts similar ones near each other. The map shows the two "
                 f"directions in which they differ most, {variance:.0%} of all their variance."
             ],
-            figures={"embeddings": "Principal components of the embeddings, as points and as the pictures themselves"},
+            figures={"embeddings": "Principal components of the embeddings, as points and as the images themselves"},
         ),
         copies_section(numbers, complete),
     ]
     introduction = [
-        "Each pair is a picture and a mask that says which pixels are the object. This page compares "
-        f"{numbers['generated']['pictures']} generated pairs ({generated}) with {numbers['real']['pictures']} real "
+        "Each pair is a image and a mask that says which pixels are the object. This page compares "
+        f"{numbers['generated']['images']} generated pairs ({generated}) with {numbers['real']['images']} real "
         f"pairs ({real}), squares of {crop_size} pixels cut from {numbers['real']['photos']} photos. All are shown and "
         f"measured at {resolution} × {resolution} pixels. Where real is set against real, the photos were dealt into "
         "two halves at random: no generator can be expected to do better.",
@@ -325,9 +325,9 @@ def render_page(
     warnings = []
     if not trained:
         warnings = [
-            f"UNTRAINED ENCODER: the distances, the map and the nearest pictures on this page come from {encoder}, a "
+            f"UNTRAINED ENCODER: the distances, the map and the nearest images on this page come from {encoder}, a "
             "network with random weights. It sees colors and textures, hardly shapes. That is a fair basis for "
-            "comparing sets of pictures, but a weaker one than a trained encoder (Naeem et al. 2020; Lee et al. 2022)."
+            "comparing sets of images, but a weaker one than a trained encoder (Naeem et al. 2020; Lee et al. 2022)."
         ]
     return TEMPLATE.render(
         title=f"Generated pairs beside real ones: {generated}",

@@ -49,10 +49,10 @@ class Counts(NamedTuple):
         boundary_f1: how well outlines agree, by [`~metrics.boundary_f1`].
     """
 
-    both: np.ndarray
-    predicted: np.ndarray
-    real: np.ndarray
-    boundary_f1: np.ndarray
+    both: int | np.ndarray
+    predicted: int | np.ndarray
+    real: int | np.ndarray
+    boundary_f1: float | np.ndarray
 
     @property
     def dice(self) -> np.ndarray:
@@ -65,15 +65,16 @@ class Counts(NamedTuple):
         return _ratio(self.both, self.predicted + self.real - self.both)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: int | np.ndarray, whole: int | np.ndarray) -> np.ndarray:
     return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
 
 
 def count(predicted: np.ndarray, real: np.ndarray, tolerance: float = 1.0) -> Counts:
     """The numbers of one image; masks (H, W), any value above 0 is the object, `tolerance` in pixels."""
     predicted, real = predicted > 0, real > 0
-    areas = (int(np.count_nonzero(mask)) for mask in (predicted & real, predicted, real))
-    return Counts(*areas, boundary_f1(predicted, real, tolerance))
+    both = int(np.count_nonzero(predicted & real))
+    areas = int(np.count_nonzero(predicted)), int(np.count_nonzero(real))
+    return Counts(both, *areas, boundary_f1(predicted, real, tolerance))
 
 
 def scores_of(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str, float | int]:
@@ -191,7 +192,7 @@ def mean_and_std(runs: Sequence[dict[str, float | int | None]]) -> dict[str, flo
     for name, first in runs[0].items():
         summary[name] = first
         if isinstance(first, float):
-            values = [run[name] for run in runs]
+            values = np.array([run[name] for run in runs], dtype=float)
             summary[name] = float(np.mean(values))
             if not name.endswith("_se"):
                 summary[f"{name}_std"] = float(np.std(values, ddof=1)) if len(runs) > 1 else None

@@ -2,21 +2,33 @@
 
 import hashlib
 import json
+import logging
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
 from ..cli import call
 from ..errors import InputError
 from ..output_dir import atomic_path, claim_output_dir
-from ..segmentation import check_test, load_source
+from ..segmentation import PairSource, check_test, load_source
 from .segmentation_metrics import mean_and_std
 
+logger = logging.getLogger("synthset")
+
 MEASURES = {"dice": "Dice", "iou": "IoU"}
+Row = TypeVar("Row", str, tuple[str, str])  # name of a row
+ACTIVITIES = {  # script -> name in log lines
+    "train_paired": "training",
+    "train_sr": "super-resolution training",
+    "generate_dataset": "generation",
+    "make_copy_paste": "copy-paste",
+    "train_segmentation": "segmentation",
+}
 
 
 @dataclass
@@ -110,15 +122,20 @@ class Part:
         names = [name for name in {**self.settings, **old} if old.get(name) != self.settings.get(name)]
         return ", ".join(f"--{name} {old.get(name)!r} -> {self.settings.get(name)!r}" for name in names)
 
+    @property
+    def finished(self) -> bool:
+        """True if nothing is left to do. Always false for segmenters, because the flags may ask for more seeds."""
+        return bool(self.read_record().get("finished")) and not self.columns and not self.differing()
+
     def make(self) -> None:
-        """Fills the folder, unless it is finished; what was made with other settings goes before.
+        """Fills the folder unless it is finished. A folder made with other settings is removed first.
 
         Raises:
             InputError: the script failed; why, it has said itself.
         """
         if self.differing():
             shutil.rmtree(self.folder)
-        if self.read_record().get("finished") and not self.columns:  # a segmenter may have new seeds
+        if self.finished:
             return
         self.write_record(finished=False)
         call(self.script, *self.flags, "--output_dir", self.folder, launch_config=self.launch_config)
@@ -156,7 +173,8 @@ class Table:
             self.launch_config = self.find("--launch", args.launch, "try accelerate_configs")
             launch = yaml.safe_load(self.launch_config.read_text())
         # the part of it that decides results, for the settings
-        self.launch = {"launch": {name: launch.get(name) for name in ("num_processes", "mixed_precision")}}
+        decisive = {name: launch.get(name) for name in ("num_processes", "mixed_precision")}
+        self.launch: dict[str, Any] = {"launch": decisive}
 
     def find(self, flag: str, path: str, remedy: str) -> Path:
         """The file at `path`, seen from here or else from the repository's root."""
@@ -165,7 +183,7 @@ class Table:
             raise InputError(f"{flag} {path}: no such file here or in {self.scripts.parent}; {remedy}")
         return found
 
-    def read_flags(self, name: str) -> tuple[list[str], dict[str, str]]:
+    def read_flags(self, name: str) -> tuple[list[object], dict[str, Any]]:
         """The flags that the table's flag `name` holds for a script, and as settings, where recipes go by their
         content."""
         flags = shlex.split(getattr(self.args, name).replace("--config=", "--config "))
@@ -176,7 +194,7 @@ class Table:
                 flags[i] = str(recipe)
                 values = json.dumps(yaml.safe_load(recipe.read_text()), sort_keys=True)
                 said[i] = f"{recipe.name} (sha256 {hashlib.sha256(values.encode()).hexdigest()[:8]})"
-        return flags, {name: " ".join(said)}
+        return list(flags), {name: " ".join(said)}
 
     def side(self, enlarged: bool) -> int:
         """Side in pixels of generated pairs."""
@@ -250,7 +268,7 @@ class Table:
         ]
         return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch_config, columns)
 
-    def fill(self, rows: dict[str, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[str, dict[str, str]]]:
+    def fill(self, rows: dict[Row, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[Row, dict[str, str]]]:
         """Makes the parts of one row after the other; gives the cells of all rows so far after each.
 
         Args:
@@ -264,15 +282,15 @@ class Table:
         """
         args, columns = self.args, (self.args.image_column, self.args.mask_column)
         train = load_source("--dataset", args.dataset, ["train"], *columns)
-        further = [load_source("--finetune", source, ["train"], *columns) for source in finetune]
+        further: list[PairSource] = [load_source("--finetune", source, ["train"], *columns) for source in finetune]
         test = load_source("--test_dataset", args.test_dataset, ["test", "validation", "train"], *columns)
         check_test(test, [train, *further])
-        settings = {
-            "dataset": train.sha256,
-            "test_dataset": test.sha256,
+        settings: dict[str, Any] = {"dataset": train.sha256, "test_dataset": test.sha256}
+        settings |= {
             "finetune": [source.sha256 for source in further],
+            "resolution": args.resolution,
+            "crop_size": args.crop_size,
         }
-        settings |= {"resolution": args.resolution, "crop_size": args.crop_size}
         claim_output_dir(self.folder, "settings.json", settings, uncounted=())
         for part in (part for parts in rows.values() for part in parts):
             if not args.remake and part.differing():
@@ -284,9 +302,14 @@ class Table:
             call(
                 self.scripts / "prepare_dataset.py", "--dataset", args.dataset, "--output_dir", self.data, *self.columns
             )
-        table = {}
-        for row, parts in rows.items():
+        table: dict[Row, dict[str, str]] = {}
+        for number, (row, parts) in enumerate(rows.items(), start=1):
             for part in parts:
+                if not part.finished:
+                    name = row if isinstance(row, str) else " ".join(row)
+                    logger.info(
+                        f"row {number} of {len(rows)}: {name}, {ACTIVITIES.get(part.script.stem, part.script.stem)}"
+                    )
                 part.make()
                 table.setdefault(row, {}).update(part.read_cells())
             yield table

@@ -147,10 +147,12 @@ def consistency(row: dict, min_psnr: float, min_dice: float) -> dict:
     return {"consistency_psnr": image_psnr, "consistency_dice": mask_dice, "consistent": consistent}
 
 
-def _rows(pairs: SynthSetPipelineOutput, **columns: list) -> list[dict]:
-    """One dict for each pair, with its coverage and its values of `columns`."""
-    coverage = [np.count_nonzero(mask) / (mask.width * mask.height) for mask in pairs.masks]
-    columns = {"image": pairs.images, "mask": pairs.masks, "coverage": coverage, **columns}
+def _rows(pairs: SynthSetPipelineOutput | tuple, **columns: Sequence) -> list[dict]:
+    """Makes one dict per pair, with its coverage and its values of `columns`."""
+    assert isinstance(pairs, SynthSetPipelineOutput)
+    images, masks = list(pairs.images), list(pairs.masks)
+    coverage = [np.count_nonzero(np.asarray(mask)) / (mask.width * mask.height) for mask in masks]
+    columns = {"image": images, "mask": masks, "coverage": coverage, **columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

@@ -1,7 +1,7 @@
-"""Safe loading of models: safetensors and data only. Pickles, code and classes of other libraries could run anything.
+"""Safe loading of models: safetensors and data only, because pickles and code could execute anything.
 
-[`require_safe_folder`] is the gate that every folder passes before a library opens it, also the cache's copy of a
-repository; [`require_safe_repo`] refuses a repository before anything of it is fetched.
+[`require_safe_folder`] checks every folder before a library opens it, including the cached copy of a repository;
+[`require_safe_repo`] checks a repository before anything is downloaded.
 """
 
 import json
@@ -14,23 +14,23 @@ from huggingface_hub import HfApi
 
 from ..errors import InputError
 
-# What may lie beside weights; nothing that a library could run has such a name.
+# Extensions of files that are allowed beside weights; none of them is executed by any library.
 SUFFIXES = set(
     ".safetensors .json .jsonl .yaml .yml .csv .md .txt .html .log .out .err .lock .bib .cff .sha256 .png .jpg .jpeg"
     " .gif .webp .svg .pdf".split()
 )
 NAMES = {"LICENSE", "LICENCE", "NOTICE", "COPYING", "README", "AUTHORS"}
-PARTS = ("unet", "scheduler")  # the folders that a pipeline opens
+PARTS = ("unet", "scheduler")  # sub-folders that a pipeline loads
 
 
 def require_safe_folder(folder: str | os.PathLike) -> None:
-    """Refuses a folder from which more than weights and numbers could be loaded.
+    """Refuses a folder that holds anything executable.
 
-    Looked at are its own files, those of the `PARTS` at any depth, and `model_index.json`, by which diffusers decides
-    what to import. A training run's folder also holds checkpoints and logs, which no loader opens.
+    Checks the files of the folder, those of the `PARTS` at any depth, and the entries of `model_index.json`, which
+    decide what diffusers imports. Other sub-folders, such as checkpoints and logs, are never loaded.
 
     Raises:
-        InputError: names the first file or entry that could run something, or says that this is a checkpoint.
+        InputError: names the first file or entry that could be executed, or says that the folder is a checkpoint.
     """
     folder = Path(folder)
     index = folder / "model_index.json"
@@ -43,17 +43,17 @@ def require_safe_folder(folder: str | os.PathLike) -> None:
     require_safe(str(folder), (file.relative_to(folder).as_posix() for file in files if not file.is_dir()))
     if index.is_file():
         entries = json.loads(index.read_text(encoding="utf-8"))
-        # A list is [library, class]: diffusers imports the one, also as a file of the folder, and calls the other.
+        # A list is [library, class]: diffusers imports the library, which may be a file of the folder.
         for name, value in entries.items() if isinstance(entries, dict) else [("content", entries)]:
             if isinstance(value, list | dict) and not _is_known(name, value):
                 raise InputError(
                     f"{folder} has {name} {value} in model_index.json; only SynthSet's networks and diffusers' "
-                    "schedulers are loaded: give a model that train_paired.py or train_sr.py made"
+                    "schedulers are loaded: give a model that synthset train or train-sr wrote"
                 )
 
 
 def _is_known(name: str, value: list | dict) -> bool:
-    """True if an entry of `model_index.json` names a class that SynthSet's pipelines are made of."""
+    """True if an entry of `model_index.json` names a class that SynthSet's pipelines consist of."""
     if name == "unet":
         return value == ["synthset", "PairedUNet2DModel"]
     library, class_name = value if isinstance(value, list) and len(value) == 2 else (None, None)
@@ -63,7 +63,7 @@ def _is_known(name: str, value: list | dict) -> bool:
 
 
 def require_safe(model: str, files: Iterable[str]) -> None:
-    """[`require_safe_folder`] for names alone, with / between folders; `model` is what the message calls it."""
+    """Checks file names, relative paths with /, as [`require_safe_folder`] does; `model` is its name in the message."""
     for file in files:
         path = PurePosixPath(file)
         hidden_data = path.name.startswith(".") and not path.suffix  # .gitattributes
@@ -75,9 +75,9 @@ def require_safe(model: str, files: Iterable[str]) -> None:
 
 
 def require_safe_repo(repo_id: str, revision: str | None = None, token: str | bool | None = None) -> None:
-    """[`require_safe`] for a model on the Hub, before anything of it is fetched.
+    """Checks the file names of a model on the Hub with [`require_safe`] before anything is downloaded.
 
-    A repository that can't be listed (unknown, private, no network) passes: fetching it says what that means.
+    A repository that can't be listed (unknown, private, no network) passes: the download raises the proper error.
     """
     try:
         files = HfApi().list_repo_files(repo_id, revision=revision, token=token)

@@ -1,6 +1,6 @@
-"""Cards: the README.md of what the scripts make, its YAML header for the Hub and its text for people.
+"""Model and dataset cards: README.md files with a YAML header for the Hub.
 
-A card on disk calls its own repository `path/to/this/folder`; `hub_card` is the card as the Hub gets it.
+On disk, a card refers to its own repository as `path/to/this/folder`; [`hub_card`] fills in the repository's name.
 """
 
 import os
@@ -13,16 +13,16 @@ import yaml
 from datasets import DatasetInfo, Features
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
-from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
+from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 
 from ..errors import InputError
 from ..evaluation.segmentation_metrics import mean_and_std
 from ..output_dir import atomic_path
 
 THIS_FOLDER = "path/to/this/folder"
-ORIGIN = "synthset_origin"  # in the header of a card on the Hub: which folder it was pushed from, see `hub.push_folder`
+ORIGIN = "synthset_origin"  # header entry on the Hub that identifies the pushed folder, see `hub.push_folder`
 SCORES = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary F1"}
-# https://huggingface.co/docs/hub/repositories-licenses; everything else goes by `license: other` and a name
+# https://huggingface.co/docs/hub/repositories-licenses; others are written as `license: other` with a name
 HUB_LICENSES = set(
     "apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m "
     "afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 "
@@ -51,13 +51,13 @@ def write_pipeline_card(
 
     Args:
         template: `model_cards/paired.md` or `sr.md`.
-        folder: the pipeline's, with `previews/step-*.png` if there are any.
-        arguments: the resolved flags of the training run that mean something to strangers.
-        parameters: number of weights.
+        folder: folder of the pipeline, with `previews/step-*.png` if there are any.
+        arguments: resolved flags of the training run, without machine-specific ones.
+        parameters: number of parameters.
         metrics: entries of `metrics.jsonl`.
         steps: optimizer steps so far.
-        pairs_per_step: pairs that a step saw.
-        history: sentences about a run that did not go straight.
+        pairs_per_step: pairs per optimizer step, over all processes.
+        history: sentences about resumption and other events of the run.
     """
     previews = sorted((folder / "previews").glob("step-*.png"))
     source = arguments["dataset"]
@@ -86,7 +86,7 @@ def write_pipeline_card(
         "parameters": f"{parameters:,}",
         "validated": validated,
         "has_divergence": any("divergence" in entry for entry in validated),
-        "picture": f"previews/{previews[-1].name}" if previews else None,
+        "preview": f"previews/{previews[-1].name}" if previews else None,
         "steps": f"{steps:,}",
         "pairs_seen": f"{steps * pairs_per_step:,}",
         "pairs_per_step": pairs_per_step,
@@ -102,11 +102,11 @@ def write_segmenter_card(folder: Path, template: Path, results: dict, runs: list
     """Writes `folder/README.md`, the card of a segmenter.
 
     Args:
-        folder: the segmenter's.
+        folder: folder of the segmenter.
         template: `model_cards/segmentation.md`.
-        results: its scores, with `seed`, and after every stage under `stages`.
-        runs: those of all seeds, its own among them.
-        arguments: the resolved flags of the training run.
+        results: scores with `seed`, and the scores after every stage under `stages`.
+        runs: results of all seeds, including this one.
+        arguments: resolved flags of the training run.
     """
     sources, test = [*arguments["dataset"], *arguments["finetune"]], arguments["test_dataset"]
     name, task = f"{Path(arguments['output_dir']).resolve().name}-seed-{results['seed']}", "image-segmentation"
@@ -147,24 +147,24 @@ def write_dataset_card(
     tags: Iterable[str] = (),
     details: dict | None = None,
     data_license: str | None = None,
-    **variables,
+    **variables: object,
 ) -> None:
     """Writes `folder/README.md`, the card of a dataset of pairs.
 
-    Its header lists no data files, only [`hub_card`] does. Names like `data/train-00000-of-00004.parquet` say enough,
-    and `load_dataset` on a local folder whose card lists them gives stale rows from its cache after the folder changes
-    (datasets 5.2).
+    The header lists no data files; [`hub_card`] adds them. `load_dataset` infers them from names like
+    `data/train-00000-of-00004.parquet`, and for a local folder whose card lists them it returns stale rows from its
+    cache after the folder changes (datasets 5.2).
 
     Args:
-        folder: the dataset's folder, with its `data/SPLIT-*.parquet` if it has any.
+        folder: folder of the dataset, with `data/SPLIT-*.parquet` if there are any.
         template: `model_cards/dataset.md`.
-        features: the columns.
+        features: columns.
         splits: number of rows by split.
-        tags: added to the tag `synthset`; `synthetic`, `copy-paste` and `pseudo-labels` decide what the text says.
-        details: the flags that it was made with.
-        data_license: the license of what it was made from, as `--data_license` takes it.
-        variables: what else the template shows: `title`, `description`, `picture` (a file in the folder), `columns`
-            (meanings by name).
+        tags: added to the tag `synthset`; `synthetic`, `copy-paste` and `pseudo-labels` select the text on limits.
+        details: settings that the dataset was made with.
+        data_license: license of the source data, in the format of `--data_license`.
+        **variables: further variables of the template: `title`, `description`, `preview` (an image file in the folder),
+            `columns` (descriptions by name).
     """
     folder, tags, rows = Path(folder), list(tags), sum(splits.values())
     bounds = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
@@ -196,13 +196,20 @@ def write_dataset_card(
 
 
 def _parquet_bytes(file: Path) -> int:
-    """Size of a parquet file's rows before compression."""
+    """Uncompressed size in bytes of the rows of a parquet file."""
     metadata = pq.read_metadata(file)
     return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
 
-def _write(kind: type[RepoCard], folder: Path, template: Path, data, data_license: str | None, variables: dict) -> None:
-    """Renders `template` and the ending that all cards share, and writes the card."""
+def _write(
+    kind: type[RepoCard],
+    folder: Path,
+    template: str | os.PathLike,
+    data: CardData,
+    data_license: str | None,
+    variables: dict,
+) -> None:
+    """Renders `template` with the ending that all cards share, and writes the card."""
     for name, value in license_header(data_license).items():
         data[name] = value
     template = Path(template)
@@ -213,8 +220,8 @@ def _write(kind: type[RepoCard], folder: Path, template: Path, data, data_licens
         temporary.write_text(str(card), encoding="utf-8")
 
 
-def _result(task: str, source: str, label: str, metric: str, value: float, **more) -> EvalResult:
-    """An entry of the header's `model-index`."""
+def _result(task: str, source: str, label: str, metric: str, value: object, **more) -> EvalResult:
+    """Builds an entry of `model-index` in the header."""
     return EvalResult(
         task_type=task,
         dataset_type=next(iter(_hub_ids([source]) or []), re.sub(r"[^\w.-]+", "-", public_name(source))),
@@ -226,24 +233,24 @@ def _result(task: str, source: str, label: str, metric: str, value: float, **mor
     )
 
 
-# ---- what is told of sources ----
+# ---- names of sources ----
 
 
 def public_name(value):
-    """`value` as strangers may read it: of an existing path its last name, everything else as it is."""
+    """Removes the parent folders from `value` if it is an existing path; returns other values unchanged."""
     if isinstance(value, str) and os.sep in value and Path(value).expanduser().exists():
         return Path(value).expanduser().resolve().name
     return value
 
 
 def _hub_ids(sources: Iterable[str]) -> list[str] | None:
-    """Those of the `sources`, as `load_pairs` takes them, that are on the Hub; None when none is."""
+    """Returns the dataset ids on the Hub among `sources`, as `load_pairs` takes them; None if there are none."""
     chosen = [name for name in sources if name != "demo" and not Path(name).expanduser().exists()]
     return list(dict.fromkeys(chosen)) or None
 
 
 def describe(source: str, kind: str = "datasets/") -> str:
-    """Name in a card of a dataset that `load_pairs` takes or, with an empty `kind`, of a model: on the Hub, a link."""
+    """Formats a source for a card; one on the Hub becomes a link. `kind` is empty for models."""
     if source == "demo":
         return "`demo`, the rendered wheat canopies that come with SynthSet"
     if _hub_ids([source]):
@@ -255,7 +262,7 @@ def describe(source: str, kind: str = "datasets/") -> str:
 
 
 def license_header(data_license: str | None) -> dict[str, str]:
-    """The header's entries for a license: an identifier of the Hub (`cc-by-4.0`), a name, or a name and an address."""
+    """Header entries for a license: an identifier of the Hub (`cc-by-4.0`), a name, or a name and a URL."""
     if data_license is None:
         return {}
     *words, last = data_license.split()
@@ -267,7 +274,7 @@ def license_header(data_license: str | None) -> dict[str, str]:
 
 
 def license_sentence(data_license: str | None) -> str:
-    """The sentence of a card about its license."""
+    """License section of a card."""
     header = license_header(data_license)
     if not header:
         return "The license of the source data was not named. Ask whoever published this before you use it."
@@ -277,14 +284,14 @@ def license_sentence(data_license: str | None) -> str:
 
 
 def card_license(source: str | os.PathLike, kind: type[RepoCard] = ModelCard) -> str | None:
-    """The license that the card of a folder or of a repository on the Hub names, as `--data_license` takes it; None
-    when there is no card, or it names none."""
+    """Reads the license from the card of a folder or of a repository on the Hub, in the format of `--data_license`.
+    Returns None if there is no card or it names no license."""
     folder = Path(source).expanduser()
     if folder.exists() and not (folder / "README.md").is_file():
         return None
     try:
         data = kind.load(folder / "README.md" if folder.exists() else str(source), ignore_metadata_errors=True).data
-    except Exception:  # no such repository, no card in it, no network: all the same here
+    except Exception:  # no such repository, no card in it, no network
         return None
     if data.get("license") != "other":
         return data.get("license")
@@ -292,13 +299,13 @@ def card_license(source: str | os.PathLike, kind: type[RepoCard] = ModelCard) ->
 
 
 def license_of_models(models: Iterable[str]) -> str | None:
-    """The license that the cards of all `models` name; None when one names none, or they differ."""
+    """Reads the license from the cards of all `models`; None if one names none, or they differ."""
     known = {card_license(model) for model in models}
     return known.pop() if len(known) == 1 else None
 
 
 def license_of_pairs(sources: Iterable[str]) -> str | None:
-    """[`license_of_models`] for what `load_pairs` takes; that of `demo` is apache-2.0."""
+    """[`license_of_models`] for datasets as `load_pairs` takes them; `demo` is apache-2.0."""
     known = {"apache-2.0" if source == "demo" else card_license(source, DatasetCard) for source in sources}
     return known.pop() if len(known) == 1 else None
 
@@ -307,17 +314,19 @@ def license_of_pairs(sources: Iterable[str]) -> str | None:
 
 
 def set_section(text: str, title: str, body: str) -> str:
-    """The card `text` with `body` under the heading `title`, which goes before the license if it is new."""
+    """Replaces the section `title` of the card `text` with `body`, or inserts it before the license section."""
     section = f"## {title}\n\n{body}\n\n"
     heading = re.escape(title).replace("License", "Licen[cs]e")  # earlier cards have it with a c
-    for pattern in (rf"^## {heading}\n.*?(?=^## |\Z)", r"(?=^## Licen[cs]e$)", r"\Z"):
+    start = end = len(text)
+    for pattern in (rf"^## {heading}\n.*?(?=^## |\Z)", r"(?=^## Licen[cs]e$)"):
         if found := re.search(pattern, text, re.MULTILINE | re.DOTALL):
+            start, end = found.span()
             break
-    return text[: found.start()] + section + text[found.end() :]
+    return text[:start] + section + text[end:]
 
 
 def add_section(folder: str | os.PathLike, title: str, body: str) -> None:
-    """Adds a section to the card in `folder`, or replaces the one of this title.
+    """Adds a section to the card in `folder`, or replaces the section with this title.
 
     Raises:
         InputError: as [`load_card`].
@@ -329,18 +338,18 @@ def add_section(folder: str | os.PathLike, title: str, body: str) -> None:
 
 
 def load_card(folder: str | os.PathLike) -> RepoCard:
-    """The card in `folder`.
+    """Loads the card in `folder`.
 
     Raises:
-        InputError: there is none, or its header is not YAML.
+        InputError: there is no card, or its header is not valid YAML.
     """
     path = Path(folder) / "README.md"
     if not path.is_file():
-        raise InputError(f"{folder} has no card README.md; give a folder that a script of SynthSet finished")
+        raise InputError(f"{folder} has no card README.md; give a folder that a finished synthset command wrote")
     try:
         return RepoCard.load(path)
     except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: its header is not YAML ({str(error).splitlines()[0]}); mend it") from error
+        raise InputError(f"{path}: its header is not YAML ({str(error).splitlines()[0]}); fix the header") from error
 
 
 def hub_card(
@@ -351,17 +360,19 @@ def hub_card(
     kept: Iterable[str] = (),
     there: dict | None = None,
 ) -> str:
-    """The card in `folder` as the repository `repo_id` gets it: with that name in its title, header and snippets, and
-    for a dataset in parquet files with `configs`.
+    """Adapts the card in `folder` to the repository `repo_id`: sets its name in title, header and code snippets, and
+    adds `configs` for a dataset in parquet files.
 
     Args:
-        data_license: fills in the license where the card names none.
-        origin: marks the folder that it comes from.
+        folder: folder with the card.
+        repo_id: `NAMESPACE/NAME`.
+        data_license: license to fill in if the card names none.
+        origin: identifier of the pushed folder.
         kept: files that stay in the repository; splits among them that the folder lacks stay in `configs`.
-        there: the header of the card in the repository, which knows the sizes of those splits.
+        there: header of the card in the repository, with the sizes of those splits.
 
     Raises:
-        InputError: as [`load_card`]; or splits that stay have other columns.
+        InputError: as [`load_card`]; or a split that stays has other columns.
     """
     folder = Path(folder)
     card = load_card(folder)
@@ -392,10 +403,10 @@ def hub_card(
 
 
 def _joined_info(repo_id: str, info: dict, header: dict, others: Iterable[str]) -> dict:
-    """`dataset_info` for the splits of `info` and the `others` in the repository; without sizes where its `header` has
-    none of theirs."""
+    """Merges `dataset_info` of the pushed splits, `info`, with that of the `others` in the repository. Sizes are left
+    out if `header`, of the card in the repository, lacks those of `others`."""
     there = header.get("dataset_info")
-    there = there if isinstance(there, dict) else {}  # a list where somebody has given it several configurations
+    there = there if isinstance(there, dict) else {}  # a list if it has several configurations
     if there.get("features", info["features"]) != info["features"]:
         columns = [", ".join(feature["name"] for feature in part["features"]) for part in (there, info)]
         raise InputError(

@@ -1,4 +1,4 @@
-"""Publishing on the Hugging Face Hub: the flags, what is pushed of a folder, how it gets there, and that it arrived."""
+"""Publishing on the Hugging Face Hub: selects the files of a folder, uploads them and verifies the upload."""
 
 import json
 import logging
@@ -61,7 +61,7 @@ HUB_FLAGS = {field.name for field in fields(HubArguments)} | {"hub_model_id", "h
 
 # ---- what is pushed ----
 
-# The files of a model by the one that tells its kind: all that is pushed of a folder, and all that may be removed of a
+# Files of a model, by the file that identifies its kind. Only these are pushed from a folder, and removed from a
 # repository.
 MODEL_FILES = {
     "model_index.json": (
@@ -73,19 +73,19 @@ MODEL_FILES = {
 
 
 class Content(NamedTuple):
-    """Files of a folder that go to the Hub: no checkpoints, logs, and files with paths of this machine."""
+    """Files of a folder to push, without checkpoints, logs and files with local paths."""
 
     repo_type: str
     paths: list[str]  # relative to the folder, with /
 
     @property
     def splits(self) -> set[str]:
-        """Of a dataset; a folder of PNG files is `train`."""
+        """Splits of a dataset; a folder of PNG files is `train`."""
         return {path[len("data/") :].split("-")[0] for path in self.paths if path.startswith("data/")} or {"train"}
 
 
 def find_content(folder: str | os.PathLike) -> Content:
-    """Lists the files to push of a folder that a script finished.
+    """Lists the files to push from a finished folder.
 
     Raises:
         InputError: it holds no pipeline, segmenter or dataset.
@@ -99,21 +99,21 @@ def find_content(folder: str | os.PathLike) -> Content:
         patterns = ["preview.png", "overlay.png", "data/*.parquet"]
     elif (folder / "metadata.jsonl").is_file():
         patterns = ["preview.png", "overlay.png", "metadata.jsonl"]
-        listed = pictures((folder / "metadata.jsonl").read_text(encoding="utf-8"))
+        listed = listed_files((folder / "metadata.jsonl").read_text(encoding="utf-8"))
         missing = [path for path in listed if not (folder / path).is_file()]
         if missing:
             raise InputError(
-                f"{folder / 'metadata.jsonl'} lists {missing[0]}, which is not there; make the folder anew"
+                f"{folder / 'metadata.jsonl'} lists {missing[0]}, which does not exist; recreate the folder"
             )
     elif (folder / "training_state.json").is_file() or any(folder.glob("checkpoint-*")):
         raise InputError(
-            f"{folder} is of a training run that has not ended, and has no card to push; give the run's folder when "
-            "it has, or train with --push_to_hub --hub_strategy checkpoint"
+            f"{folder} is of a training run that has not ended, and has no card to push; push the run's folder once it "
+            "has ended, or train with --push_to_hub --hub_strategy checkpoint"
         )
     else:
         raise InputError(
-            f"{folder} holds nothing to push; give a folder that train_paired.py, train_sr.py or generate_dataset.py "
-            "ended with, or a seed-N of train_segmentation.py"
+            f"{folder} holds nothing to push; give a folder that synthset train, train-sr or generate finished, or a "
+            "folder seed-N of synthset segment"
         )
     found = {path.relative_to(folder).as_posix() for pattern in patterns for path in folder.glob(pattern)}
     previews = sorted(path for path in found if path.startswith("previews/"))
@@ -121,15 +121,15 @@ def find_content(folder: str | os.PathLike) -> Content:
     return Content(repo_type, sorted(found - set(previews[:-1]) | {*listed, "README.md"}))
 
 
-def pictures(metadata: str) -> list[str]:
-    """The files that a `metadata.jsonl` of [`export_imagefolder`] lists."""
+def listed_files(metadata: str) -> list[str]:
+    """Files listed in the text of a `metadata.jsonl` of [`export_imagefolder`]."""
     rows = [json.loads(line) for line in metadata.splitlines()]
     return [str(value) for row in rows for name, value in row.items() if name.endswith("file_name")]
 
 
 def find_stale(content: Content, remote: Remote) -> list[str]:
-    """Files that an earlier push of the same kind wrote and this one doesn't: shards of the splits that are pushed,
-    pictures that the last `metadata.jsonl` listed, files of a pipeline or segmenter. What else is there stays."""
+    """Lists files in the repository that an earlier push wrote and this one does not: shards of the pushed splits,
+    images listed in the last `metadata.jsonl`, files of a pipeline or segmenter. Other files are kept."""
     if remote.repo_type == "model":
         patterns = [p for marker, of_kind in MODEL_FILES.items() if marker in remote.files for p in of_kind]
         ours = {f for f in remote.files for p in patterns if fnmatchcase(f, p) and f.count("/") == p.count("/")}
@@ -137,31 +137,35 @@ def find_stale(content: Content, remote: Remote) -> list[str]:
         shard = re.compile(rf"data/({'|'.join(map(re.escape, content.splits))})-\d+(-of-\d+)?\.parquet")
         ours = {file for file in remote.files if shard.fullmatch(file)}
         if "metadata.jsonl" in content.paths and "metadata.jsonl" in remote.files:
-            ours |= {path for path in pictures(remote.read("metadata.jsonl")) if re.fullmatch(r"\w+s/\d{6}\.png", path)}
+            ours |= {
+                path for path in listed_files(remote.read("metadata.jsonl")) if re.fullmatch(r"\w+s/\d{6}\.png", path)
+            }
     return sorted(ours & set(remote.files) - set(content.paths))
 
 
-# ---- how it gets there ----
+# ---- upload ----
 
 
 def check_push(
     repo_id: str | None, repo_type: str, private: bool, data_license: str | None, home: str | os.PathLike | None = None
 ) -> None:
-    """Makes sure before the work that its result can be pushed, as far as that can be known: makes the repository.
+    """Checks before a job starts that its result can be pushed, and creates the repository.
 
-    A Hub that can't be reached is only warned of; it may be back when the work is done.
+    If the Hub can't be reached, only a warning is logged, because it may be reachable when the job is done.
 
     Args:
-        repo_id, private, home: as in [`push_folder`].
+        repo_id: as in [`push_folder`].
         repo_type: `model` or `dataset`.
-        data_license: of the source data.
+        private: as in [`push_folder`].
+        data_license: license of the source data.
+        home: as in [`push_folder`].
 
     Raises:
-        InputError: no license, or the Hub refuses: no or a wrong token, no right to write there, a bad name; or the
-            repository holds what is not SynthSet's, or, unless the user named it, another folder's.
+        InputError: the license is missing; the Hub refuses the token, the permission or the name; or
+            [`require_ours`] refuses the repository.
     """
     require_license(data_license)
-    name = repo_id or Path(home).resolve().name
+    name = repo_id or Path(home or "").resolve().name
     try:
         remote = patiently(look_at, patiently(create_repo, name, repo_type, private), repo_type)
         require_ours(remote, repo_id is not None, read_origin(home) if home else None)
@@ -170,11 +174,11 @@ def check_push(
     except Exception as error:  # the client raises several kinds, of two HTTP libraries
         if _refused(error):
             raise InputError(f"--push_to_hub to {name}: {explain(error)}") from error
-        logger.warning(f"{explain(error)}; going on, and trying to push to {name} at the end")
+        logger.warning(f"{explain(error)}; continuing, the push to {name} is tried at the end")
 
 
 def require_license(data_license: str | None) -> None:
-    """Raises InputError where there is none."""
+    """Raises InputError if `data_license` is None."""
     if data_license is None:
         raise InputError(
             "the license of the source data is not known, and nothing is pushed without; name it with --data_license, "
@@ -190,27 +194,27 @@ def push_folder(
     message: str = "Upload with SynthSet",
     home: str | os.PathLike | None = None,
 ) -> str:
-    """Uploads what [`find_content`] finds, in one commit, and checks that it arrived.
+    """Uploads the files that [`find_content`] lists in one commit, and verifies the upload.
 
-    Files are streamed from disk, `FILES_AT_ONCE` at a time. What the Hub has of an interrupted attempt, or of an
-    earlier push, is not sent again. What [`find_stale`] finds of an earlier push is removed; nothing else is touched,
-    and nothing at all in a repository that [`require_ours`] refuses. `home` gets a hidden file with a mark that the
-    card on the Hub bears as well: by that, the repository is known as this folder's.
+    Files are streamed from disk, `FILES_AT_ONCE` at a time. Files that the Hub already has, from an interrupted or an
+    earlier push, are not sent again. Files that [`find_stale`] lists are removed; no others are changed. A repository
+    that [`require_ours`] refuses is not changed at all. An identifier, written to a hidden file in `home` and to the
+    card on the Hub, links the repository to this folder.
 
     Args:
-        folder: of a finished pipeline, segmenter or dataset, with its card.
+        folder: folder of a finished pipeline, segmenter or dataset, with its card.
         repo_id: `NAMESPACE/NAME`, or a name in the token owner's namespace; the name of `home` when not given.
         private: makes a new repository private.
-        data_license: for a card that names no license.
-        message: of the commit.
-        home: the output folder that `folder` belongs to; `folder` itself when not given.
+        data_license: license for a card that names none.
+        message: commit message.
+        home: output folder that `folder` belongs to; `folder` itself when not given.
 
     Returns:
-        The address of the repository.
+        URL of the repository.
 
     Raises:
-        InputError: the folder holds nothing to push, its card names no license, the repository is not ours, or the
-            upload failed; then the message has the command that tries again.
+        InputError: the folder holds nothing to push, its card names no license, the repository is refused, or the
+            upload failed; the message then holds the command that tries again.
     """
     folder, home = Path(folder), Path(home or folder)
     content = find_content(folder)
@@ -227,15 +231,20 @@ def push_folder(
             api.preupload_lfs_files(name, batch, repo_type=content.repo_type)
 
         def commit() -> tuple[str, list[CommitOperationAdd]]:
-            # looked at again: the upload may have taken hours, and a commit whose reply was lost counts
+            # read again, because the upload may have taken hours, and a commit may have succeeded without its reply
             remote = look_at(name, content.repo_type)
             require_ours(remote, asked, origin, content.paths)
             stale = find_stale(content, remote)
             kept = sorted(set(remote.files) - set(stale))
             text = hub_card(folder, name, data_license, origin, kept, remote.header)
             sent = [CommitOperationAdd("README.md", text.encode()), *additions]
-            changes, options = [*sent, *map(CommitOperationDelete, stale)], {"repo_type": content.repo_type}
-            made = api.create_commit(name, changes, commit_message=message, parent_commit=remote.head, **options)
+            made = api.create_commit(
+                name,
+                [*sent, *map(CommitOperationDelete, stale)],
+                commit_message=message,
+                repo_type=content.repo_type,
+                parent_commit=remote.head,
+            )
             return made.oid, sent
 
         revision, sent = patiently(commit)
@@ -244,7 +253,7 @@ def push_folder(
     except InputError as error:
         raise InputError(f"{folder} is finished and safe, but was not pushed to {name}: {error}") from None
     except Exception as error:  # the client raises several kinds, of two HTTP libraries
-        retry = f"python scripts/push_to_hub.py --folder {shlex.quote(str(folder))}"
+        retry = f"synthset push --folder {shlex.quote(str(folder))}"
         retry += f" --repo_id {name}" if asked or home != folder else ""
         retry += " --hub_private_repo" if private else ""
         retry += f" --data_license {shlex.quote(data_license)}" if data_license else ""
@@ -256,8 +265,8 @@ def push_folder(
 
 
 def patiently(call: Callable, *args, attempts: int = 4, **kwargs):
-    """`call(*args, **kwargs)`, for the calls that the client does not repeat itself: again while the Hub is busy or
-    broken (429, 5xx), or what was looked at has changed (412), after the time it asks for, or else 1, 2, 4 s."""
+    """Calls `call(*args, **kwargs)`, with retries for calls that the client does not retry itself: if the Hub is busy
+    or fails (429, 5xx), or the repository has changed meanwhile (412). Waits as long as the Hub asks, or 1, 2, 4 s."""
     for attempt in range(attempts):
         try:
             return call(*args, **kwargs)
@@ -270,10 +279,10 @@ def patiently(call: Callable, *args, attempts: int = 4, **kwargs):
 
 
 def verify(additions: Iterable[CommitOperationAdd], remote: Iterable[RepoFile]) -> None:
-    """Compares what should be in a commit with what is there: SHA-256 of large files, git's SHA-1 of others.
+    """Compares the files of a commit with those that were sent: SHA-256 of large files, git's SHA-1 of others.
 
     Raises:
-        OSError: a file is missing or different.
+        OSError: a file is missing or differs.
     """
     there = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in remote}
     for addition in additions:
@@ -285,14 +294,14 @@ def verify(additions: Iterable[CommitOperationAdd], remote: Iterable[RepoFile]) 
 
 
 def _refused(error: Exception) -> bool:
-    """True if the Hub, or its client, refused for good."""
+    """True if the Hub or its client refused the request, so that retrying would not help."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(error, HFValidationError) or status in (400, 401, 403, 404)
 
 
-def explain(error: Exception) -> str:
-    """Describes a failure of the Hub and its remedy, in one line and without a token."""
-    if isinstance(error, RuntimeError) and error.__cause__:  # of an upload to the storage
+def explain(error: BaseException) -> str:
+    """Describes a failure of the Hub and its remedy in one line, without the token."""
+    if isinstance(error, RuntimeError) and error.__cause__:  # raised by an upload to the storage
         error = error.__cause__
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status == 401:
@@ -304,16 +313,17 @@ def explain(error: Exception) -> str:
     if status is not None:
         detail = getattr(error, "server_message", None) or str(error).splitlines()[0]
         return f"the Hub answered {status} ({' '.join(str(detail).split())})"
-    if type(error) is OSError:  # of `verify`
+    if type(error) is OSError:  # raised by `verify`
         return str(error)
     return f"the Hub can't be reached ({type(error).__name__}: {(str(error) or 'no answer').splitlines()[0]})"
 
 
 class BackgroundPush:
-    """Pushes while training goes on, one push at a time; a failure is a warning."""
+    """Pushes in the background during training, one push at a time; a failure is logged as a warning."""
 
-    def __init__(self):
-        self.pool, self.running = ThreadPoolExecutor(1, "push_to_hub"), Future()
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1, "push_to_hub")
+        self.running: Future[None] = Future()
         self.running.set_result(None)
 
     @property
@@ -323,14 +333,14 @@ class BackgroundPush:
     def start(self, push: Callable[[], str]) -> None:
         """Runs `push` in a thread."""
 
-        def guarded():
+        def guarded() -> None:
             try:
                 logger.info(f"pushed to {push()}")
-            except Exception as error:  # whatever it is, training is worth more
+            except Exception as error:  # a failed push must not end the training
                 logger.warning(f"training goes on: {error}")
 
         self.running = self.pool.submit(guarded)
 
     def wait(self) -> None:
-        """Until the last push has ended."""
+        """Waits until the last push has ended."""
         self.running.result()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..console import progress
 from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair, train_transform
 from ..data.dataset import cache_limit, raw_splits
 from ..errors import InputError
@@ -48,7 +49,7 @@ class PairSource:
         self.sizes: list[tuple[int, int]] = []
         self.digests: list[str] = []
         self.has_objects, whole = False, hashlib.sha256()
-        for index in range(len(pairs)):
+        for index in progress(range(len(pairs)), "reading pairs", unit="pair", leave=False, delay=1):
             image, mask = self.tensors[index]
             self.sizes.append(tuple(image.shape[-2:]))
             self.digests.append(hashlib.sha256(repr(image.shape).encode() + image.numpy().tobytes()).hexdigest())
@@ -73,9 +74,9 @@ def load_source(
     Args:
         flag: the one that gave `source`, for messages.
         source: as in `load_pairs`.
-        image_column, mask_column: the columns of the user's own data, as in `load_pairs`. Generated data has `image`
-            and `mask`, whatever those are called: so a dataset, other than a raw folder, that lacks them is read by
-            these names.
+        image_column: the column of the user's own data, as in `load_pairs`. Generated data has `image`, whatever that
+            is called: so a dataset, other than a raw folder, that lacks it is read by this name.
+        mask_column: the same for the masks, and `mask`.
         crop_size: side in pixels of the pieces of photos to be trained on, which `source` must show if it records what
             it shows; any when not given.
 
@@ -92,12 +93,12 @@ def load_source(
     for split in splits:
         try:
             pairs = load_own_or_generated(source, split, image_column, mask_column)
+            break
         except SplitNotFoundError:
             if split == splits[-1]:
                 raise
-        else:
-            logger.info(f"{flag} {source}: {len(pairs)} pairs, split {split}")
-            return PairSource(f"{flag} {source}", pairs, shown)
+    logger.info(f"{flag} {source}: {len(pairs)} pairs, split {split}")
+    return PairSource(f"{flag} {source}", pairs, shown)
 
 
 def load_own_or_generated(
@@ -252,10 +253,11 @@ class TestPhotos(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if index not in self.kept:
             image, mask = self.source.tensors[index]
-            size = scaled_size(*image.shape[-2:], self.resolution, self.crop_size)
-            pair = tuple(x.as_subclass(torch.Tensor) for x in resize_pair(image, mask, size))
-            num_bytes = sum(x.nbytes for x in pair)
+            height, width = image.shape[-2:]
+            size = scaled_size(height, width, self.resolution, self.crop_size)
+            image, mask = (x.as_subclass(torch.Tensor) for x in resize_pair(image, mask, size))
+            num_bytes = image.nbytes + mask.nbytes
             if num_bytes > self.room:
-                return pair
-            self.kept[index], self.room = pair, self.room - num_bytes
+                return image, mask
+            self.kept[index], self.room = (image, mask), self.room - num_bytes
         return self.kept[index]

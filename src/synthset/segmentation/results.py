@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
+from ..console import progress
 from ..data.previews import pair_grid
 from ..evaluation.segmentation_metrics import count, scores_of, standard_errors
 from .data import TestPhotos, tile_boxes
@@ -37,7 +39,8 @@ def score(
     for buffer in segmenter.buffers():
         broadcast(buffer)
     counted = []
-    for index in range(accelerator.process_index, len(photos), accelerator.num_processes):
+    indices = range(accelerator.process_index, len(photos), accelerator.num_processes)
+    for index in progress(indices, "testing", unit="photo", leave=False, delay=1):
         image, mask = photos[index]
         found = segmenter.probabilities(image, batch_size) > segmenter.threshold
         counted.append((index, count(found.numpy(), mask[0].numpy())))
@@ -52,10 +55,11 @@ def prediction_grid(segmenter: Segmenter, photos: TestPhotos, number: int = 8) -
         side = segmenter.resolution
         for image, real in (photos[index] for index in range(len(photos))):
             found = (segmenter.probabilities(image) > segmenter.threshold).to(torch.uint8)[None]
-            for top, left in tile_boxes(*image.shape[-2:], side):
-                tile = tuple(x[:, top : top + side, left : left + side] for x in (image, real, found))
-                if tile[1].any():
-                    yield tile
+            height, width = image.shape[-2:]
+            for top, left in tile_boxes(height, width, side):
+                tile = np.s_[:, top : top + side, left : left + side]
+                if real[tile].any():
+                    yield image[tile], real[tile], found[tile]
 
     images, real, found = zip(*islice(tiles(), number), strict=True)
     masks = [to_pil_image(mask) for pair in zip(real, found, strict=True) for mask in pair]

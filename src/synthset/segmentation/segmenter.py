@@ -28,7 +28,8 @@ class Segmenter(torch.nn.Module):
         resolution: side in pixels of what the network was trained on.
         crop_size: side in pixels of the piece of an image that is resized to `resolution`.
         threshold: probability, 0 to 1, above which a pixel is the object.
-        image_mean, image_std: of R, G and B in [0, 1], by which images are normalized.
+        image_mean: of R, G and B in [0, 1], by which images are normalized.
+        image_std: their standard deviations.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Segmenter(torch.nn.Module):
         image_std: tuple[float, float, float] = IMAGENET["image_std"],
     ):
         super().__init__()
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.network, self.resolution, self.crop_size, self.threshold = network, resolution, crop_size, threshold
         self.image_mean, self.image_std = image_mean, image_std
         self.register_buffer("mean", torch.tensor(image_mean).view(3, 1, 1), persistent=False)
@@ -63,9 +66,9 @@ class Segmenter(torch.nn.Module):
             float32 (H, W) in [0, 1], on the CPU. Computed in `eval` mode.
         """
         self.eval()
-        size = self.resolution
-        boxes = tile_boxes(*image.shape[-2:], size)
-        total, count = torch.zeros(2, *image.shape[-2:])
+        size, (height, width) = self.resolution, image.shape[-2:]
+        boxes = tile_boxes(height, width, size)
+        total, count = torch.zeros(2, height, width)
         for start in range(0, len(boxes), batch_size):
             part = boxes[start : start + batch_size]
             tiles = torch.stack([image[:, top : top + size, left : left + size] for top, left in part])
@@ -87,9 +90,10 @@ class Segmenter(torch.nn.Module):
             float32 (H, W) in [0, 1]; the mask is where it exceeds `threshold`. Computed in `eval` mode.
         """
         pixels = F.pil_to_tensor(image)
-        size = pixels.shape[-2:]
-        scaled = F.resize(pixels, scaled_size(*size, self.resolution, min(self.crop_size, *size)), antialias=True)
-        return F.resize(self.probabilities(scaled, batch_size)[None], size, antialias=True)[0].numpy()
+        height, width = pixels.shape[-2:]
+        size = scaled_size(height, width, self.resolution, min(self.crop_size, height, width))
+        probabilities = self.probabilities(F.resize(pixels, size, antialias=True), batch_size)
+        return F.resize(probabilities[None], (height, width), antialias=True)[0].numpy()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the network as smp does (`config.json`, `model.safetensors`; `smp.from_pretrained(folder)` opens it)
@@ -142,8 +146,12 @@ def build_segmenter(
     """A new segmenter; weights come from PyTorch's global generator or, for the encoder, from a download.
 
     Args:
-        arch, encoder_name, encoder_weights: as in `smp.create_model`; `encoder_weights=None` starts from scratch.
-        resolution, crop_size, threshold: as in [`Segmenter`].
+        arch: as in `smp.create_model`.
+        encoder_name: as in `smp.create_model`.
+        encoder_weights: as in `smp.create_model`; None starts from scratch.
+        resolution: as in [`Segmenter`].
+        crop_size: as in [`Segmenter`].
+        threshold: as in [`Segmenter`].
         batch_size: images at once in training; not checked when not given.
 
     Raises:
