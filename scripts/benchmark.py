@@ -13,10 +13,8 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +22,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from synthset.arguments import BenchmarkArguments
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
@@ -37,38 +36,9 @@ from synthset.training.stream import PositionSampler, TrainingStream
 from synthset.training.timesteps import UniformTimesteps
 
 
-@dataclass
-class Arguments:
-    """Speed and memory of the models at the paper's size.
-
-    Args:
-        resolution: Height and width of a sample in pixels.
-        batch_size: Pairs in a forward pass and in a training step.
-        block_out_channels: Channels of each level.
-        layers_per_block: ResNet blocks per down and per up block.
-        device: Where to measure: cpu, cuda, cuda:1, ...
-        mixed_precision: Autocast's data type; "no" measures float32.
-        repeats: Rounds of timing after one round of warm-up.
-        dataset: What the data loader reads, as in `train_paired.py`.
-        mask_column: The mask's column or sub-folder in it.
-        num_workers: Processes of the data loader; 0 reads in the main process.
-    """
-
-    resolution: int = 128
-    batch_size: int = 4
-    block_out_channels: tuple[int, ...] = (32, 64, 128, 256)
-    layers_per_block: int = 2
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    repeats: int = 5
-    dataset: str = "demo"
-    mask_column: str | None = None
-    num_workers: int = 0
-
-
-def main(args: Arguments) -> None:
+def main(args: BenchmarkArguments) -> None:
     configure_logging()
-    device = torch.device(args.device)
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     print(f"## {describe_device(device)}, torch {torch.__version__}\n")
     print(f"{args.resolution} px, batch {args.batch_size}, precision {args.mixed_precision}, widths", end=" ")
     print(f"{'-'.join(map(str, args.block_out_channels))}, {args.layers_per_block} layers per block\n")
@@ -78,8 +48,8 @@ def main(args: Arguments) -> None:
     measure_loader(args)
 
 
-def compare_models(args: Arguments, device: torch.device) -> None:
-    shared = {"block_out_channels": args.block_out_channels, "layers_per_block": args.layers_per_block}
+def compare_models(args: BenchmarkArguments, device: torch.device) -> None:
+    shared = {"block_out_channels": tuple(args.block_out_channels), "layers_per_block": args.layers_per_block}
     models = {variant: PairedUNet2DModel(args.resolution, variant=variant, **shared) for variant in VARIANTS}
     levels = len(args.block_out_channels)
     models["UNet2DModel"] = UNet2DModel(
@@ -142,10 +112,10 @@ def compare_models(args: Arguments, device: torch.device) -> None:
         )
 
 
-def compare_adversarial_steps(args: Arguments, device: torch.device) -> None:
+def compare_adversarial_steps(args: BenchmarkArguments, device: torch.device) -> None:
     """Time of a training step of `train_paired.py`, optimizers included, with and without `--gan_weight`."""
     accelerator = Accelerator(device_placement=False, cpu=device.type == "cpu", mixed_precision=args.mixed_precision)
-    scheduler, widths = DDPMScheduler(), args.block_out_channels
+    scheduler, widths = DDPMScheduler(), tuple(args.block_out_channels)
     draws = torch.randn(4, args.batch_size, 4, args.resolution, args.resolution, device=device)
     batch = {"sample": draws[0], "noise": draws[1], "posterior_noise": draws[2:].transpose(0, 1)}
     batch["timestep"] = torch.randint(len(scheduler), (args.batch_size,), device=device)
@@ -178,7 +148,7 @@ def compare_adversarial_steps(args: Arguments, device: torch.device) -> None:
         print(f"| {variant} | {images[0]:.3g} | {images[1]:.3g} | {images[1] / images[0]:.2f} |")
 
 
-def compare_scale_u(args: Arguments, device: torch.device) -> None:
+def compare_scale_u(args: BenchmarkArguments, device: torch.device) -> None:
     hidden, skip = torch.randn(2, 8, 32, 128, 128, device=device)
     scale_u = ScaleU(32, 1).to(device)
     torch.nn.init.normal_(scale_u.s)
@@ -198,7 +168,7 @@ def compare_scale_u(args: Arguments, device: torch.device) -> None:
         print(f"| {name} | {1000 * value:.2f} | {value / seconds['ScaleU']:.1f} |")
 
 
-def measure_loader(args: Arguments) -> None:
+def measure_loader(args: BenchmarkArguments) -> None:
     """Throughput of the data loader of `train_paired.py`, without a model."""
     pairs = load_pairs(args.dataset, mask_column=args.mask_column)
     transform = train_transform(args.resolution, resolve_crop_size(None, pairs))
@@ -254,4 +224,4 @@ def _resident_kib(field: str) -> int:
 
 
 if __name__ == "__main__":
-    run(main, Arguments)
+    run(main, BenchmarkArguments)

@@ -14,13 +14,11 @@ Real pairs are made smaller, as in training, and enlarged again. COMPARISON gets
 import hashlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,6 +28,8 @@ from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2.functional import to_pil_image
 
 from synthset import SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
+from synthset.arguments import CompareArguments
+from synthset.arguments.research import parse_sampler
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
@@ -38,17 +38,12 @@ from synthset.errors import InputError
 from synthset.evaluation.devices import DTYPES, default_device, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
 from synthset.output_dir import atomic_path, claim_output_dir
-from synthset.pipelines import SCHEDULERS
 from synthset.pipelines.loading import load_pipeline
 from synthset.random import keyed_generator
 
 logger = logging.getLogger("synthset")
 
 BASELINES = {"bilinear + nearest": "bilinear", "bicubic + nearest": "bicubic"}  # method -> mode of F.interpolate
-SAMPLERS = (
-    "ddpm-1000 ddpm-500 ddpm-250 ddpm-100 ddim-500 ddim-250 ddim-100 ddim-50 ddim-20 "
-    "dpmsolver++-50 dpmsolver++-20 dpmsolver++-10"
-).split()
 HEADERS = {
     "method": "method",
     "steps": "steps",
@@ -67,61 +62,6 @@ PSNR, SSIM, Dice and boundary F1 (edges that agree up to 0 or 1 pixel) are again
 variance of the Laplacian, divided by the real images' (1 is as sharp); input PSNR and Dice are those of the result,
 made smaller again, against what was enlarged. Means over the pairs; for masks, over those with an object."""
 Pairs = tuple[torch.Tensor, torch.Tensor]  # uint8 images (N, 3, H, W) in 0..255, uint8 masks (N, 1, H, W) in {0, 1}
-
-
-@dataclass
-class CompareArguments:
-    """Compares a super-resolution model with interpolation and real images.
-
-    Args:
-        model: a folder that train_sr.py ended with, a checkpoint in it, or the id of such a model on the Hub; of a run
-            that has not ended, the newest checkpoint.
-        output_dir: where tables, figures and samples go.
-        dataset: real pairs the model was not trained on, as in train_sr.py.
-        split: the dataset's split; a raw folder is `train`.
-        image_column: image column of a dataset, or image sub-folder of a raw folder.
-        mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
-        crop_size: side in pixels of the central crop that is resized to the model's output; when not given, what the
-            model was trained on, or where it does not say, 512, shrunk to the smallest image side with a warning.
-        num_samples: pairs to compare on, the dataset's first.
-        samplers: what to compare, each a scheduler and its steps.
-        batch_size: pairs enlarged at once.
-        seed: with its number, decides a pair's noise.
-        mixed_precision: what the network computes in, `no` (float32), `fp16` or `bf16`.
-    """
-
-    model: str
-    output_dir: str
-    dataset: str = "demo"
-    split: str = "test"
-    image_column: str | None = None
-    mask_column: str | None = None
-    crop_size: int | None = None
-    num_samples: int = 16
-    samplers: list[str] = field(default_factory=lambda: list(SAMPLERS))
-    batch_size: int = 8
-    seed: int = 0
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-
-    def __post_init__(self):
-        for name in ("num_samples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
-        if self.seed < 0:
-            raise InputError(f"--seed is {self.seed}; give 0 or more")
-        for sampler in self.samplers or [""]:  # none at all is refused as an empty name is
-            parse_sampler(sampler)
-
-
-def parse_sampler(sampler: str) -> tuple[str, int]:
-    """`"ddim-100"` -> `("ddim", 100)`: a scheduler and its steps."""
-    name, _, steps = sampler.rpartition("-")
-    if name not in SCHEDULERS or not re.fullmatch("[1-9][0-9]*", steps):
-        raise InputError(
-            f"--samplers holds {sampler!r}; give schedulers ({', '.join(SCHEDULERS)}) with their steps, such as "
-            "'[ddim-100,dpmsolver++-20]'"
-        )
-    return name, int(steps)
 
 
 def load_targets(args: CompareArguments, resolution: int) -> Pairs:

@@ -11,23 +11,23 @@ hold the same bytes. On a CPU a process computes with one thread: launch as many
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from datasets import Features
 from datasets import Image as ImageFeature
-from diffusers.utils import is_xformers_available
 from PIL import Image
 from tqdm import tqdm
 
 from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
+from synthset.arguments import GenerateArguments
+from synthset.arguments.generation import NEEDS
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
@@ -39,92 +39,11 @@ from synthset.pipelines.generation import COLUMNS, check_stages, consistency, dr
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
 from synthset.publishing.cards import describe, license_of_models, write_dataset_card
-from synthset.publishing.hub import HubArguments, check_push, push_folder
+from synthset.publishing.hub import check_push, push_folder
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
-SCHEDULER = Literal["ddpm", "ddim", "dpmsolver++", "unipc"]
 Pipeline = TypeVar("Pipeline", bound=PairPipeline)
 PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
-NEEDS = {  # flag: the flag without which it means nothing
-    "sr_scheduler": "sr_model",
-    "sr_num_inference_steps": "sr_model",
-    "sr_noise_level": "sr_model",
-    "keep_low_res": "sr_model",
-    "consistency": "sr_model",
-    "min_consistency_psnr": "consistency",
-    "min_consistency_dice": "consistency",
-}
-
-
-@dataclass
-class GenerateArguments(HubArguments):
-    """Generates a dataset of image-mask pairs.
-
-    Args:
-        model: a folder that train_paired.py ended with, a checkpoint in it, or the id of such a model on the Hub; of a
-            run that has not ended, the newest checkpoint.
-        output_dir: the dataset's folder.
-        num_samples: number of pairs; may be raised later.
-        scheduler: `ddpm` (the paper's, best at 1000 steps), `ddim`, `dpmsolver++` or `unipc` (good from about 50).
-        num_inference_steps: denoising steps per pair, 1 to the number the model was trained with; the smaller of
-            that and 1000, the paper's, when not given.
-        batch_size: pairs drawn at once on each process; a batch never reaches into the next shard.
-        seed: with the model, the other values here and its number, decides a pair.
-        samples_per_shard: pairs in a parquet file; the processes share out whole files.
-        format: `parquet`, or `imagefolder` for PNG files and metadata.jsonl.
-        mixed_precision: what the network computes in, `no` (float32), `fp16` or `bf16`; the last two are faster on a
-            GPU.
-        enable_xformers_memory_efficient_attention: use xformers in the network's attention.
-        sr_model: as `model`, but from train_sr.py; enlarges the pairs.
-        sr_scheduler: as `scheduler`, for enlarging.
-        sr_num_inference_steps: denoising steps per enlarged pair; as above, with the paper's 100, when not given.
-        sr_noise_level: noise to hide the faults of the small pairs in, 0 to what the model was trained with.
-        keep_low_res: store the pairs before they were enlarged as well.
-        consistency: make every enlarged pair small again, compare it with the one before, and flag it if it drifted.
-        min_consistency_psnr: PSNR in dB of the images below which a pair has drifted.
-        min_consistency_dice: Dice of the masks below which a pair has drifted, 0 to 1.
-        hub_dataset_id: repository to push to, `NAMESPACE/NAME`, or a name in your own namespace; the name of
-            `output_dir` when not given.
-    """
-
-    model: str
-    output_dir: str
-    num_samples: int = 5000
-    scheduler: SCHEDULER = "ddpm"
-    num_inference_steps: int | None = None
-    batch_size: int = 50
-    seed: int = 0
-    samples_per_shard: int = 250
-    format: Literal["parquet", "imagefolder"] = "parquet"
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
-    enable_xformers_memory_efficient_attention: bool = False
-    sr_model: str | None = None
-    sr_scheduler: SCHEDULER = "ddim"
-    sr_num_inference_steps: int | None = None
-    sr_noise_level: int = 0
-    keep_low_res: bool = False
-    consistency: bool = False
-    min_consistency_psnr: float = 25.0
-    min_consistency_dice: float = 0.8
-    hub_dataset_id: str | None = None
-
-    def __post_init__(self):
-        for field in fields(self):
-            needed = NEEDS.get(field.name)
-            if needed and not getattr(self, needed) and getattr(self, field.name) != field.default:
-                raise InputError(f"--{field.name} needs --{needed}; add that, or leave --{field.name} out")
-        smallest = dict.fromkeys(("num_samples", "num_inference_steps", "batch_size", "samples_per_shard"), 1)
-        smallest |= {"seed": 0, "sr_num_inference_steps": 1, "sr_noise_level": 0}
-        for name, bound in smallest.items():
-            if getattr(self, name) is not None and getattr(self, name) < bound:
-                raise InputError(f"--{name} is {getattr(self, name)}; give {bound} or more")
-        if not 0 <= self.min_consistency_dice <= 1:
-            raise InputError(f"--min_consistency_dice is {self.min_consistency_dice}; give 0 to 1")
-        if self.enable_xformers_memory_efficient_attention and not is_xformers_available():
-            raise InputError(
-                "--enable_xformers_memory_efficient_attention is true, but xformers is not installed; "
-                "pip install 'synthset[xformers]' or leave the flag out"
-            )
 
 
 def load_stage(args: GenerateArguments, cls: type[Pipeline], prefix: str, device: torch.device) -> tuple[Pipeline, str]:

@@ -11,7 +11,7 @@ processes, the files hold the same bytes.
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from synthset.arguments import CopyPasteArguments
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import GrowingDataset, files_digest, load_pairs, pairs_digest
@@ -41,75 +42,6 @@ from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
-
-
-@dataclass
-class CopyPasteArguments:
-    """Makes a dataset of image-mask pairs by pasting annotated objects on backgrounds.
-
-    Args:
-        dataset: annotated pairs: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or
-            a Hub dataset id.
-        output_dir: the dataset's folder.
-        backgrounds: a folder of images or a video, both without objects; the annotated images with their objects
-            replaced by background when not given.
-        video_every: take every N-th frame of a video.
-        num_samples: number of pairs; may be raised later.
-        resolution: side in pixels of the pairs.
-        crop_size: side in pixels of the piece of background that is pasted on, then resized to `resolution`; 512,
-            shrunk to the smallest background, when not given.
-        num_objects: at least and at most so many objects in a pair, as in '[10,100]'; as many as a crop of the
-            annotated images has on average, Poisson-distributed and at least one, when not given.
-        num_distractors: the same for unlabeled pieces of background in the shape of objects.
-        min_area: smallest connected part of a mask, in pixels, that counts as an object.
-        max_overlap: share of an object's pixels, 0 to 1, that may cover objects pasted before.
-        scale: smallest and largest factor for the size of an object.
-        max_rotation: objects are turned by up to so many degrees, both ways; 10 where up and down matter.
-        color_balance: 0 leaves an object's colors, 1 adapts them fully to the light of where it goes.
-        augment: change brightness, contrast, saturation and sharpness of the finished images.
-        seed: with the inputs, the other values here and its number, decides a pair.
-        samples_per_shard: pairs in a parquet file; the processes share out whole files.
-        num_workers: processes beside this one; 0 works in this one alone, which is quicker for few pairs.
-        split: the split of the annotated pairs.
-        image_column: image column of a dataset, or image sub-folder of a raw folder.
-        mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
-    """
-
-    dataset: str
-    output_dir: str
-    backgrounds: str | None = None
-    video_every: int = 30
-    num_samples: int = 5000
-    resolution: int = 256
-    crop_size: int | None = None
-    num_objects: list[int] | None = None
-    num_distractors: list[int] | None = None
-    min_area: int = 100
-    max_overlap: float = 0.3
-    scale: list[float] = field(default_factory=lambda: [0.8, 1.25])
-    max_rotation: float = 180.0
-    color_balance: float = 1.0
-    augment: bool = True
-    seed: int = 0
-    samples_per_shard: int = 250
-    num_workers: int = 2
-    split: str = "train"
-    image_column: str | None = None
-    mask_column: str | None = None
-
-    def __post_init__(self):
-        positive = ("video_every", "num_samples", "resolution", "crop_size", "min_area", "samples_per_shard")
-        for name, smallest in {**dict.fromkeys(positive, 1), "seed": 0, "num_workers": 0, "max_rotation": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < smallest:
-                raise InputError(f"--{name} is {value}; give {smallest} or more")
-        for name in ("max_overlap", "color_balance"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 0 to 1")
-        for name, smallest in {"num_objects": 0, "num_distractors": 0, "scale": 0.1}.items():
-            value = getattr(self, name)
-            if value is not None and not (len(value) == 2 and smallest <= value[0] <= value[1]):
-                raise InputError(f"--{name} is {value}; give '[smallest,largest]', from {smallest}")
 
 
 def fill_annotated(pairs: datasets.Dataset, folder: Path, seed: int) -> list[Path]:

@@ -11,7 +11,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from shlex import quote
@@ -19,6 +18,7 @@ from shlex import quote
 import datasets
 import numpy as np
 
+from synthset.arguments import PrepareArguments
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_pairs_shard
@@ -28,34 +28,6 @@ from synthset.publishing.cards import license_of_pairs, write_dataset_card
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 PAIRS_PER_SHARD = 1000
-
-
-@dataclass
-class Arguments:
-    """Checks image-mask pairs and writes them as a Hugging Face dataset.
-
-    Args:
-        dataset: `demo`, a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, or a Hub dataset id.
-        output_dir: new or empty folder to write.
-        validation_fraction: share of the training pairs held out when the dataset has no `validation` split.
-        seed: decides which pairs are held out.
-        image_column: image column of a dataset, or image sub-folder of a raw folder.
-        mask_column: mask column of a dataset, or mask sub-folder of a raw folder.
-        data_license: license of the data, for the card and for the cards of what is made from it: an identifier of the
-            Hub such as `cc-by-4.0`, or a name, or a name and an address.
-    """
-
-    dataset: str
-    output_dir: str
-    validation_fraction: float = 0.2
-    seed: int = 0
-    image_column: str | None = None
-    mask_column: str | None = None
-    data_license: str | None = None
-
-    def __post_init__(self):
-        if not 0 < self.validation_fraction < 1:
-            raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
 
 
 class Summary:
@@ -82,7 +54,7 @@ class Summary:
         }
 
 
-def main(args: Arguments) -> None:
+def main(args: PrepareArguments) -> None:
     configure_logging()
     output_dir = Path(args.output_dir)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
@@ -142,4 +114,4 @@ def main(args: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(main, Arguments)
+    run(main, PrepareArguments)

@@ -11,7 +11,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 from shlex import quote
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from synthset.arguments import PseudoLabelArguments
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
@@ -42,36 +43,6 @@ COLUMNS = {
     "coverage": "share of the mask's pixels that are the object, 0 to 1",
 }
 Input = Path | Image.Image  # an image file, opened when it is needed, or a video frame
-
-
-@dataclass
-class PseudoLabelArguments:
-    """Draws masks for images that have none, with a trained segmenter.
-
-    Args:
-        model: a folder seed-N that train_segmentation.py wrote, or the id of such a model on the Hub.
-        images: a folder of images, or a video.
-        output_dir: the dataset's folder.
-        video_every: take every N-th frame of a video.
-        min_confidence: leave out pairs below it, 0 to 1; 0 keeps all, to be filtered later by the column `confidence`.
-        batch_size: tiles of an image in the network at once.
-        samples_per_shard: images for a parquet file.
-    """
-
-    model: str
-    images: str
-    output_dir: str
-    video_every: int = 1
-    min_confidence: float = 0.0
-    batch_size: int = 16
-    samples_per_shard: int = 100
-
-    def __post_init__(self):
-        for name in ("video_every", "batch_size", "samples_per_shard"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
-        if not 0 <= self.min_confidence <= 1:
-            raise InputError(f"--min_confidence is {self.min_confidence}; give 0 to 1")
 
 
 def iter_images(args: PseudoLabelArguments) -> Iterator[tuple[str, Input]]:

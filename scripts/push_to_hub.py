@@ -5,26 +5,10 @@
 What arrived of an interrupted push is not sent again; pushing a changed folder adds a commit.
 """
 
-from dataclasses import dataclass
-
+from synthset.arguments import PushArguments
 from synthset.cli import run
 from synthset.console import configure_logging
-from synthset.publishing.hub import RepoArguments, push_folder
-
-
-@dataclass
-class PushArguments(RepoArguments):
-    """Pushes a finished folder to the Hugging Face Hub.
-
-    Args:
-        folder: what train_paired.py, train_sr.py, generate_dataset.py, make_copy_paste.py, pseudo_label.py or
-            prepare_dataset.py ended with, or a seed-N of train_segmentation.py.
-        repo_id: `NAMESPACE/NAME`, or a name in your own namespace; the folder's name when not given, if no such
-            repository is there or it was pushed from this folder.
-    """
-
-    folder: str
-    repo_id: str | None = None
+from synthset.publishing.hub import push_folder
 
 
 def main(args: PushArguments) -> None:

@@ -9,7 +9,7 @@ of the photos are found.
 
 import json
 import shlex
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from synthset.arguments import ReportArguments
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import (
@@ -50,65 +51,6 @@ SCORES = {
 }
 
 
-@dataclass
-class ReportArguments:
-    """Shows a generated dataset beside a real one in an HTML page.
-
-    Args:
-        generated: the generated dataset: a folder that generate_dataset.py ended with, or whatever train_paired.py
-            takes as a dataset.
-        dataset: the real pairs, best those that the generator was trained on.
-        output_dir: where the page `report.html`, its figures and `numbers.json` go.
-        generated_split: split of the generated dataset.
-        split: split of the real one; a raw folder is `train`.
-        image_column: image column of the real dataset, or image sub-folder of a raw folder.
-        mask_column: mask column of the real dataset, or mask sub-folder of a raw folder.
-        crop_size: side in pixels of the squares that the real photos are cut into, the generator's `--crop_size` in
-            training; what the generated pairs record of it, or else 512, shrunk to the smallest image side with a
-            warning, when not given.
-        generated_crop_size: the same for generated images; their smallest side when not given.
-        resolution: side in pixels at which both are compared; the smaller of both crop sizes, and at most 256, when not
-            given.
-        num_samples: images of each set, at most. Memory grows with its square.
-        embedding_model: what turns images into the embeddings behind distances, map and nearest images: a timm
-            model with pretrained weights, a folder seed-N that train_segmentation.py wrote, or `random:resnet18`,
-            untrained. The
-            default is small and was trained without labels: DINOv2 agreed best with people who judged generated
-            images (Stein et al. 2023, "Exposing flaws of generative model evaluation metrics").
-        results: scores of segmenters to list, each NAME=FILE with a results.json of train_segmentation.py.
-        update_card: write the distances, the search for copies and the segmenters' scores into the card of the
-            generated dataset, which must be a folder.
-        batch_size: images embedded at once.
-        seed: decides which crops and images are taken.
-    """
-
-    generated: str
-    dataset: str
-    output_dir: str
-    generated_split: str = "train"
-    split: str = "train"
-    image_column: str | None = None
-    mask_column: str | None = None
-    crop_size: int | None = None
-    generated_crop_size: int | None = None
-    resolution: int | None = None
-    num_samples: int = 1000
-    embedding_model: str = "vit_small_patch14_dinov2.lvd142m"
-    results: list[str] = field(default_factory=list)
-    update_card: bool = False
-    batch_size: int = 32
-    seed: int = 0
-
-    def __post_init__(self):
-        bounds = {"num_samples": 2, "batch_size": 1, "seed": 0}
-        bounds |= {name: 8 for name in ("crop_size", "generated_crop_size", "resolution") if getattr(self, name)}
-        for name, bound in bounds.items():
-            if getattr(self, name) < bound:
-                raise InputError(f"--{name} is {getattr(self, name)}; give {bound} or more")
-        if self.update_card:
-            load_card(self.generated)  # there is one
-
-
 def choose_encoder(name: str) -> Encoder:
     """The encoder of the segmenter in the folder `name`, or timm's model of that name."""
     if not Path(name).is_dir():
@@ -132,8 +74,6 @@ def read_results(results: list[str]) -> dict[str, dict[str, str]]:
     table = {}
     for item in results:
         name, _, file = item.partition("=")
-        if not name or not file:
-            raise InputError(f"--results is {item}; give NAME=FILE, such as synthetic=runs/synthetic/results.json")
         try:
             values = json.loads(Path(file).read_text())
             counts = {"runs": str(len(values["seeds"])), "test images": str(values["n_images"])}
@@ -174,6 +114,8 @@ def cut(
 def main(args: ReportArguments) -> None:
     # 1. encoder and pairs
     configure_logging()
+    if args.update_card:
+        load_card(args.generated)  # there is one
     results = read_results(args.results)
     loaded = {
         "--dataset": load_pairs(args.dataset, args.split, args.image_column, args.mask_column),

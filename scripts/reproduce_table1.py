@@ -13,27 +13,17 @@ learns from. TABLE gets `table1.md` after every row. The same command line conti
 what was made with other settings is refused, or with `--remake` made anew.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from synthset.arguments import Table1Arguments
+from synthset.arguments.research import ROWS
 from synthset.cli import run
 from synthset.console import configure_logging
-from synthset.errors import InputError
-from synthset.evaluation.tables import Part, Table, TableArguments, markdown
+from synthset.evaluation.tables import Part, Table, markdown
 from synthset.output_dir import atomic_path
 
 SCRIPTS = Path(__file__).parent
-GAN = ["--gan_weight", "0.25", "--curriculum", "true"]
 # row: the flags of train_paired.py beside the shared ones; None needs no generator
-ROWS: dict[str, list[str] | None] = {
-    "concat": ["--variant", "concat"],
-    "concat_gan": ["--variant", "concat", *GAN],
-    "shared_encoder": ["--variant", "shared_encoder"],
-    "two_encoder": ["--variant", "two_encoder"],
-    "two_encoder_gan": ["--variant", "two_encoder", *GAN],
-    "copy_paste": None,
-    "real": None,
-}
 COLUMNS = {
     "synthetic": "synthetic only",
     "finetuned": "+ fine-tuned on real",
@@ -41,43 +31,6 @@ COLUMNS = {
     "mixed": "mixed with real",
 }
 BLOCKS = {"": "As generated:", "-sr": "Enlarged by the super-resolution model:"}  # ending of folders and columns
-
-
-@dataclass
-class Table1Arguments(TableArguments):
-    """Reproduces table 1 on a dataset.
-
-    Args:
-        finetune: real pairs of a further stage of fine-tuning, after `dataset`; may be repeated. None when not given.
-        rows: which of `concat`, `concat_gan`, `shared_encoder`, `two_encoder`, `two_encoder_gan`, `copy_paste`, `real`.
-        steps: optimizer steps of single rows in place of the shared ones, such as '{two_encoder: 2000}', to give slower
-            models the same time.
-        sr: add what enlarged pairs are worth.
-        copy_paste: flags of make_copy_paste.py.
-        mixed: rows whose pairs segmenters are also trained on mixed half and half with real ones.
-    """
-
-    finetune: list[str] | None = None
-    rows: list[str] = field(default_factory=lambda: list(ROWS))
-    steps: dict[str, int] = field(default_factory=dict)
-    sr: bool = False
-    copy_paste: str = ""
-    mixed: list[str] = field(default_factory=lambda: [row for row in ROWS if row != "real"])
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("rows", "steps", "mixed"):
-            unknown = [row for row in getattr(self, name) if row not in ROWS]
-            if unknown:
-                raise InputError(f"--{name} has {', '.join(unknown)}; rows are {', '.join(ROWS)}")
-        if not self.rows:
-            raise InputError(f"--rows is []; rows are {', '.join(ROWS)}")
-        idle = [row for row in self.steps if ROWS[row] is None]
-        if idle:
-            raise InputError(f"--steps has {', '.join(idle)}, where no generator is trained; leave it out")
-        for name in ("sr_training", "sr_generation", "scale_factor"):
-            if not self.sr and getattr(self, name) != getattr(TableArguments, name):
-                raise InputError(f"--{name} needs --sr; add that, or leave --{name} out")
 
 
 def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:

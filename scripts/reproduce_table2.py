@@ -10,54 +10,25 @@ settings is refused, or with `--remake` made anew. In the folder of a table 1, t
 given its flags (with steps in `--training`).
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from synthset.arguments import Table2Arguments
+from synthset.arguments.research import TABLE_SEEDS, parse_sampler
 from synthset.cli import run
 from synthset.console import configure_logging
-from synthset.errors import InputError
-from synthset.evaluation.tables import Part, Table, TableArguments, markdown
+from synthset.evaluation.tables import Part, Table, markdown
 from synthset.output_dir import atomic_path
-from synthset.pipelines import SCHEDULERS
 
 SCRIPTS = Path(__file__).parent
-SAMPLERS = "ddpm-1000 ddpm-500 ddpm-250 ddpm-100 ddim-500 ddim-250 ddim-100".split()
 COLUMNS = {"synthetic": "generated only", "finetuned": "fine-tuned on real"}
-SEEDS = {"table2": 0, "table3": 1}
-
-
-@dataclass
-class Table2Arguments(TableArguments):
-    """Reproduces tables 2 and 3 on a dataset.
-
-    Args:
-        samplers: what to enlarge with, each a scheduler of generate_dataset.py and its steps.
-        tables: `table2`, `table3` or both.
-    """
-
-    samplers: list[str] = field(default_factory=lambda: list(SAMPLERS))
-    tables: list[str] = field(default_factory=lambda: list(SEEDS))
-
-    def __post_init__(self):
-        super().__post_init__()
-        for sampler in self.samplers or [""]:  # none at all is refused as an empty name is
-            scheduler, _, steps = sampler.rpartition("-")
-            if scheduler not in SCHEDULERS or not steps.isdecimal() or not int(steps):
-                raise InputError(
-                    f"--samplers has {sampler!r}; give schedulers ({', '.join(SCHEDULERS)}) with their steps, such as "
-                    "'[ddpm-1000,ddim-100]'"
-                )
-        unknown = [name for name in self.tables if name not in SEEDS]
-        if unknown or not self.tables:
-            raise InputError(f"--tables has {', '.join(unknown) or 'none'}; tables are {', '.join(SEEDS)}")
 
 
 def plan_row(table: Table, name: str, sampler: str) -> list[Part]:
     """The parts that a row of the table `name` is made of."""
     folder = table.folder / name / sampler
     model, sr_model = table.model(table.folder / "concat", ["--variant", "concat"]), table.sr_model()
-    scheduler, _, steps = sampler.rpartition("-")
-    flags = ["--seed", SEEDS[name], "--sr_scheduler", scheduler, "--sr_num_inference_steps", steps]
+    scheduler, steps = parse_sampler(sampler)
+    flags = ["--seed", TABLE_SEEDS[name], "--sr_scheduler", scheduler, "--sr_num_inference_steps", steps]
     pairs = table.generated(folder / "generated", model, sr_model, flags)
     stages = ["--dataset", pairs.folder, "--finetune", table.data]
     segmenter = table.segmenter(folder / "finetuned", stages, {"synthetic": 0, "finetuned": 1}, True, pairs)

@@ -15,7 +15,7 @@ import json
 import logging
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from operator import itemgetter
 from pathlib import Path
 
@@ -27,59 +27,19 @@ from matplotlib import pyplot
 from torchvision.transforms.v2.functional import to_pil_image
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
+from synthset.arguments import SelectionArguments, TrainingArguments
 from synthset.cli import call, run
 from synthset.console import configure_logging
 from synthset.data import SplitNotFoundError, load_pairs, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines.loading import find_network, noise_schedule, read_flags
-from synthset.training.arguments import TrainingArguments
 from synthset.training.components import build_streams, load_training_pairs
 from synthset.training.validation import inspect_pairs, validation_loss
 
 SCRIPTS = Path(__file__).parent
 logger = logging.getLogger("synthset")
 BEST: dict[str, Callable] = {"validation_loss": min, "divergence": min, "dice": max}
-
-
-@dataclass
-class SelectionArguments:
-    """Ranks checkpoints by what they draw.
-
-    Args:
-        run_dir: an output folder of train_paired.py; its pairs are what all checkpoints are measured on.
-        output_dir: where the ranking goes.
-        checkpoints: folders in `run_dir`, where `final` is what the run ended with, or paths of such folders of other
-            runs of the same resolution, as in '[best-loss,final,outputs/other,outputs/other/checkpoint-500]'; all in
-            `run_dir` when not given.
-        num_divergence_images: pairs drawn from each to compare their colors with the training set's.
-        probe: real pairs to test a segmenter on that is trained on what each checkpoint generates: `validation`, those
-            that `run_dir` was validated on, or others of your own; no segmenter when not given.
-        probe_split: the split of your own pairs; `test` chooses on it, which the result says.
-        probe_num_samples: pairs generated for that.
-        probe_generation: further flags of generate_dataset.py for it.
-        probe_segmentation: further flags of train_segmentation.py for it, such as the mask column of `probe`.
-    """
-
-    run_dir: str
-    output_dir: str
-    checkpoints: list[str] = field(default_factory=list)
-    num_divergence_images: int = 64
-    probe: str | None = None
-    probe_split: str = "validation"
-    probe_num_samples: int = 500
-    probe_generation: str = "--scheduler dpmsolver++ --num_inference_steps 25"
-    probe_segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
-
-    def __post_init__(self):
-        for name in ("num_divergence_images", "probe_num_samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give 1 or more")
-        if self.probe_split != "validation" and self.probe in (None, "validation"):
-            raise InputError(
-                f"--probe_split is {self.probe_split} with --probe {self.probe}; give pairs of your own as --probe, or "
-                "leave --probe_split out"
-            )
 
 
 @dataclass

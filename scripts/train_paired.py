@@ -7,23 +7,20 @@ Killed at any moment, the same command line continues. `SynthSetPipeline.from_pr
 
 import logging
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from accelerate import Accelerator
 from datasets import Dataset
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
+from synthset.arguments import PairedArguments
 from synthset.cli import run
 from synthset.data import StreamedPairs
 from synthset.errors import InputError
-from synthset.flags import refuse_idle_flags
 from synthset.signals import deferred
 from synthset.training import costs, objectives
 from synthset.training.adversarial import SaturationWatch, build_adversary, build_discriminator
-from synthset.training.arguments import TrainingArguments
 from synthset.training.budget import plan_steps
 from synthset.training.checkpointing import Checkpointer
 from synthset.training.components import (
@@ -51,74 +48,6 @@ from synthset.training.validation import Validator, inspect_pairs
 logger = logging.getLogger("synthset")
 
 MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "paired.md"
-NEEDS = {  # flag: the flags without which it means nothing
-    "discriminator_layers_per_block": "gan_weight",
-    "discriminator_learning_rate": "gan_weight",
-    "spectral_norm": "gan_weight",
-    "r1_gamma": "gan_weight",
-    "curriculum_form": "curriculum",
-    "curriculum_share": "curriculum curriculum_form=share",
-    "priority_share": "curriculum curriculum_form=share",
-    "curriculum_sigma": "curriculum curriculum_form=paper",
-    "curriculum_alpha": "curriculum curriculum_form=paper",
-    "curriculum_initial": "curriculum curriculum_form=paper",
-    "priority_epochs": "curriculum curriculum_form=paper",
-}
-
-
-@dataclass
-class PairedArguments(TrainingArguments):
-    """Trains PairedUNet2DModel on image-mask pairs.
-
-    Args:
-        variant: `two_encoder`, `shared_encoder` or `concat` (paper, figure 2).
-        gan_weight: weight of the adversarial loss beside the diffusion loss (the paper: 0.25); 0 = no discriminator.
-        discriminator_layers_per_block: residual layers in a level of the discriminator; its widths are the model's.
-        discriminator_learning_rate: its peak learning rate; much above the default it stays at chance.
-        spectral_norm: divide the discriminator's weights by their largest singular value.
-        r1_gamma: weight of the R1 penalty on the discriminator's gradients; 0 = off.
-        curriculum: begin with the least noisy timesteps and admit more as training goes on, as the paper does with a
-            discriminator. A run that would end before all T are in use is refused.
-        curriculum_form: `share` of the run: T is reached in steps of a hundredth after `curriculum_share`, on any
-            number of pairs; or in epochs, passes over the pairs, as the `paper` has it: t_max = min(T, sigma *
-            floor(epoch / alpha) + initial). Over the paper's 1500 epochs they are the same.
-        curriculum_share: share of the run after which all timesteps are in use (the paper: a third).
-        priority_share: share of the run in which noisier timesteps are drawn more often, in proportion to t (the paper:
-            a third).
-        curriculum_sigma: timesteps admitted at once in the paper's form.
-        curriculum_alpha: epochs between admissions in the paper's form.
-        curriculum_initial: timesteps in use at the start in the paper's form.
-        priority_epochs: epochs in which noisier timesteps are drawn more often in the paper's form.
-    """
-
-    variant: Literal["two_encoder", "shared_encoder", "concat"] = "two_encoder"
-    gan_weight: float = 0.0
-    discriminator_layers_per_block: int = 1
-    discriminator_learning_rate: float = 2.1e-4
-    spectral_norm: bool = False
-    r1_gamma: float = 0.0
-    curriculum: bool = False
-    curriculum_form: Literal["share", "paper"] = "share"
-    curriculum_share: float = 1 / 3
-    priority_share: float = 1 / 3
-    curriculum_sigma: int = 10
-    curriculum_alpha: int = 5
-    curriculum_initial: int = 10
-    priority_epochs: int = 500
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.require_positive("discriminator_layers_per_block", "discriminator_learning_rate")
-        self.require_positive("curriculum_share", "curriculum_sigma", "curriculum_alpha", "curriculum_initial")
-        self.require_not_negative("gan_weight", "r1_gamma", "priority_epochs", "priority_share")
-        for name in ("curriculum_share", "priority_share"):
-            if getattr(self, name) > 1:
-                raise InputError(f"--{name} is {getattr(self, name)}; give a share of the run, at most 1")
-        refuse_idle_flags(self, NEEDS)
-
-    @property
-    def length_counts(self) -> bool:
-        return super().length_counts or (self.curriculum and self.curriculum_form == "share")
 
 
 def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -> UniformTimesteps:

@@ -17,11 +17,11 @@ seed ends in the same weights, bit for bit.
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -29,6 +29,7 @@ from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
 
+from synthset.arguments import SegmentationArguments
 from synthset.cli import run
 from synthset.console import configure_logging, progress
 from synthset.data import choose_crop_size
@@ -37,7 +38,7 @@ from synthset.evaluation.devices import describe_device
 from synthset.evaluation.segmentation_metrics import mean_and_std
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import license_of_pairs, write_segmenter_card
-from synthset.publishing.hub import HubArguments, check_push, push_folder
+from synthset.publishing.hub import check_push, push_folder
 from synthset.segmentation import (
     PairSource,
     TestPhotos,
@@ -55,107 +56,6 @@ from synthset.training.stream import PositionSampler
 
 CARD = Path(__file__).parents[1] / "model_cards" / "segmentation.md"
 logger = logging.getLogger("synthset")
-
-
-@dataclass
-class SegmentationArguments(HubArguments):
-    """Trains a segmentation model in stages and tests it.
-
-    Defaults are the paper's (section 3) where it has any. Not from there are the momentum of SGD, 0.9, and the decoder,
-    which is that of segmentation-models-pytorch; the paper's is the encoder inverted.
-
-    Args:
-        dataset: pairs of the first stage: `demo`, a raw folder, a saved dataset or parquet folder, or a Hub dataset id.
-            Repeat the flag to train on several together.
-        test_dataset: pairs to test on.
-        test_split: their split; `test`, or else `validation` or `train`, when not given.
-        output_dir: where results and models go.
-        finetune: pairs of a further stage. Repeat the flag for more stages, in this order.
-        mix: share of the first `dataset` among the pairs of the first stage, 0 to 1; all pairs alike when not given.
-        image_column: image column or sub-folder of your data; a dataset without it is read by `image`.
-        mask_column: mask column or sub-folder of your data; a dataset without it is read by `mask`.
-        arch: architecture, as segmentation-models-pytorch names it (`unet`, `fpn`, `deeplabv3plus`, `segformer`, ...).
-        encoder_name: encoder, as segmentation-models-pytorch names it.
-        encoder_weights: weights that the encoder starts from, such as `imagenet`; `none` trains it from scratch.
-        resolution: side in pixels of what the network gets.
-        crop_size: side in pixels of the test tiles and of the random training crops, resized to `resolution`; 512,
-            shrunk to the smallest side of a test image, when not given. Smaller training images are taken whole, and
-            pairs that record what they show of a photo must show as much.
-        batch_size: pairs per process and optimizer step.
-        num_train_epochs: passes over the pairs of the first stage.
-        max_train_steps: optimizer steps of the first stage, in place of `num_train_epochs`.
-        learning_rate: of SGD with a momentum of 0.9, in the first stage.
-        lr_scheduler: `constant`, or `cosine`, which lets every stage's learning rate fall to zero.
-        finetune_num_train_epochs: passes over the pairs of every `finetune`, as in '[10,5]', or one number for all.
-        finetune_max_train_steps: optimizer steps, likewise; `num_train_epochs` and `max_train_steps` when neither is
-            given.
-        finetune_learning_rate: learning rates, likewise; `learning_rate` when not given.
-        threshold: probability above which a pixel is the object.
-        ignore_empty: leave test photos without an object out of the means over images, in which they otherwise score 1
-            where nothing is found and 0 where something is.
-        seeds: a model is trained for each; a seed decides initial weights, data order, crops and flips.
-        mixed_precision: `no`, `fp16` or `bf16`; accelerate's own configuration when not given.
-        num_workers: processes that decode and augment; 0 decodes in the main process.
-        hub_model_id: repository to push the first seed's model to, `NAMESPACE/NAME`, or a name in your own namespace;
-            the name of `output_dir` when not given.
-    """
-
-    dataset: list[str]
-    test_dataset: str
-    output_dir: str
-    test_split: str | None = None
-    finetune: list[str] = field(default_factory=list)
-    mix: float | None = None
-    image_column: str | None = None
-    mask_column: str | None = None
-    arch: str = "unet"
-    encoder_name: str = "efficientnet-b4"
-    encoder_weights: str = "none"
-    resolution: int = 256
-    crop_size: int | None = None
-    batch_size: int = 32
-    num_train_epochs: int = 50
-    max_train_steps: int | None = None
-    learning_rate: float = 0.01
-    lr_scheduler: Literal["constant", "cosine"] = "constant"
-    finetune_num_train_epochs: list[int] = field(default_factory=list)
-    finetune_max_train_steps: list[int] = field(default_factory=list)
-    finetune_learning_rate: list[float] = field(default_factory=list)
-    threshold: float = 0.5
-    ignore_empty: bool = False
-    seeds: list[int] = field(default_factory=lambda: [0])
-    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
-    num_workers: int = 0
-    hub_model_id: str | None = None
-
-    def __post_init__(self):
-        staged = ("num_train_epochs", "max_train_steps", "learning_rate")
-        for name in ("resolution", "crop_size", "batch_size", *staged, *(f"finetune_{name}" for name in staged)):
-            value = getattr(self, name)
-            if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):
-                raise InputError(f"--{name} is {value}; give numbers above 0")
-        for name in staged:
-            values = getattr(self, f"finetune_{name}")
-            if len(values) not in (0, 1, len(self.finetune)):
-                raise InputError(
-                    f"--finetune_{name} is {values}, but there are {len(self.finetune)} --finetune; give one number "
-                    "for all or one for each"
-                )
-        if not self.dataset:
-            raise InputError("--dataset is []; give pairs to train on")
-        if self.mix is not None and not (len(self.dataset) > 1 and 0 < self.mix < 1):
-            raise InputError(
-                f"--mix is {self.mix} with {len(self.dataset)} --dataset; give a share between 0 and 1 and two or more"
-            )
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"--seeds is {self.seeds}; give different numbers, 0 or more")
-        if not 0 < self.threshold < 1:
-            raise InputError(f"--threshold is {self.threshold}; give a number between 0 and 1")
-
-    def of_stage(self, name: str, number: int):
-        """The flag `name` for stage `number`; 0 is the first, the others are those of `finetune`."""
-        first, others = getattr(self, name), getattr(self, f"finetune_{name}")
-        return others[min(number, len(others)) - 1] if number and others else first
 
 
 class Stage(NamedTuple):

@@ -8,22 +8,19 @@ The low-resolution pairs are made from the targets on the fly. Killed at any mom
 
 import logging
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from accelerate import Accelerator
 from datasets import Dataset
 from diffusers import DDIMScheduler
 
 from synthset import PairedUNet2DModel, SynthSetSRPipeline
+from synthset.arguments import SRArguments
 from synthset.cli import run
 from synthset.data import StreamedPairs
-from synthset.errors import InputError
 from synthset.signals import deferred
 from synthset.training import costs, objectives
-from synthset.training.arguments import TrainingArguments
 from synthset.training.budget import plan_steps
 from synthset.training.checkpointing import Checkpointer
 from synthset.training.components import (
@@ -51,36 +48,6 @@ from synthset.training.validation import Validator, inspect_enlarged
 logger = logging.getLogger("synthset")
 
 MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "sr.md"
-
-
-@dataclass
-class SRArguments(TrainingArguments):
-    """Trains PairedUNet2DModel to enlarge image-mask pairs.
-
-    Args:
-        resolution: side in pixels of the enlarged pairs.
-        scale_factor: how many times larger the enlarged pairs are.
-        max_noise_level: noise augmentation of the low-resolution pairs, with levels up to this many training timesteps
-            (Ho et al. 2021, arXiv 2106.15282), so that the model also enlarges what is not quite real; 0 = off, as in
-            the paper.
-        variant: `concat` (the paper's), `two_encoder` or `shared_encoder`.
-    """
-
-    output_dir: str = "outputs/sr"
-    resolution: int = 256
-    scale_factor: int = 2
-    max_noise_level: int = 0
-    variant: Literal["two_encoder", "shared_encoder", "concat"] = "concat"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.scale_factor < 2 or self.resolution % self.scale_factor:
-            raise InputError(
-                f"--scale_factor is {self.scale_factor} and --resolution {self.resolution}; give a factor of 2 or more "
-                "that divides the resolution"
-            )
-        if not 0 <= self.max_noise_level <= self.num_train_timesteps:
-            raise InputError(f"--max_noise_level is {self.max_noise_level}; give 0 to {self.num_train_timesteps}")
 
 
 def build_condition(args: SRArguments) -> LowResCondition:

@@ -4,25 +4,19 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from synthset.arguments import PushArguments
+from synthset.arguments.base import Arguments as Base
 from synthset.cli import call, parse_arguments
 from synthset.errors import InputError
-from synthset.publishing.hub import RepoArguments
 
 
-@dataclass
-class Arguments:
+@dataclass(kw_only=True)
+class Arguments(Base):
     """A script's flags."""
 
     folders: list[str]
     rates: list[float] = field(default_factory=lambda: [0.5])
     number: int = 0
-
-
-@dataclass
-class PushArguments(RepoArguments):
-    """Pushes a folder."""
-
-    folder: str
 
 
 @pytest.mark.parametrize(

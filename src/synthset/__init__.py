@@ -1,13 +1,20 @@
-"""Joint image-mask diffusion: pairs of images and segmentation masks, learned from few and generated without limit."""
+"""Joint image-mask diffusion: pairs of images and segmentation masks, learned from few and generated without limit.
 
-import diffusers
-from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, LOADABLE_CLASSES
+What `__all__` lists is imported when it is first used, so that importing the package takes no time.
+"""
 
-from .errors import InputError
-from .image_processor import PairImageProcessor
-from .models import PairedDiscriminator2DModel, PairedUNet2DModel
-from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
-from .random import keyed_generator
+import sys
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import InputError
+    from .image_processor import PairImageProcessor
+    from .models import PairedDiscriminator2DModel, PairedUNet2DModel
+    from .pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
+    from .random import keyed_generator
 
 __version__ = "0.1.0.dev0"
 
@@ -23,8 +30,53 @@ __all__ = [
     "make_scheduler",
 ]
 
-# diffusers loads components only from libraries in this table: without the entry `model_index.json` would name a
-# module path, which `from_pretrained` refuses for Hub repositories. Pipeline classes it looks up in its own namespace.
-LOADABLE_CLASSES["synthset"] = {"PairedUNet2DModel": ["save_pretrained", "from_pretrained"]}
-ALL_IMPORTABLE_CLASSES.update(LOADABLE_CLASSES["synthset"])
-diffusers.SynthSetPipeline, diffusers.SynthSetSRPipeline = SynthSetPipeline, SynthSetSRPipeline
+_MODULES = {
+    "InputError": "errors",
+    "PairImageProcessor": "image_processor",
+    "PairedDiscriminator2DModel": "models",
+    "PairedUNet2DModel": "models",
+    "SynthSetPipeline": "pipelines",
+    "SynthSetPipelineOutput": "pipelines",
+    "SynthSetSRPipeline": "pipelines",
+    "keyed_generator": "random",
+    "make_scheduler": "pipelines",
+}
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _RegisterWithDiffusers(MetaPathFinder):
+    """Imports `synthset.pipelines` as soon as diffusers' pipelines have been imported: it adds SynthSet's classes to
+    those that `DiffusionPipeline.from_pretrained` loads."""
+
+    module = "diffusers.pipelines.pipeline_utils"
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.module:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module):
+                execute(module)
+                import_module(".pipelines", __name__)
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
+if _RegisterWithDiffusers.module in sys.modules:
+    import_module(".pipelines", __name__)
+else:
+    sys.meta_path.insert(0, _RegisterWithDiffusers())

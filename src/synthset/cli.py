@@ -1,77 +1,186 @@
-"""Tools of the scripts' command lines: parsing, one line instead of a traceback for bad input, calling each other."""
+"""Command lines: the command `synthset`, one line instead of a traceback for bad input, scripts that call each other.
 
+Flags are read and checked before torch, diffusers, datasets and accelerate are imported, which takes seconds.
+"""
+
+import difflib
 import errno
+import importlib.util
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from types import ModuleType
+from typing import NamedTuple, NoReturn, TypeVar
 
-from jsonargparse import ArgumentParser
+import yaml
 
-from . import signals
+from . import __version__, arguments, signals
+from .arguments.base import Arguments
+from .arguments.parser import describe, parse, print_commands
 from .errors import InputError
+from .resources import SCRIPTS, find_configuration
 
-Arguments = TypeVar("Arguments")
+Parsed = TypeVar("Parsed", bound=Arguments)
 UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def parse_arguments(cls: type[Arguments], argv: list[str] | None = None) -> Arguments:
-    """Parses the command line into the dataclass `cls`; `--config FILE.yaml` gives values that flags override.
+class Command(NamedTuple):
+    """A command of `synthset`.
 
-    A flag of type bool may stand alone, for true; one of type list takes `'[a,b]'`, or is given once for each value. A
-    value of the wrong type, an unknown flag and an `InputError` raised by `cls.__post_init__` all end the program with
-    exit code 2 and one line.
+    Attributes:
+        script: name of the script whose `main` does the work.
+        arguments: name of its dataclass in `synthset.arguments`.
+        launchable: it can run on several processes.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    if any(flag.partition("=")[0] == "--hub_token" for flag in argv):
-        sys.stderr.write(
-            "error: --hub_token is not taken any more, because command lines get into logs; log in with "
-            "`hf auth login` or set HF_TOKEN, and revoke the token that was given\n"
-        )
-        sys.exit(2)
-    switches = {f"--{field.name}" for field in fields(cls) if field.type in (bool, "bool")}
-    lists = {f"--{field.name}" for field in fields(cls) if str(field.type).startswith("list[")}
-    recipes, flags = [], []
-    for i, flag in enumerate(argv):
-        name, equals, value = flag.partition("=")
-        after = argv[i + 1] if i + 1 < len(argv) else "--"
-        if flag == "--config" or (i and argv[i - 1] == "--config"):
-            recipes.append(flag)  # jsonargparse lets the last one win, so recipes go first
-        elif name in lists and not (value or after).startswith("["):
-            # jsonargparse's `+` appends, also to a default and to a recipe's values, which the first flag empties
-            empty = f"{name}=[]"
-            flags += [*([] if empty in flags else [empty]), f"{name}+{equals}{value}"]
-        else:
-            flags += [flag, "true"] if flag in switches and after.startswith("--") else [flag]
-    parser = ArgumentParser(description=cls.__doc__.splitlines()[0], exit_on_error=False, allow_abbrev=False)
-    parser.add_argument(
-        "--config", action="config", help="YAML file with any of the values below (see scripts/recipes)"
-    )
-    parser.add_class_arguments(cls, nested_key=None, as_group=False)
+
+    script: str
+    arguments: str
+    launchable: bool = False
+
+    @property
+    def cls(self) -> type[Arguments]:
+        return getattr(arguments, self.arguments)
+
+
+COMMANDS = {
+    "prepare": Command("prepare_dataset", "PrepareArguments"),
+    "paste": Command("make_copy_paste", "CopyPasteArguments"),
+    "train": Command("train_paired", "PairedArguments", launchable=True),
+    "train-sr": Command("train_sr", "SRArguments", launchable=True),
+    "generate": Command("generate_dataset", "GenerateArguments", launchable=True),
+    "segment": Command("train_segmentation", "SegmentationArguments", launchable=True),
+    "label": Command("pseudo_label", "PseudoLabelArguments"),
+    "report": Command("report", "ReportArguments"),
+    "select": Command("select_checkpoint", "SelectionArguments"),
+    "push": Command("push_to_hub", "PushArguments"),
+}
+RESEARCH = {
+    "compare-sr": Command("compare_sr", "CompareArguments"),
+    "table1": Command("reproduce_table1", "Table1Arguments"),
+    "table2": Command("reproduce_table2", "Table2Arguments"),
+    "benchmark": Command("benchmark", "BenchmarkArguments"),
+}
+
+
+# ---- the command `synthset` ----
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs `synthset COMMAND FLAGS`."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    prog, commands = "synthset", COMMANDS
+    if argv[:1] == ["research"]:
+        prog, commands, argv = "synthset research", RESEARCH, argv[1:]
+    if argv[:1] in ([], ["--help"], ["-h"]):
+        title = f"Image-mask pairs for segmentation, learned from few. Flags of a command: {prog} COMMAND --help"
+        groups = {"Commands": {name: describe(command.cls) for name, command in commands.items()}}
+        if commands is COMMANDS:
+            groups["Research"] = {f"research {name}": describe(command.cls) for name, command in RESEARCH.items()}
+        print_commands(prog, title, groups)
+        return
+    if argv == ["--version"]:
+        print(__version__)
+        return
+    if argv[0] not in commands:
+        names = [*commands, *(["research"] if commands is COMMANDS else [])]
+        near = difflib.get_close_matches(argv[0], names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(names)}"
+        _refuse(f"{argv[0]}: {hint}")
+    command = commands[argv[0]]
+    args, launch = _read(command.cls, argv[1:], f"{prog} {argv[0]}", command.launchable)
+    if launch is None:
+        _supervise(lambda: load_script(command.script).main(args))
+    else:
+        flags = [flag for i, flag in enumerate(argv[1:]) if "--launch" not in (flag.partition("=")[0], argv[i])]
+        launcher, environment = _launcher(launch)
+        os.execve(sys.executable, [*launcher, str(SCRIPTS / f"{command.script}.py"), *flags], environment)
+
+
+def load_script(name: str) -> ModuleType:
+    """Imports `scripts/NAME.py`."""
+    spec = importlib.util.spec_from_file_location(f"synthset.scripts.{name}", SCRIPTS / f"{name}.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- scripts ----
+
+
+def run(main: Callable[[Parsed], None], cls: type[Parsed]) -> None:
+    """Parses the command line into `cls` and calls `main` with it: what a script does when it is started itself."""
+    args = parse_arguments(cls)
+    _supervise(lambda: main(args))
+
+
+def parse_arguments(cls: type[Parsed], argv: Sequence[str] | None = None) -> Parsed:
+    """Reads a script's command line into the dataclass `cls` (see [`parse`]); bad flags end the program with exit code
+    2 and one line."""
+    return _read(cls, sys.argv[1:] if argv is None else argv, Path(sys.argv[0]).name, launchable=False)[0]
+
+
+def call(script: Path, *flags: object, launch: Path | None = None) -> None:
+    """Runs a script as a process of its own, or as those that the accelerate configuration `launch` describes.
+
+    Raises:
+        InputError: it failed; why, it has said itself.
+        Stopped: it was asked to stop, or this process was, which then waits until it has.
+    """
+    launcher, environment = ([sys.executable], None) if launch is None else _launcher(launch)
+    process = subprocess.Popen([*launcher, str(script), *map(str, flags)], env=environment)
     try:
-        values = vars(parser.parse_args(recipes + flags))
-        values.pop("config")
-        return cls(**values)
+        code = process.wait()
+    except signals.Stopped:
+        process.terminate()
+        process.wait()
+        raise
+    if code == signals.EXIT_CODE:
+        raise signals.Stopped(f"{script.name}, which was asked to stop")
+    if code:
+        raise InputError(f"{script.name} ended with exit code {code}; its error is above")
+
+
+# ---- how commands run and end ----
+
+
+def _read(cls: type[Parsed], argv: Sequence[str], prog: str, launchable: bool) -> tuple[Parsed, Path | None]:
+    """The flags, and the accelerate configuration of `--launch`; bad ones end the program."""
+    try:
+        args, launch = parse(cls, argv, prog, launchable)
+        return args, None if launch is None else find_configuration(launch)
     except InputError as error:
-        message = str(error)
-    except Exception as error:  # jsonargparse raises several kinds; the text names the flag
-        message = " ".join(re.sub(r'Parser key "(\w+)":', r"--\1:", str(error)).split())
-        message = re.sub(r"\bhf_\w+", "hf_...", message)  # a token, given to a flag that is not there
-    parser.exit(2, f"error: {message}\n")
+        _refuse(str(error))
 
 
-def run(main: Callable[[Arguments], None], cls: type[Arguments]) -> None:
-    """Parses the command line into `cls`, calls `main` with it, and reports bad input, a full disk and a request to
-    stop in one line; after the last, the exit code is `signals.EXIT_CODE`."""
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)
+
+
+def _launcher(configuration: Path) -> tuple[list[str], dict[str, str]]:
+    """The command that starts a script as an accelerate configuration describes, and its environment, in which the
+    processes of this machine share its cores: accelerate's own default is one thread for each."""
+    settings = yaml.safe_load(configuration.read_text(encoding="utf-8")) or {}
+    machines = settings.get("num_machines") or 1
+    processes = max(1, (settings.get("num_processes") or 1) // machines)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment = {"OMP_NUM_THREADS": str(max(1, cores // processes)), **os.environ}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file", str(configuration)]
+    if machines == 1:  # a free port, since other commands may run beside this one
+        command += ["--main_process_port", "0"]
+    return command, environment
+
+
+def _supervise(work: Callable[[], None]) -> None:
+    """Does the work of a command, and reports bad input, a full disk and a request to stop in one line; after the last,
+    the exit code is `signals.EXIT_CODE`."""
     signals.install()
     message, stopped = None, None
     try:
         try:
-            main(parse_arguments(cls))
+            work()
             return
         except Exception as error:  # in which a request to stop may still be waiting to be raised
             message = _explain(error)
@@ -102,26 +211,3 @@ def _explain(error: BaseException) -> str | None:
             "--output_dir"
         )
     return None
-
-
-def call(script: Path, *flags: object, launch_config: str | None = None) -> None:
-    """Runs a script as a process of its own, or as those that an accelerate configuration file describes.
-
-    Raises:
-        InputError: it failed; why, it has said itself.
-        Stopped: it was asked to stop, or this process was, which then waits until it has.
-    """
-    launcher = []
-    if launch_config is not None:
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", launch_config]
-    process = subprocess.Popen([sys.executable, *launcher, str(script), *map(str, flags)])
-    try:
-        code = process.wait()
-    except signals.Stopped:
-        process.terminate()
-        process.wait()
-        raise
-    if code == signals.EXIT_CODE:
-        raise signals.Stopped(f"{script.name}, which was asked to stop")
-    if code:
-        raise InputError(f"{script.name} ended with exit code {code}; its error is above")

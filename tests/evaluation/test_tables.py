@@ -33,7 +33,9 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     for name, count in (("train", 5), ("test", 2)):
         write_raw_folder(folder / name, random_pairs(count, seed=count))
-    args = TableArguments(str(folder / "train"), str(folder / "test"), str(folder / "table"))
+    args = TableArguments(
+        dataset=str(folder / "train"), test_dataset=str(folder / "test"), output_dir=str(folder / "table")
+    )
     list(Table(args, SCRIPTS).fill({}))
     return folder
 
@@ -152,7 +154,7 @@ def test_test_photos_among_those_trained_on(arguments, tmp_path):
 
 
 def test_missing_recipe(arguments):
-    with pytest.raises(InputError, match="--training has --config quick.yaml: no such file .*scripts/recipes"):
+    with pytest.raises(InputError, match="--training has --config quick.yaml: no such file; .*paper/two_encoder"):
         Table(arguments(training="--config quick.yaml"), SCRIPTS).model(Path("concat"), [])
 
 

@@ -15,11 +15,11 @@ from diffusers import (
 from testing_utils.pipelines import GaussianDenoiser
 
 from synthset import InputError, SynthSetPipeline, make_scheduler
+from synthset.arguments import TrainingArguments
 from synthset.pipelines import SCHEDULERS
 from synthset.pipelines.prediction_types import clip_prediction
 from synthset.pipelines.schedulers import COMPATIBLE, require_compatible
 from synthset.registry import Import
-from synthset.training.arguments import TrainingArguments
 from synthset.training.components import build_noise_schedule
 
 BETAS = ("linear", "squaredcos_cap_v2")
@@ -197,7 +197,7 @@ def test_any_number_of_steps_with_any_spacing(name):
 def test_noise_schedule_of_training_is_saved_as_a_whole():
     """Both training scripts save it, `train_sr` after `from_config`, which drops what was not given by name."""
     few = {"num_train_timesteps": 16, "validation_num_inference_steps": 4}
-    args = TrainingArguments(dataset="demo", prediction_type="v_prediction", **few)
+    args = TrainingArguments(dataset="demo", output_dir="run", prediction_type="v_prediction", **few)
     training = build_noise_schedule(args)
     for saved in (training, DDIMScheduler.from_config(training.config)):
         assert (saved.config.num_train_timesteps, saved.config.prediction_type) == (16, "v_prediction")

@@ -466,11 +466,14 @@ def test_enlarged_pairs_alone(model, sr_model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"keep_low_res": True}, "--keep_low_res needs --sr_model; add that, or leave --keep_low_res out"),
-        ({"consistency": True}, "--consistency needs --sr_model"),
-        ({"sr_noise_level": 5}, "--sr_noise_level needs --sr_model"),
-        ({"sr_scheduler": "ddpm"}, "--sr_scheduler needs --sr_model"),
-        ({"sr_model": "x", "min_consistency_dice": 0.5}, "--min_consistency_dice needs --consistency"),
+        ({"keep_low_res": True}, "means nothing without --sr_model; add that, or leave --keep_low_res out"),
+        ({"consistency": True}, "--consistency is True, which means nothing without --sr_model"),
+        ({"sr_noise_level": 5}, "--sr_noise_level is 5, which means nothing without --sr_model"),
+        ({"sr_scheduler": "ddpm"}, "--sr_scheduler is ddpm, which means nothing without --sr_model"),
+        (
+            {"sr_model": "x", "min_consistency_dice": 0.5},
+            "--min_consistency_dice is 0.5, which means nothing without --consistency",
+        ),
         (
             {"sr_model": "x", "consistency": True, "min_consistency_dice": 80},
             "--min_consistency_dice is 80.0; give 0 to 1",

@@ -142,7 +142,7 @@ def test_bad_input_is_one_line(tmp_path, make, annotated):
         ("--backgrounds", tmp_path / "no"): "does not exist; give a folder of images or a video",
         ("--backgrounds", broken / "b.png"): "can't be read as a video",
         ("--dataset", full): "objects cover most of every annotated image; give --backgrounds",
-        ("--num_objects", "[5,2]"): "--num_objects is [5, 2]; give '[smallest,largest]'",
+        ("--num_objects", "[5,2]"): "--num_objects is [5, 2]; give the smallest and the largest, from 0",
         ("--scale", "[1]"): "--scale is [1.0]; give",
         ("--max_overlap", 1.5): "--max_overlap is 1.5; give 0 to 1",
         ("--num_samples", 0): "--num_samples is 0; give 1 or more",

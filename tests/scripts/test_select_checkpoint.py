@@ -13,9 +13,9 @@ from testing_utils import runs
 from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 from testing_utils.runs import ROOT, refused
 
+from synthset.arguments import TrainingArguments
 from synthset.data import load_pairs, load_train_validation
 from synthset.errors import InputError
-from synthset.training.arguments import TrainingArguments
 
 pytestmark = pytest.mark.slow  # most of it is real runs
 
@@ -116,7 +116,7 @@ def test_probe_on_test_pairs_says_so(run_dir, tmp_path):
 
 def test_probe_takes_no_test_pairs_unasked(run_dir, data, tmp_path):
     script = runpy.run_path(str(ROOT / "scripts" / "select_checkpoint.py"))
-    args = partial(script["SelectionArguments"], str(run_dir), str(tmp_path / "out"))
+    args = partial(script["SelectionArguments"], run_dir=str(run_dir), output_dir=str(tmp_path / "out"))
     for split in ("train", "test"):
         write_raw_folder(tmp_path / "own" / split, random_pairs(3))
     for source, splits in ((tmp_path / "own", "test, train"), (data, "train")):

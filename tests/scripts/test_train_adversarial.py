@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 from testing_utils import runs
-from testing_utils.runs import LAUNCH, ROOT, refused, same, weights
+from testing_utils.runs import LAUNCH, refused, same, weights
 
 from synthset import PairedDiscriminator2DModel, SynthSetPipeline
 from synthset.cli import parse_arguments
@@ -33,6 +33,8 @@ ADVERSARIAL = {
 }
 PLAIN = {"step", "loss", "gradient_norm", "learning_rate", "images_per_second"}
 MEASURED = {"discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake", "discriminator_gradient_norm"}
+
+REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +170,7 @@ def test_the_disk_that_the_dry_run_promises_is_what_a_run_takes(script, finished
 )
 def test_bad_flags_end_in_one_line(script, flags, capsys):
     with pytest.raises(SystemExit) as stop:
-        parse_arguments(script.PairedArguments, flags.split())
+        parse_arguments(script.PairedArguments, [*REQUIRED, *flags.split()])
     assert stop.value.code == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1
@@ -190,16 +192,16 @@ def test_bad_flags_end_in_one_line(script, flags, capsys):
 def test_flags_that_nothing_reads_are_refused(script, idle, needed, others, capsys):
     flags = [*others.split(), *f"--{idle}".split()]
     with pytest.raises(SystemExit):
-        parse_arguments(script.PairedArguments, flags)
+        parse_arguments(script.PairedArguments, [*REQUIRED, *flags])
     printed, name = capsys.readouterr().err, needed if "form" in needed else needed.split()[0]
     assert printed.startswith(f"error: --{idle.split()[0]} is ") and f"without {name};" in printed, printed
-    parse_arguments(script.PairedArguments, [*flags, *needed.split()])
+    parse_arguments(script.PairedArguments, [*REQUIRED, *flags, *needed.split()])
 
 
 def planned(script, flags, steps=4000, num_pairs=160):
     """The timesteps of a run of `steps` steps of 16 pairs."""
     flags = f"--batch_size 16 --max_train_steps {steps} --curriculum {flags}"
-    args = parse_arguments(script.PairedArguments, flags.split())
+    args = parse_arguments(script.PairedArguments, [*REQUIRED, *flags.split()])
     return script.build_timesteps(args, num_pairs, 1)
 
 
@@ -239,10 +241,10 @@ def test_a_curriculum_over_before_it_began_is_told(script, caplog):
 
 @pytest.mark.parametrize("variant", ["two_encoder", "concat"])
 def test_recipes_are_the_papers(script, variant):
-    recipe = parse_arguments(
-        script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/paper/{variant}_gan.yaml")]
+    recipe, plain = (
+        parse_arguments(script.PairedArguments, [*REQUIRED, "--config", f"paper/{variant}{ending}"])
+        for ending in ("_gan", "")
     )
-    plain = parse_arguments(script.PairedArguments, ["--config", str(ROOT / f"scripts/recipes/paper/{variant}.yaml")])
     changed = {name for name in vars(recipe) if getattr(recipe, name) != getattr(plain, name)}
     assert changed == {"gan_weight", "curriculum", "curriculum_form"}
     assert recipe.gan_weight == 0.25 and recipe.variant == variant

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from synthset.arguments import TrainingArguments
 from synthset.errors import InputError
-from synthset.training.arguments import TrainingArguments
 from synthset.training.budget import find_budget, fit_steps
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from synthset.arguments import TrainingArguments
 from synthset.errors import InputError
-from synthset.training.arguments import TrainingArguments
 from synthset.training.history import STATE_FILE, continue_from, find_damage, list_digests
 
 DATA = {"training pairs": "5, sha256 aa", "validation pairs": "2, sha256 bb"}

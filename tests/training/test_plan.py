@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from testing_utils.pairs import random_pairs, write_raw_folder
 
+from synthset.arguments import TrainingArguments
 from synthset.errors import InputError
-from synthset.training.arguments import TrainingArguments
 from synthset.training.components import build_model, build_streams, load_training_pairs
 
 SMALL = {"resolution": 16, "crop_size": 16, "report_to": "none", "block_out_channels": [8]}
@@ -24,14 +24,14 @@ def folder_of(tmp_path, masks):
 
 @pytest.mark.parametrize("masks, words", [([0] * 6, "are empty"), ([1] * 6, "mark every pixel")])
 def test_masks_without_anything_to_learn_are_refused(tmp_path, masks, words):
-    args = TrainingArguments(dataset=folder_of(tmp_path, masks), **SMALL)
+    args = TrainingArguments(output_dir="run", dataset=folder_of(tmp_path, masks), **SMALL)
     with pytest.raises(InputError, match=f"all 4 masks of .*field to train on {words}; .*--mask_column"):
         load_training_pairs(args, 1)
 
 
 @pytest.mark.parametrize("masks", [[None] + [0] * 5, [0, 1] * 3])
 def test_some_empty_masks_are_fine(tmp_path, masks):
-    args = TrainingArguments(dataset=folder_of(tmp_path, masks), overfit=6, **SMALL)
+    args = TrainingArguments(output_dir="run", dataset=folder_of(tmp_path, masks), overfit=6, **SMALL)
     assert len(load_training_pairs(args, 1)[0]) == 4  # the split comes first
 
 
@@ -47,7 +47,7 @@ def test_some_empty_masks_are_fine(tmp_path, masks):
 )
 def test_a_learning_rate_that_outlasts_the_run_is_refused_when_epochs_say_how_long_it_is(tmp_path, flags, words):
     args = TrainingArguments(
-        dataset=folder_of(tmp_path, [None] * 6), num_train_epochs=4, batch_size=8, **flags, **SMALL
+        output_dir="run", dataset=folder_of(tmp_path, [None] * 6), num_train_epochs=4, batch_size=8, **flags, **SMALL
     )
     with pytest.raises(InputError, match=words):
         load_training_pairs(args, 1)
@@ -57,7 +57,9 @@ def test_a_learning_rate_that_outlasts_the_run_is_refused_when_epochs_say_how_lo
     "count, remedy", [(1, "; add at least one pair"), (2, "give 0.5 or less"), (3, "give 0.66 or less")]
 )
 def test_too_few_pairs_come_with_a_remedy_that_works(tmp_path, count, remedy):
-    args = TrainingArguments(dataset=folder_of(tmp_path, [None] * count), validation_fraction=0.9, **SMALL)
+    args = TrainingArguments(
+        output_dir="run", dataset=folder_of(tmp_path, [None] * count), validation_fraction=0.9, **SMALL
+    )
     with pytest.raises(InputError, match=remedy):
         load_training_pairs(args, 1)
     if count == 1:
@@ -71,7 +73,7 @@ def test_too_few_pairs_come_with_a_remedy_that_works(tmp_path, count, remedy):
 @pytest.mark.parametrize("limit, told", [(None, True), (5, False)])
 def test_a_long_run_that_keeps_every_checkpoint_is_told(tmp_path, limit, told, caplog):
     flags = {"checkpoints_total_limit": limit, "max_train_steps": 231_750}
-    args = TrainingArguments(dataset=folder_of(tmp_path, [None] * 6), **flags, **SMALL)
+    args = TrainingArguments(output_dir="run", dataset=folder_of(tmp_path, [None] * 6), **flags, **SMALL)
     with caplog.at_level(logging.WARNING, "synthset"):
         load_training_pairs(args, 1)
     assert ("keeps 464 checkpoints" in caplog.text) == told
@@ -80,7 +82,7 @@ def test_a_long_run_that_keeps_every_checkpoint_is_told(tmp_path, limit, told, c
 @pytest.mark.parametrize("seed", [2**32, 2**64, 10**40])
 def test_a_seed_may_have_any_size(tmp_path, seed):
     """2**32 is the first that numpy's generator, which accelerate seeds, refuses."""
-    args = TrainingArguments(dataset=folder_of(tmp_path, [None] * 6), seed=seed, **SMALL)
+    args = TrainingArguments(output_dir="run", dataset=folder_of(tmp_path, [None] * 6), seed=seed, **SMALL)
     args.variant = "concat"
     train, validation = load_training_pairs(args, 1)
     assert all(parameter.isfinite().all() for parameter in build_model(args).parameters())

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from synthset.arguments import TrainingArguments
 from synthset.errors import InputError
-from synthset.training.arguments import TrainingArguments
 from synthset.training.components import start_accelerator
 from synthset.training.trackers import start_trackers, track_picture
 
@@ -32,7 +32,7 @@ def log_steps(args, start, stop, finish=True):
 
 def test_tensorboard_has_one_run_without_points_of_steps_that_were_lost(tmp_path):
     """Killed after step 5, resumed from a checkpoint of step 3, to step 6."""
-    args = TrainingArguments(output_dir=str(tmp_path / "field"), report_to=["tensorboard"])
+    args = TrainingArguments(dataset="demo", output_dir=str(tmp_path / "field"), report_to=["tensorboard"])
     log_steps(args, 0, 5, finish=False)
     args.run_name = "another"
     log_steps(args, 3, 6)
@@ -51,7 +51,7 @@ def test_tensorboard_has_one_run_without_points_of_steps_that_were_lost(tmp_path
 
 def test_a_run_has_the_name_it_is_given(tmp_path):
     args = TrainingArguments(
-        output_dir=str(tmp_path / "field"), report_to="all", run_name="wheat", project_name="crops"
+        dataset="demo", output_dir=str(tmp_path / "field"), report_to="all", run_name="wheat", project_name="crops"
     )
     if find_spec("wandb") or find_spec("trackio"):
         args.report_to = ["tensorboard"]
@@ -65,7 +65,7 @@ def test_a_run_has_the_name_it_is_given(tmp_path):
 
 def test_a_tracker_that_cannot_start_is_named(tmp_path):
     (tmp_path / "field").write_text("a file where the folder should be")
-    args = TrainingArguments(output_dir=str(tmp_path / "field"), report_to="tensorboard")
+    args = TrainingArguments(dataset="demo", output_dir=str(tmp_path / "field"), report_to="tensorboard")
     with pytest.raises(InputError, match=r"--report_to \['tensorboard'\] can't start: .*field"):
         log_steps(args, 0, 1)
 
@@ -74,7 +74,8 @@ SESSION = """
 import sys
 sys.path.insert(0, {folder!r})
 from test_trackers import TrainingArguments, log_steps
-args = TrainingArguments(output_dir="field", report_to={trackers!r}, project_name="crops", run_name="wheat")
+folders = dict(dataset="demo", output_dir="field")
+args = TrainingArguments(**folders, report_to={trackers!r}, project_name="crops", run_name="wheat")
 log_steps(args, int(sys.argv[1]), int(sys.argv[2]))
 """
 

@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 import yaml
 
+from ..arguments import TableArguments
 from ..cli import call
 from ..errors import InputError
 from ..output_dir import atomic_path, claim_output_dir
+from ..resources import find_configuration, find_recipe
 from ..segmentation import PairSource, check_test, load_source
 from .segmentation_metrics import mean_and_std
 
@@ -32,60 +34,6 @@ ACTIVITIES = {  # script -> name in log lines
 
 
 @dataclass
-class TableArguments:
-    """Flags that the tables share. Paths of recipes and of accelerate configurations that are not there from where you
-    are start at the repository's root.
-
-    Args:
-        dataset: real pairs. Generators, pasting and segmenters learn from the same of them: the split `train`, without
-            what is held out for validation where there is no split `validation`.
-        test_dataset: real pairs to test on.
-        output_dir: where the tables and everything they are made of go.
-        image_column: image column or sub-folder of your data.
-        mask_column: mask column or sub-folder of your data.
-        resolution: side in pixels of the pairs that a generator draws.
-        crop_size: side in pixels of the crops of real images that are resized to it.
-        training: flags of train_paired.py for every generator; the budget is here.
-        sr_training: flags of train_sr.py for the super-resolution model.
-        scale_factor: how many times larger it makes the pairs.
-        num_samples: pairs that a generator generates.
-        generation: flags of generate_dataset.py.
-        sr_generation: its flags for enlarging, in addition.
-        segmentation: flags of train_segmentation.py.
-        seeds: a segmenter is trained for each.
-        launch: accelerate configuration, such as accelerate_configs/multi_gpu.yaml, for training, generation and
-            segmenters; batch sizes are per process. One process when not given.
-        remake: remove what was made with other settings than those given now, and make it anew; otherwise it is
-            refused.
-    """
-
-    dataset: str
-    test_dataset: str
-    output_dir: str
-    image_column: str | None = None
-    mask_column: str | None = None
-    resolution: int = 64
-    crop_size: int = 256
-    training: str = "--config scripts/recipes/fast.yaml"
-    sr_training: str = "--config scripts/recipes/sr_fast.yaml"
-    scale_factor: int = 2
-    num_samples: int = 1000
-    generation: str = "--scheduler dpmsolver++ --num_inference_steps 25"
-    sr_generation: str = ""
-    segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    launch: str | None = None
-    remake: bool = False
-
-    def __post_init__(self):
-        for name, smallest in {"resolution": 1, "crop_size": 1, "scale_factor": 2, "num_samples": 1}.items():
-            if getattr(self, name) < smallest:
-                raise InputError(f"--{name} is {getattr(self, name)}; give {smallest} or more")
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"--seeds is {self.seeds}; give different numbers, 0 or more")
-
-
-@dataclass
 class Part:
     """A folder that one script fills, and beside it `FOLDER.json`, which says what it was made with.
 
@@ -95,7 +43,7 @@ class Part:
         flags: the script's other flags.
         settings: what decides the folder's content, by flags of the table; those of the parts that it is made from are
             among them.
-        launch_config: accelerate configuration to launch the script with.
+        launch: accelerate configuration to launch the script with.
         columns: of a segmenter, the columns of the table that it fills, and after which of its stages.
     """
 
@@ -103,7 +51,7 @@ class Part:
     script: Path
     flags: list
     settings: dict
-    launch_config: Path | None = None
+    launch: Path | None = None
     columns: dict[str, int] = field(default_factory=dict)
 
     def read_record(self) -> dict:
@@ -138,7 +86,7 @@ class Part:
         if self.finished:
             return
         self.write_record(finished=False)
-        call(self.script, *self.flags, "--output_dir", self.folder, launch_config=self.launch_config)
+        call(self.script, *self.flags, "--output_dir", self.folder, launch=self.launch)
         self.write_record(finished=True)
 
     def read_cells(self) -> dict[str, str]:
@@ -168,20 +116,13 @@ class Table:
             if getattr(args, name)
             for part in (f"--{name}", getattr(args, name))
         ]
-        self.launch_config, launch = None, {"num_processes": 1, "mixed_precision": "no"}
+        self.launch, described = None, {"num_processes": 1, "mixed_precision": "no"}
         if args.launch is not None:
-            self.launch_config = self.find("--launch", args.launch, "try accelerate_configs")
-            launch = yaml.safe_load(self.launch_config.read_text())
+            self.launch = find_configuration(args.launch)
+            described = yaml.safe_load(self.launch.read_text())
         # the part of it that decides results, for the settings
-        decisive = {name: launch.get(name) for name in ("num_processes", "mixed_precision")}
-        self.launch: dict[str, Any] = {"launch": decisive}
-
-    def find(self, flag: str, path: str, remedy: str) -> Path:
-        """The file at `path`, seen from here or else from the repository's root."""
-        found = next((file for file in (Path(path), self.scripts.parent / path) if file.is_file()), None)
-        if found is None:
-            raise InputError(f"{flag} {path}: no such file here or in {self.scripts.parent}; {remedy}")
-        return found
+        decisive = {name: described.get(name) for name in ("num_processes", "mixed_precision")}
+        self.processes: dict[str, Any] = {"launch": decisive}
 
     def read_flags(self, name: str) -> tuple[list[object], dict[str, Any]]:
         """The flags that the table's flag `name` holds for a script, and as settings, where recipes go by their
@@ -190,7 +131,7 @@ class Table:
         said = list(flags)
         for i in range(1, len(flags)):
             if flags[i - 1] == "--config":
-                recipe = self.find(f"--{name} has --config", flags[i], "try scripts/recipes")
+                recipe = find_recipe(flags[i], f"--{name} has --config")
                 flags[i] = str(recipe)
                 values = json.dumps(yaml.safe_load(recipe.read_text()), sort_keys=True)
                 said[i] = f"{recipe.name} (sha256 {hashlib.sha256(values.encode()).hexdigest()[:8]})"
@@ -209,8 +150,8 @@ class Table:
             folder / "model",
             self.scripts / "train_paired.py",
             ["--dataset", self.data, *size, *flags, *row_flags, *steps_flags],
-            {**settings, "steps": steps, **self.launch},
-            self.launch_config,
+            {**settings, "steps": steps, **self.processes},
+            self.launch,
         )
 
     def sr_model(self) -> Part:
@@ -221,8 +162,8 @@ class Table:
             self.folder / "sr",
             self.scripts / "train_sr.py",
             ["--dataset", self.data, *size, "--scale_factor", self.args.scale_factor, *flags],
-            {**settings, "scale_factor": self.args.scale_factor, **self.launch},
-            self.launch_config,
+            {**settings, "scale_factor": self.args.scale_factor, **self.processes},
+            self.launch,
         )
 
     def generated(self, folder: Path, model: Part, sr_model: Part | None = None, row_flags: Sequence = ()) -> Part:
@@ -235,7 +176,7 @@ class Table:
             flags = [*flags, "--sr_model", sr_model.folder, *sr_flags]
             settings |= {**sr_settings, **sr_model.settings}
         flags = ["--model", model.folder, "--num_samples", self.args.num_samples, *flags, *row_flags]
-        return Part(folder, self.scripts / "generate_dataset.py", flags, settings, self.launch_config)
+        return Part(folder, self.scripts / "generate_dataset.py", flags, settings, self.launch)
 
     def pasted(self, folder: Path, enlarged: bool) -> Part:
         """Pairs with pasted objects."""
@@ -253,7 +194,7 @@ class Table:
         """Segmenters trained on `sources`, among them `pairs`."""
         flags, settings = self.read_flags("segmentation")
         size = ["--resolution", self.side(enlarged), "--crop_size", self.args.crop_size]
-        settings |= {**(pairs.settings if pairs else {}), **self.launch}
+        settings |= {**(pairs.settings if pairs else {}), **self.processes}
         if enlarged:
             settings["scale_factor"] = self.args.scale_factor
         flags = [
@@ -266,7 +207,7 @@ class Table:
             str(self.args.seeds),
             *flags,
         ]
-        return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch_config, columns)
+        return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch, columns)
 
     def fill(self, rows: dict[Row, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[Row, dict[str, str]]]:
         """Makes the parts of one row after the other; gives the cells of all rows so far after each.

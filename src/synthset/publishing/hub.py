@@ -8,7 +8,6 @@ import shlex
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -25,38 +24,6 @@ from .repository import Remote, create_repo, look_at, make_origin, read_origin, 
 logger = logging.getLogger("synthset")
 
 FILES_AT_ONCE = 20
-
-
-@dataclass(kw_only=True)
-class RepoArguments:
-    """Flags about a repository on the Hub.
-
-    Args:
-        hub_private_repo: make the repository private, if it is new.
-        data_license: license of the data that the result was made from, for its card: an identifier of the Hub such as
-            `cc-by-4.0`, or a name, or a name and an address. Nothing but what comes from `demo` is pushed without.
-    """
-
-    hub_private_repo: bool = False
-    data_license: str | None = None
-
-
-@dataclass(kw_only=True)
-class HubArguments(RepoArguments):
-    """Flags of scripts that can push what they make.
-
-    Args:
-        push_to_hub: upload the result to the Hugging Face Hub when it is finished.
-    """
-
-    push_to_hub: bool = False
-
-    def settings(self) -> dict:
-        """The flags that say how something is made, without those that say what becomes of it."""
-        return {name: value for name, value in asdict(self).items() if name not in HUB_FLAGS}
-
-
-HUB_FLAGS = {field.name for field in fields(HubArguments)} | {"hub_model_id", "hub_dataset_id", "hub_strategy"}
 
 
 # ---- what is pushed ----

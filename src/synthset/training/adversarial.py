@@ -11,10 +11,10 @@ from diffusers import ModelMixin
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..arguments.training import TrainingArguments
 from ..errors import InputError
 from ..models import PairedDiscriminator2DModel
 from . import objectives
-from .arguments import TrainingArguments
 from .optimization import build_lr_scheduler, build_optimizer
 
 logger = logging.getLogger("synthset")

@@ -19,10 +19,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
+from ..arguments.training import TrainingArguments
 from ..console import progress
 from ..errors import InputError
 from ..output_dir import require_empty
-from .arguments import TrainingArguments
 from .folder import PILOT_DIR, check_run_dir
 from .history import RUN_FILE, choose_checkpoint, step_of
 from .plan import JOBS, check_steps

@@ -11,6 +11,7 @@ from datasets import Dataset
 from diffusers import DDPMScheduler
 from torch.utils.data import DataLoader
 
+from ..arguments.training import TrainingArguments
 from ..console import configure_logging
 from ..data import (
     PairTensors,
@@ -22,16 +23,17 @@ from ..data import (
     stream_train_validation,
     train_transform,
 )
+from ..errors import InputError
 from ..models import PairedUNet2DModel
 from ..pipelines.loading import noise_schedule
-from .arguments import TrainingArguments
 from .plan import check_masks, check_steps
 from .stream import PositionSampler, StreamedTraining, TrainingStream, ValidationItems
 from .timesteps import UniformTimesteps
 
 
 def start_accelerator(args: TrainingArguments) -> Accelerator:
-    """The accelerator that the flags ask for; only its main process logs below errors."""
+    """The accelerator that the flags ask for; only its main process logs below errors. Fills in `mixed_precision`."""
+    args.mixed_precision = resolve_mixed_precision(args.mixed_precision)
     torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
     if args.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on a GPU vary
@@ -49,6 +51,23 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
     )
     configure_logging()
     return accelerator
+
+
+def resolve_mixed_precision(mixed_precision: str | None) -> str | None:
+    """`--mixed_precision` for the processor that accelerate will use; `auto` is bf16 where it computes in it natively.
+
+    Raises:
+        InputError: the processor does not compute in it.
+    """
+    if mixed_precision == "fp16" and not torch.accelerator.is_available():
+        raise InputError("--mixed_precision is fp16, which needs a GPU; give bf16, no or auto")
+    if mixed_precision != "auto":
+        return mixed_precision
+    if torch.cuda.is_available():
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if has_bf16 else "no"
 
 
 def load_training_pairs(

@@ -9,7 +9,7 @@ import yaml
 from diffusers import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
-from .arguments import TrainingArguments
+from ..arguments.training import TrainingArguments
 from .plan import JOBS
 from .timesteps import UniformTimesteps
 

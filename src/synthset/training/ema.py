@@ -7,8 +7,8 @@ from accelerate import Accelerator, DistributedType
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 
+from ..arguments.training import TrainingArguments
 from ..errors import InputError
-from .arguments import TrainingArguments
 
 
 def build_ema(args: TrainingArguments, accelerator: Accelerator, model: ModelMixin) -> EMAModel | None:

@@ -12,10 +12,10 @@ from accelerate.utils import broadcast_object_list
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.training_utils import EMAModel
 
+from ..arguments.training import TrainingArguments
 from ..publishing.cards import write_pipeline_card
 from ..publishing.hub import BackgroundPush, push_folder
 from ..signals import deferred
-from .arguments import TrainingArguments
 from .checkpointing import whole_or_absent
 from .ema import ema_weights
 from .history import Start

@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 from accelerate import Accelerator
 
+from ..arguments.training import TrainingArguments
 from ..errors import InputError
 from ..output_dir import atomic_path, lock_output_dir
 from ..publishing.cards import license_of_pairs
 from ..publishing.hub import check_push
-from .arguments import TrainingArguments
 from .history import RUN_FILE, Start, differences
 from .processes import on_main_process
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from ..arguments.training import TrainingArguments
 from ..errors import InputError
 from ..pipelines.loading import list_checkpoints
-from .arguments import TrainingArguments
 from .stream import TrainingStream
 
 

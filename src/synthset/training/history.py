@@ -14,11 +14,11 @@ from typing import NamedTuple
 from accelerate import Accelerator
 from datasets import Dataset
 
+from ..arguments.training import FIXED, TrainingArguments
 from ..data import pairs_digest
 from ..errors import InputError
 from ..output_dir import require_empty
 from ..pipelines.loading import RENAMED, list_checkpoints
-from .arguments import FIXED, TrainingArguments
 from .processes import on_main_process
 
 logger = logging.getLogger("synthset")

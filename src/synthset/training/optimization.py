@@ -7,7 +7,7 @@ from diffusers.optimization import get_scheduler
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
-from .arguments import TrainingArguments
+from ..arguments.training import TrainingArguments
 
 
 def build_optimizer(

@@ -7,8 +7,8 @@ from accelerate import Accelerator
 from datasets import Dataset
 from diffusers import ModelMixin
 
+from ..arguments.training import TrainingArguments
 from ..errors import InputError
-from .arguments import TrainingArguments
 from .stream import TrainingStream
 from .timetable import Timetable
 

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
 from PIL import Image
 
+from ..arguments.training import TrainingArguments
 from ..errors import InputError
 from ..output_dir import atomic_path
-from .arguments import TrainingArguments
 
 
 def start_trackers(accelerator: Accelerator, args: TrainingArguments, start: int) -> None:

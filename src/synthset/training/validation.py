@@ -16,6 +16,7 @@ from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from ..arguments.training import TrainingArguments
 from ..console import progress, shows_progress
 from ..data.previews import pair_grid
 from ..evaluation.divergence import color_divergence
@@ -24,7 +25,6 @@ from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipe
 from ..pipelines.pair_pipeline import PairPipeline
 from ..random import keyed_generator
 from ..signals import Stopped, deferred, undeferred
-from .arguments import TrainingArguments
 from .ema import ema_weights
 from .export import save_pipeline, whole_model
 from .log import MetricsLog

@@ -1,0 +1,5 @@
+"""`python -m synthset`, the same as `synthset`."""
+
+from .cli import main
+
+main()

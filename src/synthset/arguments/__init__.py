@@ -1,0 +1,31 @@
+"""Flags of every command, parsed and checked before torch, diffusers, datasets or accelerate are imported.
+
+A command's dataclass holds its flags; its groups are the dataclasses that it inherits (see `base.Arguments`).
+"""
+
+from .datasets import CopyPasteArguments, PrepareArguments, PseudoLabelArguments
+from .evaluation import ReportArguments, SelectionArguments
+from .generation import GenerateArguments
+from .hub import PushArguments
+from .research import BenchmarkArguments, CompareArguments, Table1Arguments, Table2Arguments, TableArguments
+from .segmentation import SegmentationArguments
+from .training import PairedArguments, SRArguments, TrainingArguments
+
+__all__ = [
+    "BenchmarkArguments",
+    "CompareArguments",
+    "CopyPasteArguments",
+    "GenerateArguments",
+    "PairedArguments",
+    "PrepareArguments",
+    "PseudoLabelArguments",
+    "PushArguments",
+    "ReportArguments",
+    "SRArguments",
+    "SegmentationArguments",
+    "SelectionArguments",
+    "Table1Arguments",
+    "Table2Arguments",
+    "TableArguments",
+    "TrainingArguments",
+]

@@ -1,0 +1,94 @@
+"""Flags of `synthset generate`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .base import Arguments, require_xformers
+from .choices import Scheduler
+from .hub import DatasetHubArguments
+
+NEEDS = {  # flag: the flag without which it means nothing
+    "sr_scheduler": "sr_model",
+    "sr_num_inference_steps": "sr_model",
+    "sr_noise_level": "sr_model",
+    "keep_low_res": "sr_model",
+    "consistency": "sr_model",
+    "min_consistency_psnr": "consistency",
+    "min_consistency_dice": "consistency",
+}
+
+
+@dataclass(kw_only=True)
+class EnlargeArguments(Arguments):
+    """Flags of enlarging generated pairs.
+
+    Args:
+        sr_model: output folder or checkpoint of `train-sr`, or the id of such a model on the Hub; enlarges the pairs.
+        sr_scheduler: sampler of the super-resolution model.
+        sr_num_inference_steps: denoising steps per enlarged pair; 100, the paper's, or as many as there are timesteps
+            if not given.
+        sr_noise_level: noise added to the small pairs to hide their faults, 0 to the model's `max_noise_level`.
+        keep_low_res: store the small pairs as well.
+        consistency: flag enlarged pairs that, made small again, differ from the pair before.
+        min_consistency_psnr: lowest PSNR of a consistent pair's images, in dB.
+        min_consistency_dice: lowest Dice of a consistent pair's masks, 0 to 1.
+    """
+
+    group = "Super-resolution"
+
+    sr_model: str | None = None
+    sr_scheduler: Scheduler = "ddim"
+    sr_num_inference_steps: int | None = None
+    sr_noise_level: int = 0
+    keep_low_res: bool = False
+    consistency: bool = False
+    min_consistency_psnr: float = 25.0
+    min_consistency_dice: float = 0.8
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_needed(NEEDS)
+        self.require_at_least(1, "sr_num_inference_steps")
+        self.require_at_least(0, "sr_noise_level")
+        self.require_share("min_consistency_dice")
+
+
+@dataclass(kw_only=True)
+class GenerateArguments(DatasetHubArguments, EnlargeArguments):
+    """Generates a dataset of image-mask pairs with a trained model.
+
+    Args:
+        model: output folder or checkpoint of `train`, or the id of such a model on the Hub.
+        output_dir: folder of the new dataset.
+        num_samples: pairs to generate; may be raised later.
+        scheduler: sampler; `ddpm` is the paper's and best at 1000 steps, `dpmsolver++` and `unipc` are good from about
+            50.
+        num_inference_steps: denoising steps per pair; 1000, the paper's, or as many as there are timesteps if not
+            given.
+        batch_size: pairs generated at once on each process.
+        seed: decides, with the model and a pair's number, the pair; 0 or more.
+        samples_per_shard: pairs per parquet file; the processes share out whole files.
+        format: `parquet`, or `imagefolder` for PNG files with metadata.jsonl.
+        mixed_precision: number format of the network; `no` is float32, `bf16` and `fp16` are faster on a GPU.
+        enable_xformers_memory_efficient_attention: use xformers' attention (extra `xformers`, GPU only).
+    """
+
+    group = "Generation"
+
+    model: str
+    output_dir: str
+    num_samples: int = 5000
+    scheduler: Scheduler = "ddpm"
+    num_inference_steps: int | None = None
+    batch_size: int = 50
+    seed: int = 0
+    samples_per_shard: int = 250
+    format: Literal["parquet", "imagefolder"] = "parquet"
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    enable_xformers_memory_efficient_attention: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_at_least(1, "num_samples", "num_inference_steps", "batch_size", "samples_per_shard")
+        self.require_at_least(0, "seed")
+        require_xformers(self)

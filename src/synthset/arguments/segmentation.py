@@ -1,0 +1,135 @@
+"""Flags of `synthset segment`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import InputError
+from .base import Arguments
+from .hub import ModelHubArguments
+
+STAGED = ("num_train_epochs", "max_train_steps", "learning_rate")
+
+
+@dataclass(kw_only=True)
+class SegmenterArguments(Arguments):
+    """Flags of the segmenter.
+
+    Args:
+        arch: architecture of segmentation-models-pytorch, such as unet, fpn, deeplabv3plus or segformer.
+        encoder_name: encoder of segmentation-models-pytorch.
+        encoder_weights: pretrained weights of the encoder, such as imagenet; `none` trains it from scratch.
+        resolution: side of what the network gets, in pixels.
+        crop_size: side of the random training crops and of the test tiles, in pixels, resized to the resolution; 512,
+            or the smallest side of a test image if that is less, if not given.
+        threshold: probability above which a pixel is the object, between 0 and 1.
+    """
+
+    group = "Segmenter"
+
+    arch: str = "unet"
+    encoder_name: str = "efficientnet-b4"
+    encoder_weights: str = "none"
+    resolution: int = 256
+    crop_size: int | None = None
+    threshold: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.threshold < 1:
+            raise InputError(f"--threshold is {self.threshold}; give a number between 0 and 1")
+
+
+@dataclass(kw_only=True)
+class StageArguments(Arguments):
+    """Flags of training.
+
+    Args:
+        batch_size: pairs per process and optimizer step.
+        num_train_epochs: passes over the pairs of the first stage.
+        max_train_steps: optimizer steps of the first stage, in place of `num_train_epochs`.
+        learning_rate: learning rate of the first stage, of SGD with momentum 0.9.
+        lr_scheduler: course of the learning rate in every stage; `cosine` falls to zero.
+        finetune_num_train_epochs: passes over the pairs of every `finetune`, one number for all or one for each.
+        finetune_max_train_steps: optimizer steps, likewise; those of the first stage if neither is given.
+        finetune_learning_rate: learning rates, likewise; that of the first stage if not given.
+        seeds: a segmenter is trained for each; a seed decides initial weights, data order, crops and flips.
+        mixed_precision: autocast to this type; as accelerate is configured if not given.
+        num_workers: processes that decode and augment; 0 = the main process.
+    """
+
+    group = "Training"
+
+    batch_size: int = 32
+    num_train_epochs: int = 50
+    max_train_steps: int | None = None
+    learning_rate: float = 0.01
+    lr_scheduler: Literal["constant", "cosine"] = "constant"
+    finetune_num_train_epochs: list[int] = field(default_factory=list)
+    finetune_max_train_steps: list[int] = field(default_factory=list)
+    finetune_learning_rate: list[float] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0])
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    num_workers: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("batch_size", *STAGED, *(f"finetune_{name}" for name in STAGED)):
+            value = getattr(self, name)
+            if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):
+                raise InputError(f"--{name} is {value}; give numbers above 0")
+        self.require_at_least(0, "num_workers")
+        self.require_seeds()
+
+
+@dataclass(kw_only=True)
+class SegmentationArguments(ModelHubArguments, StageArguments, SegmenterArguments):
+    """Trains a segmenter on generated or real pairs and tests it on real ones.
+
+    Args:
+        dataset: pairs of the first stage, one dataset or several: a raw folder, a prepared, saved or parquet folder, a
+            Hub dataset id, or `demo`.
+        test_dataset: pairs to test on.
+        test_split: their split; `test`, or else `validation` or `train`, if not given.
+        output_dir: folder of results and models.
+        finetune: pairs of further stages, one dataset each, in this order.
+        mix: share of the first `dataset` among the pairs of the first stage, between 0 and 1; all pairs alike if not
+            given.
+        image_column: image column or folder of your data; a dataset without it is read by `image`.
+        mask_column: mask column or folder of your data; a dataset without it is read by `mask`.
+        ignore_empty: leave test images without an object out of the means over images, in which they otherwise score 1
+            where nothing is found and 0 where something is.
+    """
+
+    group = "Data"
+
+    dataset: list[str]
+    test_dataset: str
+    output_dir: str
+    test_split: str | None = None
+    finetune: list[str] = field(default_factory=list)
+    mix: float | None = None
+    image_column: str | None = None
+    mask_column: str | None = None
+    ignore_empty: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("resolution", "crop_size")
+        for name in STAGED:
+            values = getattr(self, f"finetune_{name}")
+            if len(values) not in (0, 1, len(self.finetune)):
+                raise InputError(
+                    f"--finetune_{name} is {values}, but there are {len(self.finetune)} --finetune; give one number "
+                    "for all or one for each"
+                )
+        if not self.dataset:
+            raise InputError("--dataset is []; give pairs to train on")
+        if self.mix is not None and not (len(self.dataset) > 1 and 0 < self.mix < 1):
+            raise InputError(
+                f"--mix is {self.mix} with {len(self.dataset)} --dataset; give a share between 0 and 1 and two or more"
+            )
+
+    def of_stage(self, name: str, number: int):
+        """The flag `name` for stage `number`; 0 is the first, the others are those of `finetune`."""
+        first, others = getattr(self, name), getattr(self, f"finetune_{name}")
+        return others[min(number, len(others)) - 1] if number and others else first

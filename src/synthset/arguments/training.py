@@ -1,0 +1,529 @@
+"""Flags of `synthset train` and `synthset train-sr`."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from typing import Literal
+
+from ..errors import InputError
+from .base import Arguments, require_xformers
+from .choices import TRACKERS, BetaSchedule, PredictionType, SkipFusion, Variant
+from .hub import HUB_FLAGS, TrainingHubArguments
+
+# What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
+OPERATIONAL = {
+    "output_dir",
+    "new_leg",
+    "num_train_epochs",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "resume_from_checkpoint",
+    "validation_steps",
+    "num_validation_images",
+    "num_divergence_images",
+    "validation_num_inference_steps",
+    "num_workers",
+    "report_to",
+    "logging_steps",
+    "project_name",
+    "run_name",
+    "enable_xformers_memory_efficient_attention",
+    "gradient_checkpointing",
+    "allow_tf32",
+    "deterministic",
+    "dry_run",
+    "batch_size",
+    "gradient_accumulation_steps",
+    *HUB_FLAGS,
+}
+# Where data comes from. Except of a stream, the pairs that came of it count in a run's identity instead.
+SOURCE = {"dataset", "image_column", "mask_column", "validation_fraction", "streaming"}
+# What stays the same in every leg of a run: the networks and the noise.
+FIXED = (
+    *("resolution", "variant", "skip_fusion", "block_out_channels", "layers_per_block", "patch_size", "input_skip"),
+    *("attention_head_dim", "num_train_timesteps", "beta_schedule", "prediction_type", "use_ema", "streaming"),
+    *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
+)
+
+
+@dataclass(kw_only=True)
+class RunArguments(Arguments):
+    """Flags of a run as a whole.
+
+    Args:
+        dataset: pairs to learn from: a raw folder (`images/` and `masks/`), a prepared, saved or parquet folder, a Hub
+            dataset id, or `demo`.
+        output_dir: folder of checkpoints, previews, logs and the finished pipeline.
+        max_train_steps: optimizer steps.
+        num_train_epochs: passes over the training pairs, in place of `max_train_steps`.
+        seed: decides the split, initial weights, data order, crops, timesteps and noise; 0 or more.
+        overfit: train on the first N pairs without augmentation and validate on the same; 0 = off.
+        dry_run: print the resolved configuration, parameters, FLOPs, memory and disk, write nothing, and stop.
+    """
+
+    group = "Run"
+
+    dataset: str
+    output_dir: str
+    max_train_steps: int | None = None
+    num_train_epochs: int = 1500
+    seed: int = 0
+    overfit: int = 0
+    dry_run: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("max_train_steps", "num_train_epochs")
+        self.require_at_least(0, "seed", "overfit")
+
+
+@dataclass(kw_only=True)
+class DataArguments(Arguments):
+    """Flags about the training data.
+
+    Args:
+        image_column: image column of a dataset, or image folder of a raw folder.
+        mask_column: mask column of a dataset, or mask folder of a raw folder.
+        validation_fraction: share of the pairs held out if the dataset has no split `validation`; above 0, below 1.
+        crop_size: side of the random crops, in pixels, which are resized to the resolution; 512, or the smallest image
+            side if that is less, if not given.
+        streaming: read the dataset from the Hub during training and store nothing of it.
+        num_workers: processes that decode and augment; 0 = the main process.
+    """
+
+    group = "Data"
+
+    image_column: str | None = None
+    mask_column: str | None = None
+    validation_fraction: float = 0.2
+    crop_size: int | None = None
+    streaming: bool = False
+    num_workers: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("crop_size")
+        self.require_at_least(0, "num_workers")
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
+        for name in ("overfit", "num_workers"):
+            if self.streaming and getattr(self, name):
+                raise InputError(
+                    f"--{name} is {getattr(self, name)} with --streaming; give 0, or leave --streaming out"
+                )
+
+
+@dataclass(kw_only=True)
+class ModelArguments(Arguments):
+    """Flags of the network.
+
+    Args:
+        resolution: side of the generated pairs, in pixels.
+        variant: architecture (paper, figure 2).
+        skip_fusion: how features from elsewhere enter a block; `scale_u` is the paper's.
+        block_out_channels: channels of each resolution level.
+        layers_per_block: residual layers per level.
+        patch_size: space-to-depth patch size, in pixels; the cost falls with its square, 1 is the sharpest.
+        input_skip: add the noisy input, scaled by a learned factor per timestep, to the output; for small budgets.
+        attention_head_dim: channels of an attention head in the bottleneck.
+    """
+
+    group = "Model"
+
+    resolution: int = 128
+    variant: Variant = "two_encoder"
+    skip_fusion: SkipFusion = "scale_u"
+    block_out_channels: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
+    layers_per_block: int = 2
+    patch_size: int = 1
+    input_skip: bool = False
+    attention_head_dim: int = 32
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("resolution", "layers_per_block", "patch_size", "attention_head_dim")
+        if not self.block_out_channels or min(self.block_out_channels) < 1:
+            raise InputError(f"--block_out_channels is {self.block_out_channels}; give widths such as 32 64 128 256")
+        stride = self.patch_size * 2 ** (len(self.block_out_channels) - 1)
+        if self.resolution % stride:
+            raise InputError(
+                f"--resolution is {self.resolution}, which {len(self.block_out_channels)} levels of "
+                f"--block_out_channels can't halve evenly after --patch_size {self.patch_size}; give a multiple of "
+                f"{stride}, such as {max(1, round(self.resolution / stride)) * stride}"
+            )
+
+    @property
+    def norm_num_groups(self) -> int:
+        """Groups of the normalization layers: 8, or the largest number that divides it and every width."""
+        return math.gcd(8, *self.block_out_channels)
+
+
+@dataclass(kw_only=True)
+class DiffusionArguments(Arguments):
+    """Flags of the diffusion process and its loss.
+
+    Args:
+        num_train_timesteps: timesteps T of the noising process.
+        beta_schedule: noise schedule; `squaredcos_cap_v2` is cosine, `linear` the paper's.
+        prediction_type: target of the network; `epsilon` is the paper's.
+        snr_gamma: gamma of min-SNR loss weighting (arXiv 2303.09556), usually 5.0; off if not given.
+    """
+
+    group = "Diffusion"
+
+    num_train_timesteps: int = 1000
+    beta_schedule: BetaSchedule = "linear"
+    prediction_type: PredictionType = "epsilon"
+    snr_gamma: float | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("num_train_timesteps", "snr_gamma")
+
+
+@dataclass(kw_only=True)
+class OptimizationArguments(Arguments):
+    """Flags of the optimizer, its learning rate and the moving average of the weights.
+
+    Args:
+        batch_size: pairs per process and forward pass.
+        gradient_accumulation_steps: forward passes per optimizer step.
+        learning_rate: peak learning rate of Adam.
+        lr_scheduler: course of the learning rate; `cosine` falls to zero, `multistep` is divided by 10 at each of
+            `lr_milestones`.
+        lr_warmup_steps: optimizer steps of linear warm-up.
+        lr_milestones: optimizer steps of `multistep`, increasing.
+        max_grad_norm: clip the gradient to this norm; off if not given.
+        adam_beta1: decay of Adam's first moment, 0 to below 1.
+        adam_beta2: decay of Adam's second moment, 0 to below 1.
+        adam_weight_decay: decoupled weight decay (AdamW); 0 is Adam.
+        adam_epsilon: Adam's epsilon, above 0.
+        use_ema: keep an exponential moving average of the weights, which is validated and exported.
+        ema_max_decay: largest decay of the average, 0 to below 1.
+        ema_power: warm-up of the average, whose decay is 1 - (1 + step) ** -power.
+    """
+
+    group = "Optimization"
+
+    batch_size: int = 64
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 2.1e-4
+    lr_scheduler: Literal["constant", "cosine", "multistep"] = "constant"
+    lr_warmup_steps: int = 0
+    lr_milestones: list[int] = field(default_factory=list)
+    max_grad_norm: float | None = None
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_weight_decay: float = 0.0
+    adam_epsilon: float = 1e-8
+    use_ema: bool = True
+    ema_max_decay: float = 0.9999
+    ema_power: float = 0.75
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("batch_size", "gradient_accumulation_steps", "learning_rate", "max_grad_norm")
+        self.require_positive("adam_epsilon", "ema_power")
+        self.require_at_least(0, "lr_warmup_steps", "adam_beta1", "adam_beta2", "adam_weight_decay", "ema_max_decay")
+        for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
+            if getattr(self, name) >= 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give a number below 1")
+        self.require_needed({"ema_max_decay": "use_ema", "ema_power": "use_ema"})
+        if (self.lr_scheduler == "multistep") != bool(self.lr_milestones):
+            raise InputError(
+                f"--lr_scheduler is {self.lr_scheduler} and --lr_milestones is {self.lr_milestones}; milestones go "
+                "with multistep, and multistep needs them, such as 1000 2000"
+            )
+        if self.lr_scheduler == "multistep" and self.lr_warmup_steps:
+            raise InputError(f"--lr_warmup_steps is {self.lr_warmup_steps}; multistep has no warm-up, give 0")
+        in_order = sorted({step for step in self.lr_milestones if step > 0})
+        if self.lr_milestones != in_order:
+            example = " ".join(map(str, in_order or [1000, 2000]))
+            raise InputError(
+                f"--lr_milestones is {self.lr_milestones}; give steps above 0 in increasing order, such as {example}"
+            )
+
+
+@dataclass(kw_only=True)
+class HardwareArguments(Arguments):
+    """Flags of speed, memory and reproducibility.
+
+    Args:
+        mixed_precision: autocast to this type; `auto` is bf16 where the processor has it; as accelerate is configured
+            if not given.
+        gradient_checkpointing: trade computation for memory.
+        enable_xformers_memory_efficient_attention: use xformers' attention (extra `xformers`, GPU only).
+        allow_tf32: allow TF32 matrix products, on NVIDIA GPUs since Ampere.
+        deterministic: choose deterministic GPU kernels where torch has them; a CPU needs no flag.
+    """
+
+    group = "Hardware"
+
+    mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = None
+    gradient_checkpointing: bool = False
+    enable_xformers_memory_efficient_attention: bool = False
+    allow_tf32: bool = False
+    deterministic: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_xformers(self)
+
+
+@dataclass(kw_only=True)
+class CheckpointArguments(Arguments):
+    """Flags of checkpoints and resuming.
+
+    Args:
+        checkpointing_steps: optimizer steps between checkpoints.
+        checkpoints_total_limit: checkpoints to keep, 2 or more; `none` keeps all.
+        resume_from_checkpoint: `latest`, the newest in the output folder if there is one, a checkpoint's path, or
+            `none` to start anew.
+        new_leg: continue with other flags or data than the checkpoint's; the learning rate's schedule starts again.
+    """
+
+    group = "Checkpoints"
+
+    checkpointing_steps: int = 500
+    checkpoints_total_limit: int | None = 5
+    resume_from_checkpoint: str = "latest"
+    new_leg: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("checkpointing_steps", "checkpoints_total_limit")
+        if self.checkpoints_total_limit == 1:
+            raise InputError("--checkpoints_total_limit is 1; give 2 or more, since the newest one may get damaged")
+
+
+@dataclass(kw_only=True)
+class ValidationArguments(Arguments):
+    """Flags of validation.
+
+    Args:
+        validation_steps: optimizer steps between validations and previews; 0 = only at the end.
+        num_validation_images: pairs in a preview.
+        num_divergence_images: pairs generated to compare their colors with the training data's; 0 = none.
+        validation_num_inference_steps: DPM-Solver++ steps for a preview, at most `num_train_timesteps`.
+    """
+
+    group = "Validation"
+
+    validation_steps: int = 500
+    num_validation_images: int = 16
+    num_divergence_images: int = 64
+    validation_num_inference_steps: int = 25
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("num_validation_images", "validation_num_inference_steps")
+        self.require_at_least(0, "validation_steps", "num_divergence_images")
+
+
+@dataclass(kw_only=True)
+class LoggingArguments(Arguments):
+    """Flags of logs and trackers.
+
+    Args:
+        report_to: trackers to log to, such as tensorboard, wandb or trackio; `all` that are installed, or `none`.
+        project_name: project in the trackers that have projects.
+        run_name: name of the run in the trackers; the name of the output folder if not given.
+        logging_steps: optimizer steps between log entries.
+    """
+
+    group = "Logging"
+
+    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
+    project_name: str = "synthset"
+    run_name: str | None = None
+    logging_steps: int = 10
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("logging_steps")
+        self.report_to = [self.report_to] if isinstance(self.report_to, str) else self.report_to
+        if "none" in self.report_to:
+            if len(self.report_to) > 1:
+                raise InputError(f"--report_to is {self.report_to}; give none alone, or trackers")
+            self.report_to = []
+        for tracker in self.report_to:
+            if tracker not in TRACKERS:
+                raise InputError(f"--report_to is {tracker}; use {', '.join(TRACKERS)} or none")
+            if tracker != "all" and find_spec(tracker) is None:  # accelerate would train without a word in any log
+                raise InputError(f"--report_to is {tracker}, which is not installed; pip install it or give none")
+
+
+@dataclass(kw_only=True)
+class TrainingArguments(
+    TrainingHubArguments,
+    LoggingArguments,
+    ValidationArguments,
+    CheckpointArguments,
+    HardwareArguments,
+    OptimizationArguments,
+    DiffusionArguments,
+    ModelArguments,
+    DataArguments,
+    RunArguments,
+):
+    """Flags of a diffusion training run."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        hub = ("hub_model_id", "hub_strategy", "hub_private_repo")
+        self.require_needed(dict.fromkeys(hub, "push_to_hub"))
+        if self.validation_num_inference_steps > self.num_train_timesteps:
+            raise InputError(
+                f"--validation_num_inference_steps is {self.validation_num_inference_steps}, and --num_train_timesteps "
+                f"{self.num_train_timesteps}; give {self.num_train_timesteps} or fewer for a preview"
+            )
+        if self.max_train_steps is not None:
+            self.require_steps()
+
+    def require_steps(self) -> None:
+        """Raises InputError for a plan of the learning rate that does not fit into `max_train_steps`."""
+        if self.lr_warmup_steps >= self.max_train_steps:
+            raise InputError(
+                f"--lr_warmup_steps is {self.lr_warmup_steps}, and the run ends after {self.max_train_steps} steps, "
+                f"before the learning rate is up; give {self.max_train_steps // 10}, or more --max_train_steps"
+            )
+        late = [step for step in self.lr_milestones if step >= self.max_train_steps]
+        if late:
+            raise InputError(
+                f"--lr_milestones has {late}, and the run ends after {self.max_train_steps} steps; leave them out, or "
+                "give more --max_train_steps"
+            )
+
+    def pairs_per_step(self, num_processes: int) -> int:
+        """Pairs that an optimizer step sees."""
+        return self.batch_size * self.gradient_accumulation_steps * num_processes
+
+    @property
+    def length_counts(self) -> bool:
+        """True if what a step learns depends on how many there will be."""
+        return self.lr_scheduler == "cosine"
+
+    def identity(self, num_processes: int) -> dict:
+        """The flags that decide what is learned, by which a checkpoint is compared with the run that resumes it."""
+        left_out = OPERATIONAL if self.streaming else OPERATIONAL | SOURCE
+        if not self.length_counts:
+            left_out = left_out | {"max_train_steps"}
+        chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
+        total_batch = self.pairs_per_step(num_processes)
+        return chosen | {"batch_size x gradient_accumulation_steps x processes": total_batch}
+
+
+@dataclass(kw_only=True)
+class AdversarialArguments(Arguments):
+    """Flags of the discriminator.
+
+    Args:
+        gan_weight: weight of the adversarial loss beside the diffusion loss (paper: 0.25); 0 = no discriminator.
+        discriminator_layers_per_block: residual layers per level; its widths are the model's.
+        discriminator_learning_rate: peak learning rate; much above the default it stays at chance.
+        spectral_norm: divide the discriminator's weights by their largest singular value.
+        r1_gamma: weight of the R1 penalty on the discriminator's gradients; 0 = off.
+    """
+
+    group = "Discriminator"
+
+    gan_weight: float = 0.0
+    discriminator_layers_per_block: int = 1
+    discriminator_learning_rate: float = 2.1e-4
+    spectral_norm: bool = False
+    r1_gamma: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("discriminator_layers_per_block", "discriminator_learning_rate")
+        self.require_at_least(0, "gan_weight", "r1_gamma")
+        discriminator = ("discriminator_layers_per_block", "discriminator_learning_rate", "spectral_norm", "r1_gamma")
+        self.require_needed(dict.fromkeys(discriminator, "gan_weight"))
+
+
+@dataclass(kw_only=True)
+class CurriculumArguments(Arguments):
+    """Flags of the timestep curriculum.
+
+    Args:
+        curriculum: begin with the least noisy timesteps and admit more during training, t < t_max. A run that would end
+            before all T are in use is refused.
+        curriculum_form: `share` counts in shares of the run; `paper` in passes over the pairs, t_max = min(T, sigma *
+            floor(epoch / alpha) + initial).
+        curriculum_share: share of the run after which all timesteps are in use, above 0, at most 1 (paper: a third).
+        priority_share: share of the run in which timesteps are drawn in proportion to t, 0 to 1 (paper: a third).
+        curriculum_sigma: timesteps admitted at once, with `paper`.
+        curriculum_alpha: epochs between admissions, with `paper`.
+        curriculum_initial: timesteps in use at the start, with `paper`.
+        priority_epochs: epochs in which timesteps are drawn in proportion to t, with `paper`.
+    """
+
+    group = "Curriculum"
+
+    curriculum: bool = False
+    curriculum_form: Literal["share", "paper"] = "share"
+    curriculum_share: float = 1 / 3
+    priority_share: float = 1 / 3
+    curriculum_sigma: int = 10
+    curriculum_alpha: int = 5
+    curriculum_initial: int = 10
+    priority_epochs: int = 500
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.require_positive("curriculum_share", "curriculum_sigma", "curriculum_alpha", "curriculum_initial")
+        self.require_at_least(0, "priority_epochs", "priority_share")
+        for name in ("curriculum_share", "priority_share"):
+            if getattr(self, name) > 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; give a share of the run, at most 1")
+        shares = dict.fromkeys(("curriculum_share", "priority_share"), "curriculum curriculum_form=share")
+        paper = ("curriculum_sigma", "curriculum_alpha", "curriculum_initial", "priority_epochs")
+        epochs = dict.fromkeys(paper, "curriculum curriculum_form=paper")
+        self.require_needed({"curriculum_form": "curriculum", **shares, **epochs})
+
+
+@dataclass(kw_only=True)
+class PairedArguments(CurriculumArguments, AdversarialArguments, TrainingArguments):
+    """Trains the diffusion model that generates image-mask pairs."""
+
+    @property
+    def length_counts(self) -> bool:
+        return super().length_counts or (self.curriculum and self.curriculum_form == "share")
+
+
+@dataclass(kw_only=True)
+class SuperResolutionArguments(Arguments):
+    """Flags of super-resolution.
+
+    Args:
+        scale_factor: how many times larger the enlarged pairs are, 2 or more; divides the resolution.
+        max_noise_level: noise augmentation of the small pairs, up to this training timestep (arXiv 2106.15282); 0 =
+            off, as in the paper.
+    """
+
+    group = "Super-resolution"
+
+    scale_factor: int = 2
+    max_noise_level: int = 0
+
+
+@dataclass(kw_only=True)
+class SRArguments(SuperResolutionArguments, TrainingArguments):
+    """Trains the diffusion model that enlarges image-mask pairs.
+
+    Args:
+        resolution: side of the enlarged pairs, in pixels.
+    """
+
+    resolution: int = 256
+    variant: Variant = "concat"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scale_factor < 2 or self.resolution % self.scale_factor:
+            raise InputError(
+                f"--scale_factor is {self.scale_factor} and --resolution {self.resolution}; give a factor of 2 or more "
+                "that divides the resolution"
+            )
+        if not 0 <= self.max_noise_level <= self.num_train_timesteps:
+            raise InputError(f"--max_noise_level is {self.max_noise_level}; give 0 to {self.num_train_timesteps}")
