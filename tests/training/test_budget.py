@@ -63,3 +63,17 @@ def test_a_run_takes_the_number_of_steps_that_it_began_with(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"legs": []}))
     with pytest.raises(InputError, match="was begun with a given number of steps; give that, or --new_leg"):
         find_budget(args)
+
+
+def test_a_new_leg_is_measured_from_the_checkpoint_on(tmp_path):
+    args = arguments(output_dir=str(tmp_path), new_leg=True)
+    (tmp_path / "run.json").write_text(json.dumps({"legs": []}))
+    (tmp_path / "checkpoint-6").mkdir()
+    (tmp_path / "checkpoint-6" / "training_state.json").write_text(json.dumps({"global_step": 6, "files": {}}))
+    assert find_budget(args) == (6, None)
+
+
+def test_a_folder_of_something_else_is_refused_before_the_pace_is_measured(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match="is not empty and has no run.json"):
+        find_budget(arguments(output_dir=str(tmp_path)))

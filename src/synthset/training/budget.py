@@ -126,8 +126,6 @@ def _measure(
         report_to=[],
         push_to_hub=False,
     )
-    with _traceless(accelerator, Path(flags.output_dir)):
-        run(flags, pilot)
 
     def fit() -> dict:
         now = time.monotonic()
@@ -137,6 +135,8 @@ def _measure(
         return fit_steps(args, left, pilot.pace, pilot.seconds["validation"], pilot.seconds["checkpoint"], done)
 
     try:
+        with _traceless(accelerator, Path(flags.output_dir)):
+            run(flags, pilot)
         return on_main_process(accelerator, fit)
     except InputError:
         with suppress(OSError):  # not empty
@@ -209,7 +209,7 @@ class Pilot(Timetable):
         self.pace = math.nan
 
     def begin(self, step: int) -> tqdm:
-        super().begin(step)
+        self._start_clock(step)
         return progress(description="measuring the pace", leave=False, unit="step")
 
     def ends(self, step: int) -> bool:

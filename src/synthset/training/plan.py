@@ -68,8 +68,11 @@ def announce(
     """Logs what the run will do from `step` on."""
     parameters = sum(p.numel() for p in network.parameters())
     logger.info(
-        f"{args.variant}, {parameters:,} parameters, on {len(stream.pairs)} pairs at {args.resolution} x "
-        f"{args.resolution} pixels, {len(validation_pairs)} for validation; steps {step} to {timetable.last} of "
-        f"{args.pairs_per_step(accelerator.num_processes)} pairs{timetable.expected_end(step)}; "
-        f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}"
+        f"training {args.variant}, {parameters:,} parameters, on {len(stream.pairs)} pairs at {args.resolution} x "
+        f"{args.resolution} pixels, {len(validation_pairs)} for validation, into {args.output_dir}"
+    )
+    logger.info(
+        f"steps {step} to {timetable.last} of {args.pairs_per_step(accelerator.num_processes)} pairs"
+        f"{timetable.expected_end(step)}; {accelerator.num_processes} x {accelerator.device.type}, mixed precision "
+        f"{accelerator.mixed_precision}"
     )

@@ -24,12 +24,15 @@ class Timetable:
     def __init__(self, last: int, budget: dict | None = None):
         self.last, self.budget = last, budget
         self.seconds: dict[str, float] = {}
-        self.paused, self.begun, self.first = 0.0, time.perf_counter(), 0
+        self._start_clock(0)
 
     def begin(self, step: int) -> tqdm:
         """Starts the clock after `step` steps. Returns the run's progress bar."""
-        self.paused, self.begun, self.first = 0.0, time.perf_counter(), step
+        self._start_clock(step)
         return progress(description="training", total=self.last, initial=step, unit="step")
+
+    def _start_clock(self, step: int) -> None:
+        self.paused, self.begun, self.first = 0.0, time.perf_counter(), step
 
     def ends(self, step: int) -> bool:
         """True after the last step."""
