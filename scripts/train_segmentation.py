@@ -1,4 +1,4 @@
-"""Trains a segmentation model on pairs, generated or real, and tests it on real ones: what the training data is worth.
+"""Trains segmentation models on generated or real pairs and tests them on real ones.
 
     accelerate launch scripts/train_segmentation.py --dataset GENERATED --test_dataset REAL --output_dir RUN
 

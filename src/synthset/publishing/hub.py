@@ -154,9 +154,11 @@ def check_push(
     If the Hub can't be reached, only a warning is logged, because it may be reachable when the job is done.
 
     Args:
-        repo_id, private, home: as in [`push_folder`].
+        repo_id: as in [`push_folder`].
         repo_type: `model` or `dataset`.
+        private: as in [`push_folder`].
         data_license: license of the source data.
+        home: as in [`push_folder`].
 
     Raises:
         InputError: the license is missing; the Hub refuses the token, the permission or the name; or
