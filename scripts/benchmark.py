@@ -33,7 +33,7 @@ from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU
 from synthset.training import objectives
 from synthset.training.adversarial import Adversary
-from synthset.training.sampler import PositionSampler, TrainingStream
+from synthset.training.stream import PositionSampler, TrainingStream
 from synthset.training.timesteps import UniformTimesteps
 
 

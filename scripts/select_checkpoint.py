@@ -33,7 +33,7 @@ from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines.loading import find_network, noise_schedule, read_flags
 from synthset.training.arguments import TrainingArguments
-from synthset.training.setup import build_streams, load_training_pairs
+from synthset.training.components import build_streams, load_training_pairs
 from synthset.training.validation import inspect_pairs, validation_loss
 
 SCRIPTS = Path(__file__).parent

@@ -6,30 +6,47 @@ Killed at any moment, the same command line continues. `SynthSetPipeline.from_pr
 """
 
 import logging
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from accelerate import Accelerator
+from datasets import Dataset
+
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.cli import run
+from synthset.data import StreamedPairs
 from synthset.errors import InputError
 from synthset.flags import refuse_idle_flags
-from synthset.training import dry_run, objectives
+from synthset.signals import deferred
+from synthset.training import costs, objectives
 from synthset.training.adversarial import SaturationWatch, build_adversary, build_discriminator
 from synthset.training.arguments import TrainingArguments
-from synthset.training.history import find_start
-from synthset.training.optimization import build_lr_scheduler, build_optimizer
-from synthset.training.run import TrainingRun
-from synthset.training.setup import (
+from synthset.training.budget import plan_steps
+from synthset.training.checkpointing import Checkpointer
+from synthset.training.components import (
+    build_loader,
     build_model,
     build_noise_schedule,
     build_streams,
     load_training_pairs,
     start_accelerator,
 )
+from synthset.training.ema import build_ema
+from synthset.training.export import Exporter
+from synthset.training.folder import claim_run_dir
+from synthset.training.guard import NonFiniteGuard
+from synthset.training.history import find_start
+from synthset.training.log import Meter, MetricsLog
+from synthset.training.optimization import build_lr_scheduler, build_optimizer
+from synthset.training.plan import announce
+from synthset.training.processes import stop_requested
 from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
-from synthset.training.validation import inspect_pairs
+from synthset.training.timetable import Timetable
+from synthset.training.trackers import start_trackers
+from synthset.training.validation import Validator, inspect_pairs
 
 logger = logging.getLogger("synthset")
 
@@ -143,27 +160,27 @@ def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -
     return timesteps
 
 
-def main(args: PairedArguments) -> None:
-    # 1. data, noise, model
-    accelerator = start_accelerator(args)
-    train, validation = load_training_pairs(args, accelerator.num_processes)
+def train(
+    args: PairedArguments,
+    accelerator: Accelerator,
+    train_pairs: Dataset | StreamedPairs,
+    validation_pairs: Dataset | list,
+    timetable: Timetable,
+) -> Exporter:
+    """Trains into `args.output_dir`, from where its last checkpoint left off. Returns what pushes the result."""
+    # 1. data, noise, network
     scheduler = build_noise_schedule(args)
-    timesteps = build_timesteps(args, len(train), accelerator.num_processes)
+    timesteps = build_timesteps(args, len(train_pairs), accelerator.num_processes)
     model = build_model(args)
-    if args.dry_run:
-        measures = 1 + (args.num_divergence_images > 0)
-        discriminator = build_discriminator(args) if args.gan_weight else None
-        accelerator.print(dry_run.report(args, model, measures, discriminator))
-        if args.gan_weight:
-            accelerator.print("# the discriminator is counted in what is on the disk alone")
-        if args.curriculum:
-            pairs_per_step = args.pairs_per_step(accelerator.num_processes)
-            accelerator.print(dry_run.plot_t_max(timesteps, args.max_train_steps, pairs_per_step))
-        return
-    stream, validation_items = build_streams(args, train, validation, timesteps, adversarial=args.gan_weight > 0)
+    stream, validation_items = build_streams(
+        args, train_pairs, validation_pairs, timesteps, adversarial=args.gan_weight > 0
+    )
 
-    # 2. where the last run stopped, and optimizers
-    start = find_start(args, accelerator, train, validation)
+    def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
+        return SynthSetPipeline(unet, scheduler, args.crop_size)
+
+    # 2. optimizers, and everything as the last checkpoint left it
+    start = find_start(args, accelerator, train_pairs, validation_pairs)
     optimizer = build_optimizer(args, model.parameters())
     lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
@@ -171,53 +188,108 @@ def main(args: PairedArguments) -> None:
     if args.gan_weight:
         adversary = build_adversary(args, accelerator, start.leg_start)
         networks.append(adversary.discriminator)
-    training = TrainingRun(args, accelerator, model, start)
+    network = accelerator.unwrap_model(model, keep_torch_compile=False)
+    ema = build_ema(args, accelerator, network)
+    claim_run_dir(args, accelerator, start, timetable.budget)
+    checkpoints = Checkpointer(accelerator, args.output_dir, ema, start.legs, args.checkpoints_total_limit)
+    checkpoints.restore(start)
+    step = start.step
 
-    def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
-        return SynthSetPipeline(unet, scheduler, args.crop_size)
+    # 3. what is measured, kept and shown
+    log = MetricsLog(Path(args.output_dir) / "metrics.jsonl", step, accelerator)
+    if args.report_to:
+        start_trackers(accelerator, args, step)
+    inspect = partial(inspect_pairs, args=args, stream=stream)
+    validator = Validator(
+        args, accelerator, model, ema, scheduler, validation_items, build_pipeline, inspect, log, timetable
+    )
+    exporter = Exporter(args, accelerator, model, ema, build_pipeline, MODEL_CARD, start, log)
+    guard = NonFiniteGuard(args, accelerator, stream)
+    announce(args, accelerator, network, stream, validation_pairs, step, timetable)
+    if step and timetable.due(step, args.validation_steps) and not log.has("validation_loss", step):
+        validator.validate(step)  # the run was stopped in between
 
-    def validate() -> None:
-        inspect = partial(inspect_pairs, args=args, stream=stream)
-        training.validate(scheduler, validation_items, build_pipeline, inspect)
+    # 4. training; a request to stop waits for the end of a step
+    model.train()
+    with timetable.begin(step) as bar, deferred():
+        meter = Meter(accelerator, timetable, step, args.pairs_per_step(accelerator.num_processes))
+        for batch in build_loader(args, accelerator, stream, step):
+            batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+            with accelerator.accumulate(*networks):
+                prediction = objectives.predict(model, scheduler, batch)
+                loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
+                meter.record(loss=loss)
+                guard.watch(loss, batch["position"])
+                if adversary is not None:
+                    real, fake = objectives.posterior_pairs(prediction, scheduler, batch)
+                    meter.record(**adversary.step(real, fake, batch["timestep"]))
+                    generator_loss = adversary.generator_loss(fake, batch["timestep"])
+                    meter.record(generator_loss=generator_loss)
+                    loss = loss + args.gan_weight * generator_loss
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
+                    meter.record(gradient_norm=norm)
+                    guard.check(norm, step + 1)
+                optimizer.step()
+                optimizer.zero_grad()
+            if not accelerator.sync_gradients:
+                continue
+            lr_scheduler.step()
+            if ema is not None:
+                ema.step(network.parameters())
+            step += 1
+            bar.update()
 
-    # 3. training
-    if training.unvalidated:
-        validate()
-    for batch in training.batches(stream):
-        with accelerator.accumulate(*networks):
-            prediction = objectives.predict(model, scheduler, batch)
-            loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
-            training.record(loss=loss)
-            if adversary is not None:
-                real, fake = objectives.posterior_pairs(prediction, scheduler, batch)
-                training.record(**adversary.step(real, fake, batch["timestep"]))
-                generator_loss = adversary.generator_loss(fake, batch["timestep"])
-                training.record(generator_loss=generator_loss)
-                loss = loss + args.gan_weight * generator_loss
-            accelerator.backward(loss)
-            if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
-                training.record(gradient_norm=norm)
-                training.require_finite(stream)
-            optimizer.step()
-            optimizer.zero_grad()
-        if not accelerator.sync_gradients:
-            continue
-        lr_scheduler.step()
-        values = {"learning_rate": lr_scheduler.get_last_lr()[0]}
-        if args.curriculum:
-            last = (training.global_step + 1) * args.pairs_per_step(accelerator.num_processes) - 1
-            values["t_max"] = timesteps.t_max(last)
-        logged = training.finish_step(**values)
-        if adversary is not None and logged:
-            watch.update(training.global_step, logged["accuracy_real"], logged["accuracy_fake"])
-        if training.due(args.validation_steps):
-            validate()
-        if training.due(args.checkpointing_steps):
-            training.save(build_pipeline, MODEL_CARD)
+            if timetable.due(step, args.logging_steps):
+                values = {**meter.read(step), "learning_rate": lr_scheduler.get_last_lr()[0]}
+                if args.curriculum:
+                    values["t_max"] = timesteps.t_max(step * args.pairs_per_step(accelerator.num_processes) - 1)
+                log.write(values, step)
+                bar.set_postfix({"loss": f"{values['loss']:.4f}"})
+                if adversary is not None:
+                    watch.update(step, values["accuracy_real"], values["accuracy_fake"])
+            if timetable.due(step, args.validation_steps):
+                with timetable.job("validation"):
+                    validator.validate(step)
+            if timetable.due(step, args.checkpointing_steps):
+                with timetable.job("checkpoint"):
+                    checkpoints.save(step)
+                    exporter.push_checkpoint(step)
+            if stop_requested(accelerator):
+                checkpoints.save_and_stop(step)
+            if timetable.ends(step):
+                break
 
-    # 4. the pipeline that users open
-    training.finish(build_pipeline, MODEL_CARD)
+    # 5. the pipeline that users open
+    exporter.finish(step)
+    return exporter
+
+
+def dry_run(args: PairedArguments, accelerator: Accelerator, num_pairs: int) -> None:
+    """Prints the resolved flags and what the run would cost."""
+    discriminator = build_discriminator(args) if args.gan_weight else None
+    accelerator.print(costs.report(args, build_model(args), 1 + (args.num_divergence_images > 0), discriminator))
+    if args.gan_weight:
+        accelerator.print("# the discriminator is counted in what is on the disk alone")
+    if args.curriculum and args.max_train_steps is not None:
+        timesteps = build_timesteps(args, num_pairs, accelerator.num_processes)
+        pairs_per_step = args.pairs_per_step(accelerator.num_processes)
+        accelerator.print(costs.plot_t_max(timesteps, args.max_train_steps, pairs_per_step))
+
+
+def main(args: PairedArguments) -> None:
+    started = time.monotonic()
+    accelerator = start_accelerator(args)
+    pairs = load_training_pairs(args, accelerator.num_processes)
+    if args.dry_run:
+        dry_run(args, accelerator, len(pairs[0]))
+        return
+    timetable = plan_steps(args, accelerator, started, lambda flags, pilot: train(flags, accelerator, *pairs, pilot))
+    exporter = train(args, accelerator, *pairs, timetable)
+    accelerator.end_training()
+    exporter.push()
+    logger.info(f"next: synthset generate --model {args.output_dir} --output_dir PAIRS --num_samples 1000")
 
 
 if __name__ == "__main__":

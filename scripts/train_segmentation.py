@@ -51,7 +51,7 @@ from synthset.segmentation import (
     segmentation_loss,
 )
 from synthset.training.checkpointing import whole_or_absent
-from synthset.training.sampler import PositionSampler
+from synthset.training.stream import PositionSampler
 
 CARD = Path(__file__).parents[1] / "model_cards" / "segmentation.md"
 logger = logging.getLogger("synthset")

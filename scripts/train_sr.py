@@ -6,30 +6,49 @@ The low-resolution pairs are made from the targets on the fly. Killed at any mom
 `SynthSetSRPipeline.from_pretrained(RUN)` opens what it ends with.
 """
 
+import logging
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from accelerate import Accelerator
+from datasets import Dataset
 from diffusers import DDIMScheduler
 
 from synthset import PairedUNet2DModel, SynthSetSRPipeline
 from synthset.cli import run
+from synthset.data import StreamedPairs
 from synthset.errors import InputError
-from synthset.training import dry_run, objectives
+from synthset.signals import deferred
+from synthset.training import costs, objectives
 from synthset.training.arguments import TrainingArguments
-from synthset.training.history import find_start
-from synthset.training.optimization import build_lr_scheduler, build_optimizer
-from synthset.training.run import TrainingRun
-from synthset.training.sampler import LowResCondition
-from synthset.training.setup import (
+from synthset.training.budget import plan_steps
+from synthset.training.checkpointing import Checkpointer
+from synthset.training.components import (
+    build_loader,
     build_model,
     build_noise_schedule,
     build_streams,
     load_training_pairs,
     start_accelerator,
 )
-from synthset.training.validation import inspect_enlarged
+from synthset.training.ema import build_ema
+from synthset.training.export import Exporter
+from synthset.training.folder import claim_run_dir
+from synthset.training.guard import NonFiniteGuard
+from synthset.training.history import find_start
+from synthset.training.log import Meter, MetricsLog
+from synthset.training.optimization import build_lr_scheduler, build_optimizer
+from synthset.training.plan import announce
+from synthset.training.processes import stop_requested
+from synthset.training.stream import LowResCondition
+from synthset.training.timetable import Timetable
+from synthset.training.trackers import start_trackers
+from synthset.training.validation import Validator, inspect_enlarged
+
+logger = logging.getLogger("synthset")
 
 MODEL_CARD = Path(__file__).parents[1] / "model_cards" / "sr.md"
 
@@ -64,59 +83,123 @@ class SRArguments(TrainingArguments):
             raise InputError(f"--max_noise_level is {self.max_noise_level}; give 0 to {self.num_train_timesteps}")
 
 
-def main(args: SRArguments) -> None:
-    # 1. data, noise, model
-    accelerator = start_accelerator(args)
-    train, validation = load_training_pairs(args, accelerator.num_processes)
-    scheduler = build_noise_schedule(args)
-    condition = LowResCondition(args.resolution // args.scale_factor, args.max_noise_level, scheduler.alphas_cumprod)
-    model = build_model(args, condition_channels=condition.channels, condition_noise=args.max_noise_level > 0)
-    if args.dry_run:
-        accelerator.print(dry_run.report(args, model))
-        return
-    stream, validation_items = build_streams(args, train, validation, condition=condition)
+def build_condition(args: SRArguments) -> LowResCondition:
+    """The low-resolution pair as a function of the target."""
+    alphas_cumprod = build_noise_schedule(args).alphas_cumprod
+    return LowResCondition(args.resolution // args.scale_factor, args.max_noise_level, alphas_cumprod)
 
-    # 2. where the last run stopped, and the optimizer
-    start = find_start(args, accelerator, train, validation)
-    optimizer = build_optimizer(args, model.parameters())
-    lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
-    model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
-    training = TrainingRun(args, accelerator, model, start)
+
+def build_sr_model(args: SRArguments) -> PairedUNet2DModel:
+    """The network, with weights drawn from `--seed`."""
+    return build_model(
+        args, condition_channels=build_condition(args).channels, condition_noise=args.max_noise_level > 0
+    )
+
+
+def train(
+    args: SRArguments,
+    accelerator: Accelerator,
+    train_pairs: Dataset | StreamedPairs,
+    validation_pairs: Dataset | list,
+    timetable: Timetable,
+) -> Exporter:
+    """Trains into `args.output_dir`, from where its last checkpoint left off. Returns what pushes the result."""
+    # 1. data, noise, network
+    scheduler = build_noise_schedule(args)
+    model = build_sr_model(args)
+    stream, validation_items = build_streams(args, train_pairs, validation_pairs, condition=build_condition(args))
     ddim = DDIMScheduler.from_config(scheduler.config)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
         return SynthSetSRPipeline(unet, ddim, args.scale_factor, args.max_noise_level, args.crop_size)
 
-    def validate() -> None:
-        inspect = partial(inspect_enlarged, args=args, items=validation_items)
-        training.validate(scheduler, validation_items, build_pipeline, inspect)
+    # 2. the optimizer, and everything as the last checkpoint left it
+    start = find_start(args, accelerator, train_pairs, validation_pairs)
+    optimizer = build_optimizer(args, model.parameters())
+    lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
+    model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
+    network = accelerator.unwrap_model(model, keep_torch_compile=False)
+    ema = build_ema(args, accelerator, network)
+    claim_run_dir(args, accelerator, start, timetable.budget)
+    checkpoints = Checkpointer(accelerator, args.output_dir, ema, start.legs, args.checkpoints_total_limit)
+    checkpoints.restore(start)
+    step = start.step
 
-    # 3. training
-    if training.unvalidated:
-        validate()
-    for batch in training.batches(stream):
-        with accelerator.accumulate(model):
-            prediction = objectives.predict(model, scheduler, batch)
-            loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
-            training.record(loss=loss)
-            accelerator.backward(loss)
-            if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
-                training.record(gradient_norm=norm)
-                training.require_finite(stream)
-            optimizer.step()
-            optimizer.zero_grad()
-        if not accelerator.sync_gradients:
-            continue
-        lr_scheduler.step()
-        training.finish_step(learning_rate=lr_scheduler.get_last_lr()[0])
-        if training.due(args.validation_steps):
-            validate()
-        if training.due(args.checkpointing_steps):
-            training.save(build_pipeline, MODEL_CARD)
+    # 3. what is measured, kept and shown
+    log = MetricsLog(Path(args.output_dir) / "metrics.jsonl", step, accelerator)
+    if args.report_to:
+        start_trackers(accelerator, args, step)
+    inspect = partial(inspect_enlarged, args=args, items=validation_items)
+    validator = Validator(
+        args, accelerator, model, ema, scheduler, validation_items, build_pipeline, inspect, log, timetable
+    )
+    exporter = Exporter(args, accelerator, model, ema, build_pipeline, MODEL_CARD, start, log)
+    guard = NonFiniteGuard(args, accelerator, stream)
+    announce(args, accelerator, network, stream, validation_pairs, step, timetable)
+    if step and timetable.due(step, args.validation_steps) and not log.has("validation_loss", step):
+        validator.validate(step)  # the run was stopped in between
 
-    # 4. the pipeline that users open
-    training.finish(build_pipeline, MODEL_CARD)
+    # 4. training; a request to stop waits for the end of a step
+    model.train()
+    with timetable.begin(step) as bar, deferred():
+        meter = Meter(accelerator, timetable, step, args.pairs_per_step(accelerator.num_processes))
+        for batch in build_loader(args, accelerator, stream, step):
+            batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+            with accelerator.accumulate(model):
+                prediction = objectives.predict(model, scheduler, batch)
+                loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
+                meter.record(loss=loss)
+                guard.watch(loss, batch["position"])
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm or float("inf"))
+                    meter.record(gradient_norm=norm)
+                    guard.check(norm, step + 1)
+                optimizer.step()
+                optimizer.zero_grad()
+            if not accelerator.sync_gradients:
+                continue
+            lr_scheduler.step()
+            if ema is not None:
+                ema.step(network.parameters())
+            step += 1
+            bar.update()
+
+            if timetable.due(step, args.logging_steps):
+                values = {**meter.read(step), "learning_rate": lr_scheduler.get_last_lr()[0]}
+                log.write(values, step)
+                bar.set_postfix({"loss": f"{values['loss']:.4f}"})
+            if timetable.due(step, args.validation_steps):
+                with timetable.job("validation"):
+                    validator.validate(step)
+            if timetable.due(step, args.checkpointing_steps):
+                with timetable.job("checkpoint"):
+                    checkpoints.save(step)
+                    exporter.push_checkpoint(step)
+            if stop_requested(accelerator):
+                checkpoints.save_and_stop(step)
+            if timetable.ends(step):
+                break
+
+    # 5. the pipeline that users open
+    exporter.finish(step)
+    return exporter
+
+
+def main(args: SRArguments) -> None:
+    started = time.monotonic()
+    accelerator = start_accelerator(args)
+    pairs = load_training_pairs(args, accelerator.num_processes)
+    if args.dry_run:
+        accelerator.print(costs.report(args, build_sr_model(args)))
+        return
+    timetable = plan_steps(args, accelerator, started, lambda flags, pilot: train(flags, accelerator, *pairs, pilot))
+    exporter = train(args, accelerator, *pairs, timetable)
+    accelerator.end_training()
+    exporter.push()
+    logger.info(
+        f"next: synthset generate --model MODEL --sr_model {args.output_dir} --output_dir PAIRS --num_samples 1000"
+    )
 
 
 if __name__ == "__main__":

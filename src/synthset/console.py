@@ -29,16 +29,17 @@ def configure_logging() -> None:
     logging.getLogger("synthset").setLevel(logging.INFO if is_main_process() else logging.ERROR)
 
 
-def progress(iterable: Iterable | None = None, description: str = "", **options) -> tqdm:
-    """A tqdm progress bar with the time left. A bar within another one vanishes at its end.
+def shows_progress() -> bool:
+    """True if this process shows progress bars: the main one does, in a terminal or a notebook."""
+    return is_main_process() and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
-    There are none in other processes than the main one, nor where standard error is neither a terminal nor a notebook,
-    such as in a log file.
+
+def progress(iterable: Iterable | None = None, description: str = "", **options) -> tqdm:
+    """A tqdm progress bar with the time left, where `shows_progress`. A bar within another one vanishes at its end.
 
     Args:
         iterable: items to iterate over; without it, call `update` on the bar.
         description: text before the bar.
         options: tqdm's own, such as `total`, `initial` and `unit`.
     """
-    shown = is_main_process() and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    return tqdm(iterable, description or None, **{"leave": None, "disable": not shown, **options})
+    return tqdm(iterable, description or None, **{"leave": None, "disable": not shows_progress(), **options})

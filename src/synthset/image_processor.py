@@ -1,18 +1,19 @@
-"""The one place where uint8 pairs become model tensors and model tensors become pairs again."""
+"""Conversion of image-mask pairs to model tensors and back."""
 
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.image_processor import PipelineImageInput
 from PIL import Image
 
 
 class PairImageProcessor(ConfigMixin):
-    """Encodes image-mask pairs as one tensor in [-1, 1] and decodes it.
+    """Encodes image-mask pairs as tensors in [-1, 1], and decodes them.
 
     The tensor, called `sample` everywhere, holds the image channels and then the mask channels: (B, C + M, H, W),
-    float. [-1, 1] is what every diffusers scheduler clips to; the paper's [0, 1] (section 3, "Training the Proposed
-    Architectures") is not. A binary mask is one channel, -1 for background and 1 for the object; decoding thresholds
-    it at 0, so a decoded mask is always legal.
+    float. Its range is [-1, 1], to which diffusers' schedulers clip, in place of the paper's [0, 1] (section 3,
+    "Training the Proposed Architectures"). A binary mask is one channel, -1 for background and 1 for the object;
+    decoding thresholds it at 0.
 
     Args:
         image_channels: image channels C.
@@ -27,28 +28,40 @@ class PairImageProcessor(ConfigMixin):
             raise ValueError(f"mask_channels is {mask_channels}; only binary masks (1 channel) are supported so far.")
 
     def encode(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """uint8 image (..., C, H, W) in 0..255 and uint8 mask (..., 1, H, W) in {0, 1} -> float32 (..., C + 1, H, W)
-        in [-1, 1]."""
+        """Encodes pairs.
+
+        Args:
+            image: uint8 (..., C, H, W) in 0..255.
+            mask: uint8 (..., 1, H, W) in {0, 1}.
+
+        Returns:
+            float32 (..., C + 1, H, W) in [-1, 1].
+        """
         return torch.cat([image.float() / 127.5 - 1, mask.float() * 2 - 1], dim=-3)
 
     def decode(self, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """float (B, C + 1, H, W) -> float32 image (B, C, H, W) in [0, 1] and float32 mask (B, 1, H, W) in {0, 1}.
+        """Decodes samples, clipped to [-1, 1].
 
-        Values beyond [-1, 1] are clipped; there is no per-image stretch.
+        Args:
+            sample: float (B, C + 1, H, W).
+
+        Returns:
+            float32 image (B, C, H, W) in [0, 1] and float32 mask (B, 1, H, W) in {0, 1}.
         """
         image, mask = sample.float().split([self.config.image_channels, self.config.mask_channels], dim=1)
         return (image / 2 + 0.5).clamp(0, 1), (mask > 0).float()
 
-    def preprocess(self, images, masks) -> torch.Tensor:
-        """Pairs of any kind that `postprocess` returns -> float32 (B, C + 1, H, W) in [-1, 1].
-
-        All three kinds of a pair give the same tensor: values are rounded to 8 bits, as images in files are.
+    def preprocess(self, images: PipelineImageInput, masks: PipelineImageInput) -> torch.Tensor:
+        """Encodes pairs of any type that `postprocess` returns. Values are rounded to 8 bits, as in image files.
 
         Args:
             images: PIL RGB images (a list, or one), or an array (B, H, W, C) or tensor (B, C, H, W), float in [0, 1] or
                 uint8.
-            masks: "L", "1" or palette images (colors don't count), or an array (B, H, W, 1) or tensor (B, 1, H, W);
-                any value above 0 is the object.
+            masks: "L", "1" or palette images (indices are used, not colors), or an array (B, H, W, 1) or tensor
+                (B, 1, H, W); any value above 0 is the object.
+
+        Returns:
+            float32 (B, C + 1, H, W) in [-1, 1].
 
         Raises:
             ValueError: number, sizes or channels of images and masks differ from each other or from the model's, or
@@ -61,11 +74,13 @@ class PairImageProcessor(ConfigMixin):
             raise ValueError(f"images are {b} of {w} x {h} pixels, but masks are {n} of {x} x {y}; make them alike.")
         return self.encode(image, mask > 0)
 
-    def postprocess(self, sample: torch.Tensor, output_type: str = "pil"):
-        """Decodes `sample` (B, C + 1, H, W).
+    def postprocess(
+        self, sample: torch.Tensor, output_type: str = "pil"
+    ) -> tuple[list[Image.Image] | np.ndarray | torch.Tensor, list[Image.Image] | np.ndarray | torch.Tensor]:
+        """Decodes samples as images and masks.
 
         Args:
-            sample: what the denoising loop ended with.
+            sample: float (B, C + 1, H, W).
             output_type: `"pil"` gives lists of RGB images and of "L" masks that hold 0 and 255; `"np"` gives float32
                 arrays (B, H, W, C) and (B, H, W, 1) in [0, 1]; `"pt"` gives float32 tensors (B, C, H, W) and
                 (B, 1, H, W) in [0, 1]. Masks hold 0 and 1 only in the last two.
@@ -87,7 +102,7 @@ class PairImageProcessor(ConfigMixin):
 
 
 def _to_uint8(pictures, channels: int, name: str) -> torch.Tensor:
-    """PIL images, an array (B, H, W, C) or a tensor (B, C, H, W) -> uint8 tensor (B, C, H, W)."""
+    """uint8 tensor (B, C, H, W) from PIL images, an array (B, H, W, C) or a tensor (B, C, H, W)."""
     if isinstance(pictures, Image.Image):
         pictures = [pictures]
     if isinstance(pictures, (list, tuple)) and all(isinstance(picture, Image.Image) for picture in pictures):

@@ -1,9 +1,9 @@
-"""Stopping on request: what Ctrl-C, SIGTERM and SIGUSR1 do to a command.
+"""Stopping on request: handling of Ctrl-C, SIGTERM and SIGUSR1.
 
-Between whole pieces of work a request ends the command where it is, as an exception that cleans up behind it. Code that
-must not be cut in two runs within `deferred`: the request is noted there, and the command ends when the block does.
-Python acts on signals only between its own instructions. A process that waits for others in a library, which may have
-left already, is ended by a thread.
+A request raises `Stopped` at once, so that a command cleans up and ends. Code that must not be interrupted runs within
+`deferred`, where the request is only recorded; the exception is raised when the block ends. Python handles signals
+only between its own instructions: a process that waits inside a library, for processes that may have left already, is
+ended by a thread.
 """
 
 import os
@@ -20,8 +20,8 @@ PATIENCE = 20.0  # seconds; torchrun and many schedulers send SIGKILL after 30
 
 
 class Stopped(BaseException):
-    """The command was asked to stop. Like `KeyboardInterrupt`, it is no `Exception`, so that nothing that handles
-    errors takes it for one."""
+    """The command was asked to stop. Like `KeyboardInterrupt`, it is not an `Exception`, so that error handlers let it
+    pass."""
 
 
 class StopRequest:
@@ -63,8 +63,8 @@ def install() -> None:
 
 
 def _watch(reader: int, token: object) -> None:
-    """Ends the process `PATIENCE` seconds after a request, or when the last `deferred` block has ended, if it is still
-    there."""
+    """Ends the process, if it still runs, `PATIENCE` seconds after a request, or later when the last `deferred` block
+    ends."""
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     while os.read(reader, 1)[0] not in numbers:
         pass
@@ -76,7 +76,7 @@ def _watch(reader: int, token: object) -> None:
 
 
 def _forget() -> None:
-    """In a forked process, whose signals are not this one's."""
+    """Detaches a forked process from this one's signals."""
     if threading.current_thread() is threading.main_thread():
         signal.set_wakeup_fd(-1)
 
@@ -86,8 +86,8 @@ os.register_at_fork(after_in_child=_forget)
 
 @contextmanager
 def deferred() -> Iterator[StopRequest]:
-    """Within the block, a request to stop is only noted, in the `StopRequest` that it gives; at the end of the
-    outermost such block it raises `Stopped`."""
+    """Records a request to stop within the block, in the `StopRequest` that it yields; at the end of the outermost such
+    block, raises `Stopped`."""
     request.depth += 1
     try:
         yield request
@@ -99,7 +99,7 @@ def deferred() -> Iterator[StopRequest]:
 
 @contextmanager
 def undeferred() -> Iterator[None]:
-    """Within the block, which may stand in a `deferred` one, a request to stop raises `Stopped` at once."""
+    """Raises `Stopped` at once on a request within the block, also inside a `deferred` one."""
     depth, request.depth = request.depth, 0
     try:
         if request.signal:

@@ -22,7 +22,7 @@ from synthset.data.streaming import BUFFER_SIZE
 from synthset.data.writer import png_bytes
 from synthset.errors import InputError
 from synthset.publishing.cards import write_dataset_card
-from synthset.training.sampler import StreamedTraining
+from synthset.training.stream import StreamedTraining
 from synthset.training.timesteps import UniformTimesteps
 
 TEMPLATE = Path(__file__).parents[2] / "model_cards" / "dataset.md"

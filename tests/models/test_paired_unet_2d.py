@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -128,6 +130,42 @@ def test_channels_last(variant, skip_fusion):
 def test_saves_and_loads(variant, condition_channels, tmp_path):
     model = build(variant, condition_channels=condition_channels)
     assert_saves_and_loads(model, inputs(condition_channels=condition_channels), tmp_path)
+
+
+SAVED_MODULES = {
+    "two_encoder": "time_embedding noise_level_embedding conv_in.0 conv_in.1 down_blocks.0.0 down_blocks.0.1 "
+    "down_blocks.1.0 down_blocks.1.1 downsamplers.0.0 downsamplers.0.1 mid_in_blocks.0 mid_in_blocks.1 "
+    "self_attentions.0 self_attentions.1 cross_attentions.0 cross_attentions.1 mid_out_blocks.0 mid_out_blocks.1 "
+    "up_blocks.0.0 up_blocks.0.1 up_blocks.1.0 up_blocks.1.1 upsamplers.0.0 upsamplers.0.1 fusion_out.0 fusion_out.1 "
+    "conv_out.0.0 conv_out.0.2 conv_out.1.0 conv_out.1.2 input_gate",
+    "shared_encoder": "time_embedding noise_level_embedding conv_in.0 conv_in.1 down_blocks.0.0 down_blocks.1.0 "
+    "downsamplers.0.0 mid_in_blocks.0 self_attentions.0 cross_attentions.0 mid_out_blocks.0 "
+    "up_blocks.0.0 up_blocks.0.1 up_blocks.1.0 up_blocks.1.1 upsamplers.0.0 upsamplers.0.1 fusion_out.0 fusion_out.1 "
+    "conv_out.0.0 conv_out.0.2 conv_out.1.0 conv_out.1.2 input_gate",
+    "concat": "time_embedding noise_level_embedding conv_in.0 down_blocks.0.0 down_blocks.1.0 downsamplers.0.0 "
+    "mid_in_blocks.0 self_attentions.0 mid_out_blocks.0 up_blocks.0.0 up_blocks.1.0 upsamplers.0.0 "
+    "conv_out.0.0 conv_out.0.2 input_gate",
+}
+SAVED_BLOCK = (
+    "fusion.b fusion.s resnets.0.norm1.weight resnets.0.norm1.bias resnets.0.conv1.weight resnets.0.conv1.bias "
+    "resnets.0.time_emb_proj.weight resnets.0.time_emb_proj.bias resnets.0.norm2.weight resnets.0.norm2.bias "
+    "resnets.0.conv2.weight resnets.0.conv2.bias resnets.0.conv_shortcut.weight resnets.0.conv_shortcut.bias"
+)
+
+
+@every_variant
+def test_weights_and_optimizer_states_of_version_0_1_load(variant):
+    """Weights are loaded by name, an optimizer's state by the order of the parameters."""
+    model = build(variant, condition_channels=4, condition_noise=True, input_skip=True)
+    names = [name for name, _ in model.named_parameters()]
+    modules = dict.fromkeys(re.match(r"[a-z_]+(\.\d+)*", name)[0] for name in names)
+    assert " ".join(modules) == SAVED_MODULES[variant]
+    block = [name.removeprefix("up_blocks.0.0.") for name in names if name.startswith("up_blocks.0.0.")]
+    assert " ".join(block) == SAVED_BLOCK
+    saved = {name: torch.full_like(value, 0.5) for name, value in model.state_dict().items()}
+    assert list(saved) == names
+    model.load_state_dict(saved)
+    assert all((parameter == 0.5).all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(("variant", "layers"), [("two_encoder", 4), ("shared_encoder", 2), ("concat", 1)])

@@ -9,15 +9,18 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     SchedulerMixin,
 )
 from testing_utils.pipelines import GaussianDenoiser
 
 from synthset import InputError, SynthSetPipeline, make_scheduler
 from synthset.pipelines import SCHEDULERS
-from synthset.pipelines.schedulers import COMPATIBLE, clip_prediction
+from synthset.pipelines.prediction_types import clip_prediction
+from synthset.pipelines.schedulers import COMPATIBLE, require_compatible
+from synthset.registry import Import
 from synthset.training.arguments import TrainingArguments
-from synthset.training.setup import build_noise_schedule
+from synthset.training.components import build_noise_schedule
 
 BETAS = ("linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -201,6 +204,14 @@ def test_noise_schedule_of_training_is_saved_as_a_whole():
         saved.set_timesteps(4)
         assert saved.timesteps.tolist() == [15, 11, 7, 3]
         torch.testing.assert_close(saved.alphas_cumprod, training.alphas_cumprod)
+
+
+def test_a_scheduler_in_the_registry_is_compatible(monkeypatch):
+    scheduler = HeunDiscreteScheduler.from_config(DDPMScheduler().config)
+    with pytest.raises(ValueError, match="^HeunDiscreteScheduler does not sample rightly"):
+        require_compatible(scheduler)
+    monkeypatch.setitem(SCHEDULERS._entries, "heun", Import("diffusers:HeunDiscreteScheduler"))
+    require_compatible(scheduler)
 
 
 def test_clip_prediction():

@@ -21,7 +21,7 @@ from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.errors import InputError
 from synthset.output_dir import lock_output_dir
 from synthset.training import objectives
-from synthset.training.checkpointing import save_pipeline
+from synthset.training.export import save_pipeline
 
 pytestmark = pytest.mark.slow  # most of it is real runs
 

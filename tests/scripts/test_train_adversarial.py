@@ -14,8 +14,8 @@ from testing_utils.runs import LAUNCH, ROOT, refused, same, weights
 from synthset import PairedDiscriminator2DModel, SynthSetPipeline
 from synthset.cli import parse_arguments
 from synthset.errors import InputError
-from synthset.training.dry_run import estimate_disk
-from synthset.training.setup import build_model
+from synthset.training.components import build_model
+from synthset.training.costs import estimate_disk
 
 train = partial(runs.train, "train_paired.py", variant="concat", max_train_steps=6, logging_steps=3)
 ADVERSARIAL = {

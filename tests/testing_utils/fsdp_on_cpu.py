@@ -11,7 +11,7 @@ import sys
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
-from synthset.training.sampler import ValidationItems
+from synthset.training.stream import ValidationItems
 
 if "WORLD_SIZE" in os.environ:
     PartialState(cpu=True)

@@ -31,8 +31,10 @@ TINY = {
 
 
 def command(script, data, output_dir, launch="", **changes):
-    """The command line of `scripts/SCRIPT` with the flags `TINY`, `changes` in them; `launch` is the launcher's."""
+    """The command line of `scripts/SCRIPT` with the flags `TINY`, `changes` in them, without those that are None;
+    `launch` is the launcher's."""
     flags = {"dataset": data, "output_dir": output_dir, **TINY, **changes}
+    flags = {name: value for name, value in flags.items() if value is not None}
     script = str(ROOT / "scripts" / script)
     return [sys.executable, *launch.split(), script, *(f"--{name}={value}" for name, value in flags.items())]
 

@@ -8,7 +8,7 @@ from testing_utils.pairs import random_pairs, write_raw_folder
 
 from synthset.errors import InputError
 from synthset.training.arguments import TrainingArguments
-from synthset.training.setup import build_model, build_streams, load_training_pairs
+from synthset.training.components import build_model, build_streams, load_training_pairs
 
 SMALL = {"resolution": 16, "crop_size": 16, "report_to": "none", "block_out_channels": [8]}
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from synthset.errors import InputError
 from synthset.training.arguments import TrainingArguments
-from synthset.training.setup import start_accelerator
+from synthset.training.components import start_accelerator
 from synthset.training.trackers import start_trackers, track_picture
 
 PICTURE = Image.fromarray(np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3))

@@ -108,7 +108,7 @@ def decode_pair(row: dict, name: Callable[[str], str]) -> dict[str, Image.Image]
 
 def is_raw_folder(folder: Path, image_column: str | None = None) -> bool:
     """True if `folder` itself (not a sub-folder of it) holds pairs as files."""
-    return (folder / "metadata.jsonl").is_file() or (folder / (image_column or "images")).is_dir()
+    return any(recognizes(folder, image_column) for recognizes, _ in RAW_FORMATS)
 
 
 def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: str | None = None) -> datasets.Dataset:
@@ -130,11 +130,8 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
     Raises:
         InputError: there are no pairs, a file has no counterpart, or a file is invalid.
     """
-    if (folder / "metadata.jsonl").is_file():
-        image_field = f"{image_column}_file_name" if image_column else "file_name"
-        rows = pairs_from_metadata(folder, image_field, f"{mask_column or 'mask'}_file_name")
-    else:
-        rows = pairs_from_stems(folder, image_column or "images", mask_column or "masks")
+    formats = (list_pairs for recognizes, list_pairs in RAW_FORMATS if recognizes(folder, image_column))
+    rows = next(formats, pairs_from_stems)(folder, image_column, mask_column)
 
     def problem(row: dict) -> str | None:
         try:
@@ -165,8 +162,15 @@ def load_raw_folder(folder: Path, image_column: str | None = None, mask_column: 
     return pairs
 
 
-def pairs_from_metadata(folder: Path, image_field: str, mask_field: str) -> list[dict]:
-    """Reads the rows of `metadata.jsonl`; `image_field` and `mask_field` become the paths "image" and "mask"."""
+def has_metadata(folder: Path, image_column: str | None) -> bool:
+    """True if `folder` has a `metadata.jsonl`."""
+    return (folder / "metadata.jsonl").is_file()
+
+
+def pairs_from_metadata(folder: Path, image_column: str | None, mask_column: str | None) -> list[dict]:
+    """Reads the rows of `metadata.jsonl`; its file names become the paths "image" and "mask"."""
+    image_field = f"{image_column}_file_name" if image_column else "file_name"
+    mask_field = f"{mask_column or 'mask'}_file_name"
     metadata = folder / "metadata.jsonl"
     rows = []
     for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), start=1):
@@ -195,8 +199,14 @@ def pairs_from_metadata(folder: Path, image_field: str, mask_field: str) -> list
     return rows
 
 
-def pairs_from_stems(folder: Path, image_folder: str, mask_folder: str) -> list[dict]:
+def has_subfolders(folder: Path, image_column: str | None) -> bool:
+    """True if `folder` has a sub-folder of images."""
+    return (folder / (image_column or "images")).is_dir()
+
+
+def pairs_from_stems(folder: Path, image_column: str | None, mask_column: str | None) -> list[dict]:
     """Matches the files of two sub-folders by stem: rows {"image": path, "mask": path}, sorted by stem."""
+    image_folder, mask_folder = image_column or "images", mask_column or "masks"
     files: dict[str, dict[str, Path]] = {}
     for name, flag in ((image_folder, "--image_column"), (mask_folder, "--mask_column")):
         if not (folder / name).is_dir():
@@ -223,3 +233,12 @@ def pairs_from_stems(folder: Path, image_folder: str, mask_folder: str) -> list[
                 f"add {alone[0].stem}.png there or remove it"
             )
     return [{"image": str(images[stem]), "mask": str(masks[stem])} for stem in sorted(images)]
+
+
+# Formats of a raw folder; the first that recognizes it counts. A format is two functions: one is called
+# (folder, image_column) and returns a bool, the other (folder, image_column, mask_column) and returns the paths of each
+# pair as {"image": path, "mask": path}, with other keys for other columns.
+RAW_FORMATS = (
+    (has_metadata, pairs_from_metadata),
+    (has_subfolders, pairs_from_stems),
+)

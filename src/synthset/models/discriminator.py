@@ -1,4 +1,4 @@
-"""Tells real pairs from predicted ones at a timestep (SynthSet, section 3, "Discriminator")."""
+"""Discriminator of real and predicted pairs at a timestep (SynthSet, section 3, "Discriminator")."""
 
 from dataclasses import dataclass
 
@@ -20,31 +20,31 @@ class PairedDiscriminator2DOutput(BaseOutput):
     """The output of [`PairedDiscriminator2DModel`].
 
     Args:
-        logits: (B,), above 0 where the pair is taken for real.
+        logits: (B,), above 0 for pairs classified as real.
     """
 
     logits: torch.Tensor
 
 
 class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
-    r"""Judges noisy pairs x_{t-1}, image and mask as one, knowing t.
+    r"""Classifies noisy pairs x_{t-1}, conditioned on t, as real or predicted.
 
-    The encoder of `PairedUNet2DModel`'s `concat` variant, with a time embedding of its own, followed by the mean over
-    all places and one linear layer.
+    The encoder of `PairedUNet2DModel`'s `concat` variant, with its own time embedding, followed by global average
+    pooling and a linear layer.
 
     Parameters:
-        sample_size: Height and width of a sample in pixels; for information.
+        sample_size: Height and width of a sample in pixels; not used by the network.
         image_channels: Channels C of the image.
         mask_channels: Channels M of the mask.
         block_out_channels: Channels of each level, from `1 / patch_size` of the sample's resolution down; each level
             halves height and width.
         layers_per_block: ResNet blocks in each level.
-        patch_size: Side in pixels of the squares that a pair is cut into, as in `PairedUNet2DModel`.
+        patch_size: Space-to-depth patch size in pixels, as in `PairedUNet2DModel`.
         norm_num_groups: Groups of every group normalization; must divide every entry of `block_out_channels`.
         norm_eps: Epsilon of every group normalization.
         act_fn: Activation, by diffusers' name.
-        spectral_norm: Divide the weights of every convolution and linear layer by their largest singular value (Miyato
-            et al. 2018, arXiv 1802.05957).
+        spectral_norm: Whether every convolution and linear layer has spectral normalization (Miyato et al. 2018, arXiv
+            1802.05957).
 
     Raises:
         ValueError: `norm_num_groups` does not divide a width.
@@ -103,12 +103,12 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
             for module in list(self.modules()):
                 if isinstance(module, (nn.Conv2d, nn.Linear)):
                     spectral_normalized(module)
-        self.to_json_string()  # as in the U-Net
+        self.to_json_string()  # as in PairedUNet2DModel
 
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, return_dict: bool = True
     ) -> PairedDiscriminator2DOutput | tuple[torch.Tensor]:
-        r"""Judges pairs.
+        r"""Classifies pairs.
 
         Args:
             sample: Pairs x_{t-1}, (B, C + M, H, W), image channels first, H and W divisible by `patch_size`.
@@ -122,7 +122,7 @@ class PairedDiscriminator2DModel(ModelMixin, ConfigMixin):
             hidden = block(hidden, (), temb, None)
             if level < len(self.downsamplers):
                 hidden = self.downsamplers[level](hidden)
-        # No normalization before the mean, which would take away how much there is of anything.
+        # no normalization before the pooling: it would remove the magnitude of the features
         logits = self.linear_out(self.act_out(hidden).mean(dim=(2, 3)))[:, 0]
         if not return_dict:
             return (logits,)

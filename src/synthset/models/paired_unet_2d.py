@@ -1,6 +1,8 @@
-"""One denoising network for an image and its mask: the architecture of SynthSet, section 3."""
+"""Denoising U-Net for an image and its mask: the architectures of SynthSet, section 3."""
 
+import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +34,7 @@ class PairedUNet2DOutput(BaseOutput):
 
 
 class FusionBlock2D(nn.Module):
-    """Skip fusion, then the condition, then `num_layers` ResNet blocks: what every level of every branch consists of.
+    """Skip fusion, concatenation of the condition, then `num_layers` ResNet blocks: one block of one branch.
 
     Called `(hidden, skips, temb, condition)` with `hidden` and the skips of the same shape (B, in_channels, H, W), the
     time embedding and the condition at that size, or None. Returns (B, out_channels, H, W).
@@ -67,7 +69,7 @@ class FusionBlock2D(nn.Module):
     def forward(
         self,
         hidden: torch.Tensor,
-        skips: tuple[torch.Tensor, ...],
+        skips: Sequence[torch.Tensor],
         temb: torch.Tensor,
         condition: torch.Tensor | None,
     ) -> torch.Tensor:
@@ -79,42 +81,91 @@ class FusionBlock2D(nn.Module):
         return hidden
 
 
+class Branches(nn.ModuleList):
+    """One module per branch. Each argument is a list with one input per branch, and so is the result."""
+
+    def forward(self, *inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [module(*args) for module, *args in zip(self, *inputs, strict=True)]
+
+
+class PairedBlock2D(nn.ModuleList):
+    """One [`FusionBlock2D`] per branch, and the links between the branches.
+
+    Args:
+        branches: Number of branches.
+        linked: Whether each branch's features are fused with those of the other branches.
+        has_skips: Whether they are fused with the U-Net skips of all branches.
+        block_kwargs: Arguments of the blocks.
+    """
+
+    def __init__(self, branches: int, linked: bool = False, has_skips: bool = False, **block_kwargs):
+        num_skips = has_skips * branches + linked * (branches - 1)
+        super().__init__(FusionBlock2D(num_skips=num_skips, **block_kwargs) for _ in range(branches))
+        self.linked = linked
+        self.gradient_checkpointing = False
+
+    def forward(
+        self,
+        hiddens: Sequence[torch.Tensor],
+        temb: torch.Tensor,
+        condition: torch.Tensor | None = None,
+        skips: Sequence[torch.Tensor] = (),
+    ) -> list[torch.Tensor]:
+        """Runs the branches.
+
+        Args:
+            hiddens: Features of each branch, (B, in_channels, H, W).
+            temb: Time embedding (B, temb_channels), the same for all branches.
+            condition: Condition (B, condition_channels, H, W), the same for all branches.
+            skips: With `has_skips`, the U-Net skip of each branch, (B, in_channels, H, W).
+
+        Returns:
+            Features of each branch, (B, out_channels, H, W).
+        """
+        outputs = []
+        for i, block in enumerate(self):
+            fused = [*skips[i : i + 1], *_without(skips, i), *(_without(hiddens, i) if self.linked else ())]
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                outputs.append(self._gradient_checkpointing_func(block, hiddens[i], fused, temb, condition))
+            else:
+                outputs.append(block(hiddens[i], fused, temb, condition))
+        return outputs
+
+
 class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
     r"""Denoises an image and its mask together (SynthSet, section 3).
 
-    `variant` chooses how the two share weights and features:
+    `variant` chooses the weights and features that the two share:
 
     - `two_encoder`: a U-Net for the image and one for the mask, linked after every down and every up block.
     - `shared_encoder`: one encoder and bottleneck, applied to the image and to the mask; two decoders, linked after
       every up block.
     - `concat`: one U-Net on image and mask concatenated, without links (SatSynth).
 
-    A link is a skip fusion of a branch's features with the other branch's, and sits where the features are used next:
-    after a down block's downsampling, at the input of the next down block or of the bottleneck; after an up block's
-    upsampling, at the input of the next up block, together with the U-Net skips of both branches (the down blocks'
-    outputs before their downsampling: "the skip connections across separate encoders and decoders are the primary
-    source of communication", section 3); and before the output convolution. In the bottleneck, self-attention is
-    followed by cross-attention: image features query mask features and, from the values before that update, the other
-    way round. `concat` has self-attention only.
+    A link is a skip fusion of a branch's features with the other branch's, at the input of the module that uses them
+    next: after a down block's downsampling, at the input of the next down block or of the bottleneck; after an up
+    block's upsampling, at the input of the next up block, together with the U-Net skips of both branches (the down
+    blocks' outputs before their downsampling: "the skip connections across separate encoders and decoders are the
+    primary source of communication", section 3); and before the output convolution. In the bottleneck, self-attention
+    is followed by cross-attention: image features query mask features and, from the values before that update, the
+    other way round. `concat` has self-attention only.
 
     Parameters:
         sample_size: Height and width of a sample in pixels; only read by pipelines.
         image_channels: Channels C of the image.
         mask_channels: Channels M of the mask.
-        variant: `two_encoder`, `shared_encoder` or `concat`.
-        skip_fusion: `scale_u`, `zero_conv` or `concat`; see `synthset.models.skip_fusion`.
+        variant: A name in `synthset.registry.VARIANTS`: `two_encoder`, `shared_encoder` or `concat`.
+        skip_fusion: A name in `synthset.registry.SKIP_FUSIONS`: `scale_u`, `zero_conv` or `concat`.
         block_out_channels: Channels of each level, from `1 / patch_size` of the sample's resolution down; each level
             halves height and width.
         layers_per_block: ResNet blocks in each down and each up block.
-        patch_size: Side p in pixels of the squares that the image and the mask, each for itself, are cut into: a branch
-            sees p * p times its channels at height and width divided by p, and its output is laid out as pixels again.
-            The network costs about p * p times less a picture, and what is finer than a square has fewer features
-            (space-to-depth before the U-Net, as in Hoogeboom et al. 2023, arXiv 2301.11093). 1, the paper, cuts none.
-        input_skip: Whether the sample and the condition are added to the output, each channel times a factor that a
-            linear layer, zero at first, reads from the time embedding. Much of what a prediction is asked for is the
-            noisy sample itself, and the more so the less images vary; with the skip it need not pass through the
-            network. (Karras et al. 2022, arXiv 2206.00364, equation 7, compute the factor, from the noise and the
-            data's standard deviation.) The paper has none.
+        patch_size: Space-to-depth patch size p in pixels: image and mask are each rearranged from (C, H, W) to
+            (p * p * C, H / p, W / p) before the U-Net, and its output is rearranged back. Reduces the cost about p * p
+            times, at the expense of details smaller than a patch (Hoogeboom et al. 2023, arXiv 2301.11093). 1, the
+            paper's, changes nothing.
+        input_skip: Whether the sample and the condition are added to the output, scaled per channel by a linear layer
+            on the time embedding that is initialized to zero. Learns the scale that Karras et al. 2022 (arXiv
+            2206.00364, equation 7) compute from the noise level and the data's standard deviation. The paper has none.
         attention_head_dim: Channels of one attention head in the bottleneck, which has
             `block_out_channels[-1] // attention_head_dim` heads, at least one.
         norm_num_groups: Groups of every group normalization; must divide every entry of `block_out_channels`.
@@ -123,7 +174,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         dropout: Dropout probability in the ResNet blocks.
         condition_channels: Channels of `condition`, image channels first; 0 for a model without one. It is resized to
             each level and concatenated to the input of every down and up block (section 3, "Super-resolution").
-        condition_noise: Whether the model is told how noisy `condition` is, by an embedding of its own.
+        condition_noise: Whether the model takes `noise_level`, the noise in `condition`, through an embedding.
 
     Raises:
         ValueError: An unknown `variant` or `skip_fusion`, `norm_num_groups` that does not divide a width,
@@ -137,7 +188,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs) -> "PairedUNet2DModel":
-        """As `ModelMixin.from_pretrained`, but never falls back on pickled weights."""
+        """Loads a model as `ModelMixin.from_pretrained` does, but from safetensors only, never from pickled weights."""
         return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
 
     @register_to_config
@@ -168,51 +219,39 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`input_skip` adds the condition to the output, but `condition_channels` is {condition_channels}, not "
                 f"{image_channels + mask_channels}"
             )
-        VARIANTS[variant], SKIP_FUSIONS[skip_fusion]
         if any(channels % norm_num_groups for channels in block_out_channels):
             raise ValueError(
                 f"`norm_num_groups` must divide every entry of `block_out_channels`, but {norm_num_groups} does not "
                 f"divide all of {list(block_out_channels)}"
             )
 
+        self.variant, fusion = VARIANTS[variant], SKIP_FUSIONS[skip_fusion]
+        streams, encoders = self.variant.streams, self.variant.encoders
+        self.stream_channels = [image_channels, mask_channels] if streams == 2 else [image_channels + mask_channels]
         first, last = block_out_channels[0], block_out_channels[-1]
         time_embed_dim = 4 * first
-
-        def block(
-            in_channels, out_channels, num_skips, num_layers=layers_per_block, condition_channels=condition_channels
-        ):
-            return FusionBlock2D(
-                in_channels,
-                out_channels,
-                num_skips,
-                skip_fusion,
-                condition_channels,
-                num_layers,
-                norm_num_groups,
-                temb_channels=time_embed_dim,
-                eps=norm_eps,
-                non_linearity=act_fn,
-                dropout=dropout,
-            )
-
-        def attention(**kwargs):
-            return Attention(
-                last,
-                heads=max(1, last // attention_head_dim),
-                dim_head=attention_head_dim,
-                norm_num_groups=norm_num_groups,
-                eps=norm_eps,
-                residual_connection=True,
-                **kwargs,
-            )
-
-        # What enters and leaves: the image and the mask, or both as one.
-        self.stream_channels = (
-            [image_channels + mask_channels] if variant == "concat" else [image_channels, mask_channels]
+        block = functools.partial(
+            PairedBlock2D,
+            skip_fusion=skip_fusion,
+            norm_num_groups=norm_num_groups,
+            temb_channels=time_embed_dim,
+            eps=norm_eps,
+            non_linearity=act_fn,
+            dropout=dropout,
         )
-        decoders = range(len(self.stream_channels))
-        encoders = range(2 if variant == "two_encoder" else 1)
-        encoder_links, decoder_links = len(encoders) - 1, len(decoders) - 1
+        level_block = functools.partial(block, num_layers=layers_per_block, condition_channels=condition_channels)
+        mid_block = functools.partial(
+            block, encoders, in_channels=last, out_channels=last, num_layers=1, condition_channels=0
+        )
+        attention = functools.partial(
+            Attention,
+            last,
+            heads=max(1, last // attention_head_dim),
+            dim_head=attention_head_dim,
+            norm_num_groups=norm_num_groups,
+            eps=norm_eps,
+            residual_connection=True,
+        )
 
         # time, shared by the branches
         self.time_proj = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -221,71 +260,72 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if condition_noise else None
         )
 
-        # input, output: space-to-depth patches, and back
+        # input
         self.patchify, self.unpatchify = nn.PixelUnshuffle(patch_size), nn.PixelShuffle(patch_size)
-
-        # input; this list and those below hold one module per branch, those with levels one such list per level
-        self.conv_in = nn.ModuleList(
-            nn.Conv2d(c * patch_size**2, first, kernel_size=3, padding=1) for c in self.stream_channels
+        self.conv_in = Branches(
+            nn.Conv2d(channels * patch_size**2, first, kernel_size=3, padding=1) for channels in self.stream_channels
         )
 
-        # down
+        # down. Blocks and downsamplers are separate lists because names and order of the weights are those of saved
+        # models and optimizer states.
         self.down_blocks, self.downsamplers = nn.ModuleList(), nn.ModuleList()
         for level, channels in enumerate(block_out_channels):
-            in_channels, num_skips = (block_out_channels[level - 1], encoder_links) if level else (first, 0)
-            self.down_blocks.append(nn.ModuleList(block(in_channels, channels, num_skips) for _ in encoders))
-            if level < len(block_out_channels) - 1:
-                self.downsamplers.append(
-                    nn.ModuleList(Downsample2D(channels, use_conv=True, name="op") for _ in encoders)
+            in_channels = block_out_channels[max(level - 1, 0)]
+            self.down_blocks.append(
+                level_block(encoders, linked=level > 0, in_channels=in_channels, out_channels=channels)
+            )
+            is_last = level == len(block_out_channels) - 1
+            self.downsamplers.append(
+                Branches(
+                    nn.Identity() if is_last else Downsample2D(channels, use_conv=True, name="op")
+                    for _ in range(encoders)
                 )
+            )
 
         # bottleneck
-        self.mid_in_blocks = nn.ModuleList(block(last, last, encoder_links, 1, 0) for _ in encoders)
-        self.self_attentions = nn.ModuleList(attention() for _ in encoders)
-        self.cross_attentions = nn.ModuleList(
+        self.mid_in_blocks = mid_block(linked=True)
+        self.self_attentions = Branches(attention() for _ in range(encoders))
+        self.cross_attentions = Branches(
             attention(
                 cross_attention_dim=last,
                 cross_attention_norm="group_norm",
                 cross_attention_norm_num_groups=norm_num_groups,
             )
-            for _ in encoders
-            if variant != "concat"
+            for _ in range(encoders if self.variant.cross_attention else 0)
         )
-        self.mid_out_blocks = nn.ModuleList(block(last, last, 0, 1, 0) for _ in encoders)
+        self.mid_out_blocks = mid_block()
 
-        # up, deepest level first; an upsampler leaves the next level's width, so that all that is fused there has it
+        # up, deepest level first; an upsampler's output has the next level's width, that of all it is fused with
         self.up_blocks, self.upsamplers = nn.ModuleList(), nn.ModuleList()
         for level, channels in reversed(list(enumerate(block_out_channels))):
-            self.up_blocks.append(nn.ModuleList(block(channels, channels, 1 + 2 * decoder_links) for _ in decoders))
-            if level > 0:
-                self.upsamplers.append(
-                    nn.ModuleList(
-                        Upsample2D(channels, use_conv=True, out_channels=block_out_channels[level - 1])
-                        for _ in decoders
-                    )
+            self.up_blocks.append(
+                level_block(streams, linked=True, has_skips=True, in_channels=channels, out_channels=channels)
+            )
+            self.upsamplers.append(
+                Branches(
+                    Upsample2D(channels, use_conv=True, out_channels=block_out_channels[level - 1])
+                    if level
+                    else nn.Identity()
+                    for _ in range(streams)
                 )
+            )
 
         # output
-        self.fusion_out = nn.ModuleList(
-            SKIP_FUSIONS[skip_fusion](first, decoder_links) if decoder_links else nn.Identity() for _ in decoders
-        )
-        self.conv_out = nn.ModuleList(
+        self.fusion_out = Branches(fusion(first, streams - 1) if streams > 1 else nn.Identity() for _ in range(streams))
+        self.conv_out = Branches(
             nn.Sequential(
-                nn.GroupNorm(norm_num_groups, first * (1 + decoder_links), eps=norm_eps),
+                nn.GroupNorm(norm_num_groups, first * streams, eps=norm_eps),
                 get_activation(act_fn),
-                nn.Conv2d(first * (1 + decoder_links), channels * patch_size**2, kernel_size=3, padding=1),
+                nn.Conv2d(first * streams, channels * patch_size**2, kernel_size=3, padding=1),
             )
             for channels in self.stream_channels
         )
-
-        # from the sample and the condition to the output, as much as the time embedding says: nothing at first
         gated_channels = image_channels + mask_channels + condition_channels
         self.input_gate = nn.Linear(time_embed_dim, gated_channels) if input_skip else None
         if self.input_gate is not None:
             nn.init.zeros_(self.input_gate.weight)
             nn.init.zeros_(self.input_gate.bias)
 
-        self.gradient_checkpointing = False
         # The first time, this adds diffusers' version to `config`. If that were when the model is saved, a compiled one
         # would have to be compiled again.
         self.to_json_string()
@@ -293,7 +333,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
     @property
     def total_stride(self) -> int:
         """Divisor that height and width of a sample must have: `patch_size * 2 ** (len(block_out_channels) - 1)`."""
-        return self.config.patch_size * 2 ** len(self.downsamplers)
+        return self.config.patch_size * 2 ** (len(self.down_blocks) - 1)
 
     def forward(
         self,
@@ -303,15 +343,15 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         noise_level: torch.Tensor | float | int | None = None,
         return_dict: bool = True,
     ) -> PairedUNet2DOutput | tuple[torch.Tensor]:
-        r"""Predicts for a noisy pair what the scheduler asks for: noise, velocity or the clean pair.
+        r"""Predicts the training target of a noisy pair, by the scheduler's `prediction_type`.
 
         Args:
             sample: Noisy pair (B, C + M, H, W), image channels first. H and W must be divisible by `total_stride`.
             timestep: One for the batch (a number or a tensor without dimensions) or one for each pair, (B,).
             condition: Low-resolution pair (B, condition_channels, h, w) of any size, image channels first. Image
                 channels are resized bilinearly, the others to the nearest pixel.
-            noise_level: With `condition_noise`, the timesteps' worth of noise in `condition`, 0 for none; one for the
-                batch or (B,).
+            noise_level: With `condition_noise`, the noise in `condition` in timesteps, 0 for none; one for the batch or
+                (B,).
             return_dict: Whether to return a [`PairedUNet2DOutput`] or a plain tuple.
 
         Raises:
@@ -319,7 +359,61 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 missing in one with them, or of another number of channels; a noise level given to a model without
                 `condition_noise`, or missing in one with it.
         """
-        batch_size, _, height, width = sample.shape
+        self._check_inputs(sample, condition, noise_level)
+
+        # 1. time, and noise level of the condition
+        temb = self._embed(self.time_embedding, timestep, sample)
+        if noise_level is not None:
+            temb = temb + self._embed(self.noise_level_embedding, noise_level, sample)
+
+        # 2. pre-process; the lists hold one tensor per branch, `conditions` one (or None) per level
+        hiddens = self.conv_in([self.patchify(x) for x in sample.split(self.stream_channels, dim=1)])
+        conditions = self._resize_to_levels(condition, hiddens[0].shape[-2:])
+
+        # 3. down; a shared encoder processes the streams as one batch
+        encoder_temb, encoder_conditions = temb, conditions
+        if self.variant.shared_encoder:
+            hiddens = [torch.cat(hiddens)]
+            encoder_temb = temb.repeat(2, 1)
+            encoder_conditions = [x if x is None else x.repeat(2, 1, 1, 1) for x in conditions]
+        skips = []
+        for block, downsample, resized in zip(self.down_blocks, self.downsamplers, encoder_conditions, strict=True):
+            hiddens = block(hiddens, encoder_temb, resized)
+            skips.append(hiddens)
+            hiddens = downsample(hiddens)
+
+        # 4. bottleneck
+        hiddens = self.mid_in_blocks(hiddens, encoder_temb)
+        hiddens = self.self_attentions(hiddens)
+        if self.variant.cross_attention:
+            others = [hiddens[0].roll(len(sample), dims=0)] if self.variant.shared_encoder else hiddens[::-1]
+            hiddens = self.cross_attentions(hiddens, (x.flatten(2).transpose(1, 2) for x in others))
+        hiddens = self.mid_out_blocks(hiddens, encoder_temb)
+
+        # 5. up
+        if self.variant.shared_encoder:
+            hiddens, *skips = (x.chunk(2) for (x,) in (hiddens, *skips))
+        for block, upsample in zip(self.up_blocks, self.upsamplers, strict=True):
+            hiddens = block(hiddens, temb, conditions.pop(), skips.pop())
+            hiddens = upsample(hiddens)
+
+        # 6. post-process
+        hiddens = self.fusion_out(hiddens, *([hiddens[::-1]] if len(hiddens) > 1 else []))
+        output = torch.cat([self.unpatchify(x) for x in self.conv_out(hiddens)], dim=1)
+        if self.input_gate is not None:
+            inputs = [sample]
+            if condition is not None:
+                inputs.append(self._resize_condition(condition, sample.shape[-2:]))
+            gates = self.input_gate(temb)[:, :, None, None].chunk(len(inputs), dim=1)
+            output = output + sum(gate * x for gate, x in zip(gates, inputs, strict=True))
+
+        if not return_dict:
+            return (output,)
+        return PairedUNet2DOutput(sample=output)
+
+    def _check_inputs(self, sample: torch.Tensor, condition: torch.Tensor | None, noise_level) -> None:
+        """Raises ValueError for what `forward` can't process."""
+        height, width = sample.shape[-2:]
         if height % self.total_stride or width % self.total_stride:
             raise ValueError(
                 f"`sample` is {height} x {width} pixels, but height and width must be divisible by the model's total "
@@ -340,93 +434,29 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`condition_channels={self.config.condition_channels}`"
             )
 
-        # 1. time, and how noisy the condition is
-        temb = self._embed(self.time_embedding, timestep, sample)
-        if noise_level is not None:
-            temb = temb + self._embed(self.noise_level_embedding, noise_level, sample)
-
-        # 2. pre-process: the branches, and the condition (or None) at each level's size
-        streams = sample.split(self.stream_channels, dim=1)
-        hiddens = [conv(self.patchify(x)) for conv, x in zip(self.conv_in, streams, strict=True)]
-        height, width = (side // self.config.patch_size for side in (height, width))
-        conditions = [
-            condition if condition is None else self._resize_condition(condition, (height >> level, width >> level))
-            for level in range(len(self.down_blocks))
-        ]
-
-        # 3. down; a shared encoder takes image and mask stacked along the batch, as one branch
-        stacked = len(self.down_blocks[0]) < len(hiddens)
-        encoder_temb, encoder_conditions = temb, conditions
-        if stacked:
-            hiddens = [torch.cat(hiddens)]
-            encoder_temb = temb.repeat(2, 1)
-            encoder_conditions = [c if c is None else c.repeat(2, 1, 1, 1) for c in conditions]
-        links, skips = [()] * len(hiddens), []
-        for level, blocks in enumerate(self.down_blocks):
-            hiddens = self._apply_blocks(blocks, hiddens, links, encoder_temb, encoder_conditions[level])
-            skips.append(hiddens)
-            if level < len(self.downsamplers):
-                hiddens = [downsample(h) for downsample, h in zip(self.downsamplers[level], hiddens, strict=True)]
-            links = _others(hiddens)
-
-        # 4. bottleneck
-        hiddens = self._apply_blocks(self.mid_in_blocks, hiddens, links, encoder_temb, None)
-        hiddens = [attention(h) for attention, h in zip(self.self_attentions, hiddens, strict=True)]
-        if self.cross_attentions:
-            contexts = [hiddens[0].roll(batch_size, dims=0)] if stacked else hiddens[::-1]
-            hiddens = [
-                attention(h, encoder_hidden_states=context.flatten(2).transpose(1, 2))
-                for attention, h, context in zip(self.cross_attentions, hiddens, contexts, strict=True)
-            ]
-        hiddens = self._apply_blocks(self.mid_out_blocks, hiddens, [()] * len(hiddens), encoder_temb, None)
-
-        # 5. up
-        if stacked:
-            hiddens, skips = hiddens[0].chunk(2), [skip[0].chunk(2) for skip in skips]
-        for depth, blocks in enumerate(self.up_blocks):
-            own = skips.pop()
-            links = [(s, *others, *o) for s, others, o in zip(own, _others(own), _others(hiddens), strict=True)]
-            hiddens = self._apply_blocks(blocks, hiddens, links, temb, conditions.pop())
-            if depth < len(self.upsamplers):
-                hiddens = [upsample(h) for upsample, h in zip(self.upsamplers[depth], hiddens, strict=True)]
-
-        # 6. post-process
-        hiddens = [fusion(h, *o) for fusion, h, o in zip(self.fusion_out, hiddens, _others(hiddens), strict=True)]
-        output = torch.cat([self.unpatchify(conv(h)) for conv, h in zip(self.conv_out, hiddens, strict=True)], dim=1)
-        if self.input_gate is not None:
-            inputs = [sample]
-            if condition is not None:
-                inputs.append(self._resize_condition(condition, sample.shape[-2:]))
-            gates = self.input_gate(temb)[:, :, None, None].chunk(len(inputs), dim=1)
-            output = output + sum(gate * x for gate, x in zip(gates, inputs, strict=True))
-
-        if not return_dict:
-            return (output,)
-        return PairedUNet2DOutput(sample=output)
-
     def _embed(self, embedding: TimestepEmbedding, timestep, sample: torch.Tensor) -> torch.Tensor:
         """(B, 4 * block_out_channels[0]) features of one timestep for the batch or of one for each pair."""
         timesteps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
         return embedding(self.time_proj(timesteps).to(sample.dtype))
 
-    def _apply_blocks(self, blocks, hiddens, links, temb, condition):
-        """One block per branch, each on its branch's features and on the skips in `links`."""
-        outputs = []
-        for block, hidden, skips in zip(blocks, hiddens, links, strict=True):
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                outputs.append(self._gradient_checkpointing_func(block, hidden, skips, temb, condition))
-            else:
-                outputs.append(block(hidden, skips, temb, condition))
-        return outputs
+    def _resize_to_levels(self, condition: torch.Tensor | None, size: tuple[int, int]) -> list[torch.Tensor | None]:
+        """`condition` at the size of each level, from `size` (height, width) down; None for each if there is none."""
+        if condition is None:
+            return [None] * len(self.down_blocks)
+        height, width = size
+        return [
+            self._resize_condition(condition, (height >> level, width >> level))
+            for level in range(len(self.down_blocks))
+        ]
 
     def _resize_condition(self, condition: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """The image channels with antialiased bilinear, the others with nearest resampling."""
+        """`condition` at `size`: image channels bilinear with antialiasing, the others nearest."""
         image, rest = condition[:, : self.config.image_channels], condition[:, self.config.image_channels :]
         # In float32: not every backend resizes half precision with antialiasing.
         image = F.interpolate(image.float(), size, mode="bilinear", antialias=True).to(condition.dtype)
         return torch.cat([image, F.interpolate(rest, size, mode="nearest-exact")], dim=1) if rest.shape[1] else image
 
 
-def _others(hiddens) -> list[tuple[torch.Tensor, ...]]:
-    """For each branch, the features of the others: what a link brings in."""
-    return [tuple(h for j, h in enumerate(hiddens) if j != i) for i in range(len(hiddens))]
+def _without(tensors: Sequence[torch.Tensor], i: int) -> list[torch.Tensor]:
+    """`tensors` without the one of branch i."""
+    return [*tensors[:i], *tensors[i + 1 :]]

@@ -1,4 +1,4 @@
-"""Trained pipelines from what a user names on a command line: what a run ended with, or where it stands."""
+"""Loading of trained pipelines from a pipeline's folder, the Hub, a run's folder or a checkpoint."""
 
 import hashlib
 import json
@@ -35,15 +35,15 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
 
     Args:
         cls: `SynthSetPipeline` or `SynthSetSRPipeline`.
-        model: a pipeline's folder, such as the run's that ended with it, or its id on the Hub; or a checkpoint of a
-            run; or the folder of a run that has not ended, whose newest whole checkpoint is taken, with a warning.
-        flag: where the user gave `model`, for messages.
+        model: a pipeline's folder, such as that of a finished run, or its id on the Hub; or a checkpoint of a run; or
+            the folder of an unfinished run, whose newest complete checkpoint is loaded, with a warning.
+        flag: name of the flag that `model` comes from, for messages.
 
     Returns:
-        The pipeline, and the SHA-256 of the files that, with the size of a pair, decide what it draws.
+        The pipeline, and the SHA-256 of its weights, configuration and noise schedule.
 
     Raises:
-        InputError: it can't be loaded, or is a pipeline of another class.
+        InputError: `model` can't be loaded, or is a pipeline of another class.
     """
     remedy = f"give a folder that {TRAINERS[cls]} ended with, or a model id on the Hub"
     try:
@@ -84,23 +84,23 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
-    """The checkpoints of the run in `run_dir`, oldest first."""
+    """Checkpoints of the run in `run_dir`, oldest first."""
     found = [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def find_network(folder: Path) -> Path | None:
-    """The network in a pipeline or checkpoint, of a checkpoint the moving average if there is one."""
+    """Folder of the network in a pipeline or checkpoint: the moving average (EMA) if there is one."""
     return next((folder / part for part in ("unet_ema", "unet") if (folder / part).is_dir()), None)
 
 
 def load_checkpoint(folder: Path) -> PairPipeline:
-    """The pipeline that a run would end with if it ended at this checkpoint.
+    """Loads the pipeline of a checkpoint.
 
-    A checkpoint holds networks, but not the noise that they were trained with: that is in the run's `arguments.yaml`.
+    The noise schedule is not in the checkpoint but in `arguments.yaml` of its run.
 
     Raises:
-        InputError: the checkpoint is in no run's folder, or holds no whole network.
+        InputError: the checkpoint is not in a run's folder, or holds no complete network.
     """
     flags = read_flags(folder.resolve().parent)
     network = find_network(folder)
@@ -114,7 +114,7 @@ def load_checkpoint(folder: Path) -> PairPipeline:
 
 
 def _load_newest(steps: list[Path]) -> tuple[PairPipeline, Path]:
-    """The pipeline of the newest checkpoint that opens, and the checkpoint."""
+    """Loads the newest checkpoint that is complete; returns its pipeline and its folder."""
     for folder in reversed(steps):
         try:
             return load_checkpoint(folder), folder
@@ -140,8 +140,10 @@ def read_flags(run_dir: Path) -> dict[str, Any]:
 
 
 def noise_schedule(flags: Mapping[str, Any]) -> DDPMScheduler:
-    """The noising process of training (SynthSet, section 3) that a run's flags ask for. Saved with the model, it
-    samples from the noisiest timestep down."""
+    """Noise schedule of training (SynthSet, section 3), built from a run's flags.
+
+    Saved with the model, it also samples, from the noisiest timestep down.
+    """
     names = ("num_train_timesteps", "beta_schedule", "prediction_type")
-    # what is not given by name, `from_config` takes for a default
+    # `from_config` drops settings that were not given by name
     return DDPMScheduler(**{name: flags[name] for name in names}, timestep_spacing="trailing")

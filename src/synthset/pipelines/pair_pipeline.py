@@ -1,4 +1,4 @@
-"""Base class of the two pipelines: the way from noise to pairs."""
+"""Base class of the two pipelines: the denoising loop."""
 
 import inspect
 import os
@@ -15,7 +15,8 @@ from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
 from ..pipelines.safety import require_safe_folder, require_safe_repo
 from .pipeline_output import SynthSetPipelineOutput
-from .schedulers import clip_prediction, require_compatible, start_sampling
+from .prediction_types import clip_prediction
+from .schedulers import require_compatible, start_sampling
 
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
 
@@ -28,8 +29,7 @@ class PairPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "PairPipeline":
-        """As `DiffusionPipeline.from_pretrained`, from a folder or the Hub (with `revision`, `token`, ...), but from
-        safetensors only.
+        """Loads a pipeline as `DiffusionPipeline.from_pretrained` does, but from safetensors only.
 
         Raises:
             InputError: the folder or the repository holds pickled weights or code, or names classes that are not ours.
@@ -40,8 +40,8 @@ class PairPipeline(DiffusionPipeline):
 
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs) -> str:
-        """As `DiffusionPipeline.download`, but refuses what `from_pretrained` refuses, by name before anything is
-        fetched."""
+        """Downloads as `DiffusionPipeline.download` does, but refuses by file name, before any download, what
+        `from_pretrained` refuses."""
         if not kwargs.get("local_files_only"):
             require_safe_repo(pretrained_model_name, kwargs.get("revision"), kwargs.get("token"))
         folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})
@@ -54,13 +54,12 @@ class PairPipeline(DiffusionPipeline):
 
     @property
     def num_timesteps(self) -> int:
-        """Number of times that the last call ran, or the running one runs, the network."""
+        """Number of denoising steps of the running or the last call."""
         return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
-        """True if the running call has been told to stop, by `pipeline._interrupt = True` in a callback; it then
-        returns what its sample is at that step."""
+        """True if a callback has set `pipeline._interrupt = True`; the call then returns the sample of that step."""
         return self._interrupt
 
     def _check_inputs(
@@ -71,7 +70,7 @@ class PairPipeline(DiffusionPipeline):
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ) -> None:
-        """Raises ValueError for what can't be served, before any work."""
+        """Raises ValueError for invalid arguments of a call."""
         require_compatible(self.scheduler)
         generators = generator if isinstance(generator, (list, tuple)) else [generator] if generator is not None else []
         wrong = [one for one in generators if not isinstance(one, torch.Generator)]
@@ -106,18 +105,19 @@ class PairPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: list[str],
         **condition,
     ) -> SynthSetPipelineOutput | tuple:
-        """Denoises samples of `shape`, (B, C + M, H, W); the network gets `condition` as keywords."""
-        # 1. timesteps, and how much of the signal is left at each
+        """Denoises samples of `shape`, (B, C + M, H, W); `condition` are further arguments of the network."""
+        # 1. timesteps, and alphas_cumprod at each
         device = self._execution_device
+        prediction_type = self.scheduler.config.prediction_type
         scheduler = start_sampling(self.scheduler, num_inference_steps, eta, device)
-        timesteps, kept = scheduler.timesteps, scheduler.alphas_cumprod.cpu()
-        kept = np.interp(timesteps.cpu(), np.arange(len(kept)), kept).tolist()
+        timesteps, alphas = scheduler.timesteps, scheduler.alphas_cumprod.cpu()
+        alphas = np.interp(timesteps.cpu(), np.arange(len(alphas)), alphas).tolist()
         self._num_timesteps, self._interrupt = len(timesteps), False
         accepted = inspect.signature(scheduler.step).parameters
         step_kwargs = {k: v for k, v in {"generator": generator, "eta": eta}.items() if k in accepted}
 
-        # 2. noise. The sample stays in float32 whatever the network's type: a DDPM step moves it by less than bfloat16
-        # can tell apart.
+        # 2. noise. The sample stays in float32 whatever the network's type: a DDPM step is smaller than bfloat16's
+        # resolution.
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         sample = latents.to(device, torch.float32) * scheduler.init_noise_sigma
@@ -128,7 +128,7 @@ class PairPipeline(DiffusionPipeline):
                 continue
             model_input = scheduler.scale_model_input(sample, t)
             model_output = self.unet(model_input.to(self.unet.dtype), t, **condition).sample.float()
-            model_output = clip_prediction(model_output, model_input, kept[i], scheduler.config.prediction_type)
+            model_output = clip_prediction(model_output, model_input, alphas[i], prediction_type)
             sample = scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
             if callback_on_step_end is not None:
                 tensors = {"sample": sample} if callback_on_step_end_tensor_inputs else {}

@@ -1,4 +1,4 @@
-"""Sampling of image-mask pairs (SynthSet, section 3)."""
+"""Pipeline that generates image-mask pairs (SynthSet, section 3)."""
 
 import numpy as np
 import torch
@@ -10,17 +10,15 @@ from .pipeline_output import SynthSetPipelineOutput
 
 
 class SynthSetPipeline(PairPipeline):
-    """Draws images together with their masks from noise.
+    """Generates images together with their masks from noise.
 
     Args:
         unet: the denoiser of the joint sample, image channels then mask channels.
-        scheduler: one with the betas and the prediction type of training, of a kind in
-            `synthset.pipelines.schedulers.COMPATIBLE`. `make_scheduler`, or a class's
-            `from_config(pipeline.scheduler.config)`, makes another. With any of them, the x_0 that the network predicts
-            is clipped to [-1, 1].
-
-        crop_size: side in pixels of the piece of a photo that the network was trained to draw, at its `sample_size`;
-            None where it is not known.
+        scheduler: one with the betas and the prediction type of training, of a class in
+            `synthset.pipelines.schedulers.COMPATIBLE`. Make another with `make_scheduler` or a class's
+            `from_config(pipeline.scheduler.config)`. With any of them, the predicted x_0 is clipped to [-1, 1].
+        crop_size: side in pixels of the square crops of photos, resized to `sample_size`, that the network was trained
+            on; None if not known.
 
     Example:
 
@@ -53,25 +51,25 @@ class SynthSetPipeline(PairPipeline):
 
         Args:
             batch_size: number of pairs B.
-            generator: one generator for the whole batch, or a list of B, one per pair, so that a pair does not depend
-                on its neighbors' noise. CPU generators give the same noise on every device.
+            generator: one generator for the batch, or a list of B, one per pair, so that a pair does not depend on
+                the others in its batch. CPU generators give the same noise on every device.
             num_inference_steps: number of denoising steps, 1 to the number of timesteps T that the network was trained
                 with; the smaller of 1000 and T by default.
             height: height in pixels, a multiple of the network's `total_stride`; its `sample_size` by default.
             width: the same for the width.
-            eta: weight of the noise in a DDIM step, in [0, 1]; other schedulers don't use it.
-            latents: noise to start from in place of the generator's, (B, C + M, H, W), standard normal whatever the
-                scheduler: image channels, then mask channels, in pixels.
+            eta: weight of the noise in a DDIM step, in [0, 1]; ignored by other schedulers.
+            latents: initial noise (B, C + M, H, W), standard normal for every scheduler, image channels first; drawn
+                from the generator by default.
             output_type: `"pil"`, `"np"` or `"pt"` (see `SynthSetPipelineOutput`).
             return_dict: return a `SynthSetPipelineOutput`, not the tuple (images, masks).
             callback_on_step_end: called as `callback(pipeline, step, timestep, tensors)` after every step; may return
-                a dict with a replaced `sample`, or set `pipeline._interrupt = True` to end the call there.
-            callback_on_step_end_tensor_inputs: the tensors it is given; `"sample"`, float32 (B, C + M, H, W), is all
-                there is.
+                a dict with a new `sample`, or set `pipeline._interrupt = True` to end the call there.
+            callback_on_step_end_tensor_inputs: names of the tensors in `tensors`; only `"sample"`, float32
+                (B, C + M, H, W), is available.
 
         Raises:
-            ValueError: if an argument is of the wrong kind, shape or size, the scheduler can't sample from the network,
-                or not in so many steps.
+            ValueError: an argument has the wrong type, shape or size, or the scheduler can't sample from the network
+                or not in this number of steps.
         """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size is {batch_size!r}; give the number of pairs, 1 or more. There is no prompt.")

@@ -1,8 +1,9 @@
-"""Super-resolution of image-mask pairs (SynthSet, section 3, "Super-resolution")."""
+"""Pipeline for super-resolution of image-mask pairs (SynthSet, section 3, "Super-resolution")."""
 
 import numpy as np
 import torch
 from diffusers import SchedulerMixin
+from diffusers.image_processor import PipelineImageInput
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..models import PairedUNet2DModel
@@ -14,12 +15,12 @@ def add_condition_noise(
     condition: torch.Tensor, noise: torch.Tensor, noise_level: torch.Tensor, alphas_cumprod: torch.Tensor
 ) -> torch.Tensor:
     """Noise augmentation of a low-resolution pair (Ho et al. 2021, "Cascaded Diffusion Models", arXiv 2106.15282,
-    section 4.2): what `noise_level` training timesteps make of it.
+    section 4.2), to the noise of a training timestep.
 
     Args:
         condition: (B, C + M, h, w) in [-1, 1].
         noise: standard normal noise of that shape.
-        noise_level: (B,) int64 in 0..T; level 0 leaves the pair as it is, level s is timestep s - 1.
+        noise_level: (B,) int64 in 0..T; 0 adds no noise, s > 0 the noise of timestep s - 1.
         alphas_cumprod: (T,), the scheduler's.
     """
     alphas = torch.cat([torch.ones(1), alphas_cumprod.float().cpu()]).to(condition.device)
@@ -28,13 +29,13 @@ def add_condition_noise(
 
 
 class SynthSetSRPipeline(PairPipeline):
-    """Enlarges images together with their masks: the detail is drawn from noise, the layout is the given pair's.
+    """Upscales images together with their masks; details are generated.
 
     Args:
         unet: the denoiser of the joint sample, with `condition_channels` of a pair.
-        scheduler: as in `SynthSetPipeline`; `train_sr.py` saves a DDIM one, the paper's choice.
-        scale_factor: how many times larger the output is.
-        max_noise_level: the largest noise level of the condition that the network was trained with; 0 for none.
+        scheduler: as in `SynthSetPipeline`; `synthset train-sr` saves a DDIM one, the paper's.
+        scale_factor: ratio of output to input size.
+        max_noise_level: largest `noise_level` that the network was trained with; 0 for none.
         crop_size: as in `SynthSetPipeline`.
 
     Example:
@@ -69,8 +70,8 @@ class SynthSetSRPipeline(PairPipeline):
     @torch.no_grad()
     def __call__(
         self,
-        images,
-        masks=None,
+        images: PipelineImageInput | SynthSetPipelineOutput,
+        masks: PipelineImageInput | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         num_inference_steps: int | None = None,
         noise_level: int = 0,
@@ -81,27 +82,28 @@ class SynthSetSRPipeline(PairPipeline):
         callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["sample"],  # noqa: B006
     ) -> SynthSetPipelineOutput | tuple:
-        """Enlarges pairs `scale_factor` times.
+        """Upscales pairs by `scale_factor`.
 
         Args:
             images: B RGB PIL images (a list, or one), an array (B, H, W, C), a tensor (B, C, H, W), floats in [0, 1] or
                 uint8; or a `SynthSetPipelineOutput`.
-            masks: their masks of the same kind and size; left out for a `SynthSetPipelineOutput`.
-            generator: one generator for the whole batch, or a list of B, one per pair.
+            masks: their masks of the same type and size; none for a `SynthSetPipelineOutput`.
+            generator: one generator for the batch, or a list of B, one per pair.
             num_inference_steps: number of denoising steps, 1 to the number of timesteps T that the network was trained
                 with; the smaller of 100, the paper's, and T by default.
-            noise_level: noise to add to the given pairs before they are enlarged, 0 to `max_noise_level` timesteps'
-                worth. It hides the faults of generated pairs from a network that was trained on real ones.
-            eta: weight of the noise in a DDIM step, in [0, 1]; other schedulers don't use it.
-            latents: noise to start from, as in `SynthSetPipeline`, of the enlarged size. Noise for `noise_level` still
-                comes from the generator.
-            output_type: `"pil"`, `"np"` or `"pt"` (see `SynthSetPipelineOutput`); the kind of `images` by default.
+            noise_level: noise added to the given pairs, in timesteps, 0 to `max_noise_level`. It hides artifacts of
+                generated pairs, on which the network was not trained.
+            eta: weight of the noise in a DDIM step, in [0, 1]; ignored by other schedulers.
+            latents: initial noise of the output's size, as in `SynthSetPipeline`. The noise of `noise_level` is still
+                drawn from the generator.
+            output_type: `"pil"`, `"np"` or `"pt"` (see `SynthSetPipelineOutput`); the type of `images` by default.
             return_dict: return a `SynthSetPipelineOutput`, not the tuple (images, masks).
-            callback_on_step_end, callback_on_step_end_tensor_inputs: as in `SynthSetPipeline`.
+            callback_on_step_end: as in `SynthSetPipeline`.
+            callback_on_step_end_tensor_inputs: as in `SynthSetPipeline`.
 
         Raises:
-            ValueError: if images and masks don't fit each other or the network, the noise level is out of range, or
-                what `SynthSetPipeline` raises for.
+            ValueError: images and masks don't match each other or the network, the noise level is out of range, or as
+                `SynthSetPipeline`.
         """
         # 1. arguments
         if isinstance(images, SynthSetPipelineOutput):

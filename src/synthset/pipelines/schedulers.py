@@ -1,4 +1,4 @@
-"""Samplers: those that `generate_dataset` offers, and which of diffusers' can run a pipeline."""
+"""Schedulers for sampling: construction, compatibility with a network, and timesteps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,9 @@ from diffusers import DDIMScheduler, SchedulerMixin
 
 from ..errors import InputError
 from ..registry import SCHEDULERS
+from .prediction_types import DIFFUSERS_TYPES
 
-# What a sampler must share with training; everything else in a scheduler's config is about sampling.
+# settings that a scheduler for sampling takes from training
 TRAINING_KEYS = (
     "num_train_timesteps",
     "beta_start",
@@ -21,38 +22,36 @@ TRAINING_KEYS = (
     "rescale_betas_zero_snr",
 )
 
-# diffusers' schedulers that end where they should for a network whose answer is known, and the prediction types with
-# which they do. Others are for networks of another kind (flow matching, EDM, distilled ones), go the other way, or
-# leave the right mean or spread in coarse steps (Heun, KDPM2) or under cosine betas (PNDM).
-_ALL = ("epsilon", "v_prediction", "sample")
+# diffusers' schedulers that sample correctly from a network trained on DDPM's noise, with the prediction types for
+# which they do. Others are for other kinds of networks (flow matching, EDM, distilled ones), run from data to noise, or
+# get the mean or the standard deviation wrong in few steps (Heun, KDPM2) or under cosine betas (PNDM).
 COMPATIBLE: dict[str, tuple[str, ...]] = {
-    "DDIMParallelScheduler": _ALL,
-    "DDIMScheduler": _ALL,
-    "DDPMParallelScheduler": _ALL,
-    "DDPMScheduler": _ALL,
-    "DEISMultistepScheduler": _ALL,
-    "DPMSolverMultistepScheduler": _ALL,
-    "DPMSolverSinglestepScheduler": _ALL,
+    "DDIMParallelScheduler": DIFFUSERS_TYPES,
+    "DDIMScheduler": DIFFUSERS_TYPES,
+    "DDPMParallelScheduler": DIFFUSERS_TYPES,
+    "DDPMScheduler": DIFFUSERS_TYPES,
+    "DEISMultistepScheduler": DIFFUSERS_TYPES,
+    "DPMSolverMultistepScheduler": DIFFUSERS_TYPES,
+    "DPMSolverSinglestepScheduler": DIFFUSERS_TYPES,
     "EulerAncestralDiscreteScheduler": ("epsilon", "v_prediction"),
-    "EulerDiscreteScheduler": _ALL,
-    "LMSDiscreteScheduler": _ALL,
-    "SASolverScheduler": _ALL,
-    "UniPCMultistepScheduler": _ALL,
+    "EulerDiscreteScheduler": DIFFUSERS_TYPES,
+    "LMSDiscreteScheduler": DIFFUSERS_TYPES,
+    "SASolverScheduler": DIFFUSERS_TYPES,
+    "UniPCMultistepScheduler": DIFFUSERS_TYPES,
 }
 
 
 def make_scheduler(name: str, config: Mapping[str, Any], num_inference_steps: int) -> SchedulerMixin:
-    """Builds a sampler for a model trained under another scheduler.
+    """Builds a scheduler for sampling from a trained model.
 
     Args:
         name: a key of `SCHEDULERS`: `"ddpm"`, `"ddim"`, `"dpmsolver++"` or `"unipc"`.
-        config: the training scheduler's config (`pipeline.scheduler.config`); betas, number of training timesteps and
-            prediction type carry over, everything about sampling is replaced.
-        num_inference_steps: the number of steps it will be run with, 1 to the number of training timesteps.
+        config: the training scheduler's config (`pipeline.scheduler.config`), of which betas, number of training
+            timesteps and prediction type are kept.
+        num_inference_steps: the number of sampling steps, 1 to the number of training timesteps.
 
     Raises:
-        InputError: if the name is unknown, the config is that of another kind of scheduler, or the steps are out of
-            range.
+        InputError: the name is unknown, the config is not that of a DDPM-like scheduler, or the steps are out of range.
     """
     scheduler_class = SCHEDULERS[name]
     if "beta_schedule" not in config:
@@ -71,31 +70,38 @@ def make_scheduler(name: str, config: Mapping[str, Any], num_inference_steps: in
 
 
 def require_compatible(scheduler: SchedulerMixin) -> None:
-    """Raises ValueError unless `scheduler` is, or descends from, one of `COMPATIBLE`, with settings that it knows."""
+    """Raises ValueError unless `scheduler` is, or descends from, one in `COMPATIBLE` or `SCHEDULERS`, and supports its
+    prediction type."""
     kind, config = type(scheduler).__name__, scheduler.config
-    known = next((cls.__name__ for cls in type(scheduler).__mro__ if cls.__name__ in COMPATIBLE), None)
+    compatible = {_class_of(name).__name__: DIFFUSERS_TYPES for name in SCHEDULERS} | COMPATIBLE
+    known = next((cls.__name__ for cls in type(scheduler).__mro__ if cls.__name__ in compatible), None)
     remedy = "use synthset.make_scheduler, or DDPMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler"
     if known is None or config.get("use_flow_sigmas"):
         flow = " with use_flow_sigmas" if known else ""
         raise ValueError(f"{kind}{flow} does not sample rightly from a network trained on DDPM's noise; {remedy}.")
-    if config.prediction_type not in COMPATIBLE[known]:
+    # a type that diffusers does not know is sampled as x_0
+    sampled = config.prediction_type if config.prediction_type in DIFFUSERS_TYPES else "sample"
+    if sampled not in compatible[known]:
         raise ValueError(
-            f"{kind} has no prediction_type {config.prediction_type!r}, the network's, only "
-            f"{' and '.join(COMPATIBLE[known])}; {remedy}."
+            f"{kind} has no prediction_type {sampled!r}, the network's, only {' and '.join(compatible[known])}; "
+            f"{remedy}."
         )
 
 
 def start_sampling(
     scheduler: SchedulerMixin, num_inference_steps: int, eta: float, device: torch.device | str
 ) -> SchedulerMixin:
-    """`scheduler` with its timesteps set; or its like, where its own steps would not lead from noise to a sample.
+    """Sets the timesteps; replaces the scheduler where its own would not lead from noise to a sample.
 
-    Rounding appends timestep -1, pure noise, to some `trailing` ones (61 of 1000 do, for one); `leading` ones may begin
-    far from the noisiest; `linspace` ones repeat a timestep, and so divide by 0, in the multistep solvers' 1000 steps;
-    and DDIM's have one length.
+    Rounding appends timestep -1 to some `trailing` ones (61 of 1000 do, for one); `leading` ones may start far below
+    the noisiest timestep; `linspace` ones repeat a timestep, and so divide by 0, in the multistep solvers' 1000 steps;
+    DDIM's have one length. A prediction type that diffusers does not know is replaced by `sample`.
+
+    Returns:
+        `scheduler` or its replacement.
 
     Raises:
-        ValueError: it can't take so many steps.
+        ValueError: `num_inference_steps` is out of range, or does not go with `eta`.
     """
     total, name = scheduler.config.num_train_timesteps, type(scheduler).__name__
     if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= total:
@@ -110,6 +116,8 @@ def start_sampling(
                 f"length; use a divisor of {total}, or eta=0."
             )
         scheduler = make_scheduler("ddim", scheduler.config, num_inference_steps)
+    if scheduler.config.prediction_type not in DIFFUSERS_TYPES:
+        scheduler = type(scheduler).from_config(scheduler.config, prediction_type="sample")
     scheduler.set_timesteps(num_inference_steps, device=device)
     timesteps = scheduler.timesteps
     skipped = total - 1 - timesteps.max()  # of the noisiest; leading spacing skips a step's length
@@ -121,31 +129,14 @@ def start_sampling(
     return scheduler
 
 
-def clip_prediction(output: torch.Tensor, sample: torch.Tensor, a: float, prediction_type: str) -> torch.Tensor:
-    """The network's output, changed where the x_0 it means lies outside [-1, 1], so that it means the nearest inside.
-
-    At the first steps an epsilon network's error comes into x_0 times sigma / alpha (20 000 under cosine betas), and
-    would move the mean of everything drawn. Some schedulers clip, others can't; clipped here, all are alike. What
-    means an x_0 inside comes back as it is, to the bit.
-
-    Args:
-        output: the network's, (B, C + M, H, W).
-        sample: what it was given, alpha x_0 + sigma epsilon, of that shape.
-        a: alpha^2, the cumulative product of 1 - beta; sigma^2 is 1 - a.
-        prediction_type: `"epsilon"`, `"v_prediction"` (alpha epsilon - sigma x_0) or `"sample"` (x_0).
-    """
-    alpha, sigma = a**0.5, (1 - a) ** 0.5
-    if prediction_type == "epsilon":
-        x_0, slope = (sample - sigma * output) / alpha, -alpha / sigma
-    elif prediction_type == "v_prediction":
-        x_0, slope = alpha * sample - sigma * output, -1 / sigma
-    else:
-        x_0, slope = output, 1.0
-    return output + slope * (x_0.clamp(-1, 1) - x_0)
-
-
 def _spacing(num_train_timesteps: int, num_inference_steps: int) -> str:
-    """A spacing that starts at the noisiest timestep and has as many as asked for, all different."""
+    """`timestep_spacing` that starts at the noisiest timestep and repeats none."""
     # "trailing" is exact when the steps divide the timesteps, and otherwise rounding can append timestep -1. "linspace"
     # has no such case, but repeats a timestep when the multistep solvers take all 1000 steps.
     return "trailing" if num_train_timesteps % num_inference_steps == 0 else "linspace"
+
+
+def _class_of(name: str) -> type[SchedulerMixin]:
+    """The class of a scheduler in `SCHEDULERS`."""
+    entry = SCHEDULERS[name]
+    return getattr(entry, "func", entry)

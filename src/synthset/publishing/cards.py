@@ -147,7 +147,7 @@ def write_dataset_card(
     tags: Iterable[str] = (),
     details: dict | None = None,
     data_license: str | None = None,
-    **variables,
+    **variables: object,
 ) -> None:
     """Writes `folder/README.md`, the card of a dataset of pairs.
 
@@ -163,7 +163,7 @@ def write_dataset_card(
         tags: added to the tag `synthset`; `synthetic`, `copy-paste` and `pseudo-labels` select the text on limits.
         details: settings that the dataset was made with.
         data_license: license of the source data, in the format of `--data_license`.
-        variables: further variables of the template: `title`, `description`, `preview` (an image file in the folder),
+        **variables: further variables of the template: `title`, `description`, `preview` (an image file in the folder),
             `columns` (descriptions by name).
     """
     folder, tags, rows = Path(folder), list(tags), sum(splits.values())

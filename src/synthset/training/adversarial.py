@@ -1,4 +1,4 @@
-"""The discriminator's side of training (SynthSet, section 3, "Discriminator")."""
+"""Training of the discriminator, and its loss for the generator (SynthSet, section 3, "Discriminator")."""
 
 import logging
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ logger = logging.getLogger("synthset")
 
 
 class Adversary:
-    """A discriminator that learns to tell real x_{t-1} from those that the generator predicts.
+    """A discriminator between real samples of x_{t-1} and those predicted by the generator.
 
     Args:
         accelerator: has prepared the other three.
         discriminator: the network.
-        optimizer, lr_scheduler: its own.
+        optimizer, lr_scheduler: the discriminator's.
         r1_gamma: weight of the R1 penalty; 0 = off.
-        max_grad_norm: clip the gradient's norm to this; infinity leaves it.
+        max_grad_norm: maximum norm to clip the gradient to; infinity = no clipping.
     """
 
     def __init__(
@@ -91,8 +91,7 @@ class Adversary:
         return measured
 
     def generator_loss(self, fake: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """The adversarial loss, a scalar, the smaller the more the fake pairs pass for real; its gradient reaches the
-        generator alone."""
+        """The generator's adversarial loss, a scalar; its gradient reaches the generator only."""
         # Not through DistributedDataParallel, which would wait for gradients of the discriminator.
         network = self.accelerator.unwrap_model(self.discriminator, keep_torch_compile=False)
         with frozen(network):
@@ -137,7 +136,7 @@ def build_adversary(args: TrainingArguments, accelerator: Accelerator, leg_start
 
 @contextmanager
 def frozen(network: torch.nn.Module) -> Iterator[None]:
-    """Within the block, `network` is a fixed function: no gradients for its weights, no changing buffers."""
+    """Freezes `network` within the block: no gradients for its weights, no updates of its buffers."""
     network.requires_grad_(False).eval()
     try:
         yield

@@ -1,36 +1,39 @@
-"""Checkpoints that are whole or absent, and the finished pipeline.
+"""Checkpoints that are whole or absent.
 
-`OUTPUT/checkpoint-STEP/` holds `unet/` and `unet_ema/`, with a discriminator `discriminator/` (safetensors, each opens
-with `from_pretrained`), accelerate's optimizer, learning rate and random states, and `training_state.json`, which has
-the digests of all others. It is written under a temporary name and renamed.
+`OUTPUT/checkpoint-STEP/` holds `unet/`, `unet_ema/` and, if there is one, `discriminator/` (safetensors, each loads
+with `from_pretrained`), accelerate's optimizer, learning rate and random states, and `training_state.json` with the
+digests of all other files. It is written under a temporary name and renamed.
 """
 
 import json
-import os
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
-from accelerate import Accelerator, DistributedType
-from diffusers import DiffusionPipeline, ModelMixin
+from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
 from ..errors import InputError
 from ..models import PairedDiscriminator2DModel, PairedUNet2DModel
 from ..pipelines.loading import list_checkpoints
-from ..signals import deferred
+from ..signals import Stopped, deferred, request
+from .ema import ema_weights
 from .history import STATE_FILE, Start, list_digests, step_of
+
+logger = logging.getLogger("synthset")
 
 _FOLDERS = {PairedUNet2DModel: "unet", PairedDiscriminator2DModel: "discriminator"}
 
 
 @contextmanager
 def whole_or_absent(target: Path, accelerator: Accelerator) -> Iterator[Path]:
-    """Gives every process a temporary folder next to `target` that takes `target`'s place when the block ends.
+    """Yields a temporary folder, the same in every process, that replaces `target` when the block ends.
 
-    If the block fails, the temporary folder is removed and what stood at `target` stays. A request to stop waits.
+    If the block fails, the temporary folder is removed and `target` stays as it was. A request to stop waits.
 
     Raises:
         InputError: the disk is full or not writable.
@@ -68,9 +71,9 @@ class Checkpointer:
     Args:
         accelerator: everything it prepared (model, optimizer, learning rate schedule) is saved and restored.
         output_dir: the run's folder.
-        ema: the U-Net's moving average, to save and restore beside it, if there is one.
+        ema: moving average of the U-Net's weights, saved and restored with it; None if there is none.
         legs: those of the run's [`Start`].
-        total_limit: checkpoints to keep, 2 or more: the newest may turn out to be damaged.
+        total_limit: checkpoints to keep, 2 or more, since the newest may turn out to be damaged; None keeps all.
     """
 
     def __init__(
@@ -83,8 +86,7 @@ class Checkpointer:
     ):
         self.accelerator, self.output_dir, self.ema = accelerator, Path(output_dir), ema
         self.legs, self.total_limit = legs, total_limit
-        accelerator.register_save_state_pre_hook(self._save_models)
-        accelerator.register_load_state_pre_hook(self._load_models)
+        self.saved_step: int | None = None
 
     def _save_models(self, models, weights, folder):
         # weights is empty under FSDP, where accelerate saves the shards itself
@@ -107,14 +109,19 @@ class Checkpointer:
                 self.ema.shadow_params = [p.detach().to(self.accelerator.device) for p in average.parameters()]
 
     def save(self, step: int, interrupted: bool = False) -> None:
-        """Writes `checkpoint-STEP`, then removes the oldest beyond `total_limit`, those that were only written because
-        the run was interrupted, and later ones, from which the run has gone back. Every process calls it.
+        """Writes `checkpoint-STEP`, and removes older ones beyond `total_limit`, those written only because the run was
+        interrupted, and those of later steps, left from before the run went back. Every process calls it.
 
         Args:
-            interrupted: whether this one is to go when the next is written.
+            step: optimizer steps done.
+            interrupted: whether to remove this one when the next is written.
         """
         with whole_or_absent(self.output_dir / f"checkpoint-{step}", self.accelerator) as folder:
-            self.accelerator.save_state(folder)
+            hook = self.accelerator.register_save_state_pre_hook(self._save_models)
+            try:
+                self.accelerator.save_state(folder)
+            finally:
+                hook.remove()
             self.accelerator.wait_for_everyone()
             if self.accelerator.is_main_process:
                 state = {"global_step": step, "interrupted": interrupted, "legs": self.legs}
@@ -126,16 +133,35 @@ class Checkpointer:
                     shutil.rmtree(other)
             for old in list_checkpoints(self.output_dir)[: -self.total_limit] if self.total_limit else []:
                 shutil.rmtree(old)
+        self.saved_step = step
+        logger.info(f"saved {self.output_dir / f'checkpoint-{step}'}")
+
+    def save_and_stop(self, step: int) -> NoReturn:
+        """Ends the run, which was asked to stop, after `step`. Every process calls it.
+
+        Raises:
+            Stopped: always; the step is in a checkpoint.
+        """
+        if self.saved_step != step:
+            self.save(step, interrupted=True)
+        logger.info(f"step {step} is finished and in a checkpoint")
+        self.accelerator.end_training()
+        raise Stopped(request.signal)
 
     def restore(self, start: Start) -> None:
-        """Restores what `start` continues from, if anything. At the beginning of a leg, the learning rate and the
-        optimizers' other numbers are those that the flags ask for now, and their moments go on."""
+        """Restores the checkpoint of `start`, if there is one. At the beginning of a leg, the optimizers' moments are
+        kept, while the learning rate and other settings are those of the current flags."""
         if start.checkpoint is None:
             return
         optimizers, lr_schedulers = self.accelerator._optimizers, self.accelerator._schedulers
         numbers = [[dict(group, params=None) for group in optimizer.param_groups] for optimizer in optimizers]
         schedules = [lr_scheduler.state_dict() for lr_scheduler in lr_schedulers]
-        self.accelerator.load_state(start.checkpoint)
+        hook = self.accelerator.register_load_state_pre_hook(self._load_models)
+        try:
+            self.accelerator.load_state(start.checkpoint)
+        finally:
+            hook.remove()
+        self.saved_step = start.step
         if start.begins_leg:
             for optimizer, groups in zip(optimizers, numbers, strict=True):
                 for group, new in zip(optimizer.param_groups, groups, strict=True):
@@ -152,49 +178,3 @@ def _is_interrupted(checkpoint: Path) -> bool:
         return json.loads((checkpoint / STATE_FILE).read_text())["interrupted"]
     except (OSError, ValueError, KeyError):  # damaged
         return False
-
-
-@contextmanager
-def ema_weights(ema: EMAModel | None, model: ModelMixin) -> Iterator[None]:
-    """Within the block, `model` computes with the moving average's weights (its own where `ema` is None)."""
-    if ema is None:
-        yield
-        return
-    ema.store(model.parameters())
-    ema.copy_to(model.parameters())
-    try:
-        yield
-    finally:
-        ema.restore(model.parameters())
-
-
-def whole_model(accelerator: Accelerator, model: ModelMixin) -> ModelMixin:
-    """The network behind what accelerate prepared, for saving and sampling: the module itself, or under FSDP a copy
-    that on the main process has all weights. Every process calls it."""
-    unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
-    if accelerator.distributed_type != DistributedType.FSDP:
-        return unwrapped
-    weights = accelerator.get_state_dict(model)
-    copy = type(unwrapped).from_config(unwrapped.config)
-    if accelerator.is_main_process:
-        copy.load_state_dict(weights)
-    return copy.to(accelerator.device)
-
-
-def save_pipeline(pipeline: DiffusionPipeline, output_dir: Path, accelerator: Accelerator) -> None:
-    """Writes `model_index.json` and the components' folders into `output_dir`, beside what is there. Every process
-    calls it; the main one writes."""
-    with deferred():
-        with whole_or_absent(output_dir / "pipeline", accelerator) as folder:
-            if accelerator.is_main_process:
-                pipeline.save_pretrained(folder)
-        if accelerator.is_main_process:
-            # model_index.json goes last: a folder that has it is a whole pipeline
-            (output_dir / "model_index.json").unlink(missing_ok=True)
-            parts = [file for file in (output_dir / "pipeline").rglob("*") if file.is_file()]
-            for part in sorted(parts, key=lambda file: file.name == "model_index.json"):
-                destination = output_dir / part.relative_to(output_dir / "pipeline")
-                destination.parent.mkdir(exist_ok=True)
-                os.replace(part, destination)
-            shutil.rmtree(output_dir / "pipeline")
-        accelerator.wait_for_everyone()

@@ -1,19 +1,17 @@
-"""Where a run stands: the checkpoint that it continues from, and the legs of its way so far.
+"""Resuming a run: the checkpoint to continue from, and the legs of the run so far.
 
-A run is known by its identity, the flags and the data that decide what is learned. The same identity continues;
-another one is refused, or with `--new_leg` begins a new leg: the weights, moments and average go on, the learning
-rate's schedule starts again.
+A run is identified by the flags and the data that decide what is learned. With the same identity it continues; with
+another one it is refused, or with `--new_leg` begins a new leg: weights, optimizer moments and moving average are
+kept, the learning rate schedule starts again.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from ..data import pairs_digest
@@ -21,6 +19,7 @@ from ..errors import InputError
 from ..output_dir import require_empty
 from ..pipelines.loading import RENAMED, list_checkpoints
 from .arguments import FIXED, TrainingArguments
+from .processes import on_main_process
 
 logger = logging.getLogger("synthset")
 
@@ -29,12 +28,12 @@ STATE_FILE = "training_state.json"
 
 
 class Start(NamedTuple):
-    """Where a run continues.
+    """The point from which a run continues.
 
     Attributes:
         checkpoint: the folder to restore; None at the beginning.
-        step: optimizer steps taken.
-        legs: of every leg its first step (`start`) and its `identity`; the last one is to go on.
+        step: optimizer steps done.
+        legs: the first step (`start`) and the `identity` of every leg; the last one continues.
     """
 
     checkpoint: Path | None
@@ -52,7 +51,7 @@ class Start(NamedTuple):
         return 0 < self.step == self.leg_start
 
     def describe(self, steps: int, max_train_steps: int) -> str:
-        """Sentences for the card of a run that did not go straight; empty for one that did."""
+        """Sentences for the model card about legs and a shortened run; empty for an ordinary run."""
         sentences = []
         for before, leg in zip(self.legs, self.legs[1:], strict=False):
             changes = differences(before["identity"], leg["identity"])
@@ -65,10 +64,10 @@ class Start(NamedTuple):
 def find_start(
     args: TrainingArguments, accelerator: Accelerator, train: Dataset | object, validation: Dataset | list
 ) -> Start:
-    """The place from which the flags let a run in `--output_dir` continue. Reads only. Every process calls it.
+    """Finds the point from which a run in `--output_dir` continues. Writes nothing. Every process calls it.
 
     Raises:
-        InputError: the folder or the checkpoint is of something else, the checkpoint is not there or damaged.
+        InputError: the folder or the checkpoint belongs to another run, or the checkpoint is missing or damaged.
     """
 
     def find() -> Start:
@@ -79,20 +78,6 @@ def find_start(
         return continue_from(args, json.loads(json.dumps(identity)))
 
     return on_main_process(accelerator, find)
-
-
-def on_main_process(accelerator: Accelerator, function: Callable):
-    """`function()`'s result, for every process, from the main one. If it raises InputError, the others just leave."""
-    outcome = [None]
-    if accelerator.is_main_process:
-        try:
-            outcome = [function()]
-        except InputError as error:
-            outcome = [error]
-    (outcome,) = broadcast_object_list(outcome)
-    if isinstance(outcome, InputError):
-        raise outcome if accelerator.is_main_process else SystemExit(1)
-    return outcome
 
 
 def continue_from(args: TrainingArguments, identity: dict) -> Start:

@@ -5,9 +5,11 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, ModelMixin
 from diffusers.training_utils import compute_snr
 
+from ..pipelines.prediction_types import compute_target, predict_x_0, prediction_slope
+
 
 def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The network's answer to a noisy batch: x_t = sqrt(a) x_0 + sqrt(1 - a) noise (paper, section 2).
+    """Prediction of the network for a batch with noise added, x_t = sqrt(a) x_0 + sqrt(1 - a) noise (paper, section 2).
 
     Args:
         model: called with x_t, the timesteps, and `condition` and `noise_level` where the batch has them.
@@ -35,23 +37,27 @@ def training_target(
 
     Returns:
         (B, C + M, H, W): the noise (`epsilon`; the paper, section 3), sqrt(a) noise - sqrt(1 - a) x_0 (`v_prediction`;
-        Salimans and Ho 2022, arXiv 2202.00512, appendix D) or x_0 (`sample`).
+        Salimans and Ho 2022, arXiv 2202.00512, appendix D), x_0 (`sample`), or what else is in `PREDICTION_TYPES`.
     """
-    prediction_type = scheduler.config.prediction_type
-    if prediction_type == "epsilon":
-        return noise
-    if prediction_type == "v_prediction":
-        return scheduler.get_velocity(sample, noise, timesteps)
-    return sample
+    return compute_target(scheduler.config.prediction_type, sample, noise, _alphas_cumprod(scheduler, timesteps))
 
 
 def min_snr_weight(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Loss weights (B,) that keep nearly clean steps from dominating: min(SNR, gamma) on the loss in x_0, divided by
-    what turns the loss in x_0 into the loss in the prediction (Hang et al. 2023, arXiv 2303.09556, equation 8):
-    SNR for epsilon, SNR + 1 for v, 1 for sample."""
-    snr = compute_snr(scheduler, timesteps)
-    divisor = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}
-    return snr.clamp(max=gamma) / divisor[scheduler.config.prediction_type]
+    """Min-SNR loss weights (Hang et al. 2023, arXiv 2303.09556, equation 8), which limit that of low noise levels.
+
+    min(SNR, gamma) is the weight of the loss in x_0; divided by SNR for epsilon, SNR + 1 for v and 1 for sample, it is
+    that of the loss in the prediction.
+
+    Args:
+        scheduler: its `alphas_cumprod` and `prediction_type` are used.
+        timesteps: (B,) int64 in 0..T-1.
+        gamma: largest weight of the loss in x_0.
+
+    Returns:
+        (B,) weights.
+    """
+    slope = prediction_slope(scheduler.config.prediction_type, _alphas_cumprod(scheduler, timesteps)).flatten()
+    return compute_snr(scheduler, timesteps).clamp(max=gamma) / slope**2
 
 
 def diffusion_loss(
@@ -60,12 +66,12 @@ def diffusion_loss(
     batch: dict[str, torch.Tensor],
     snr_gamma: float | None = None,
 ) -> torch.Tensor:
-    """Mean squared error over image and mask channels alike (paper, section 3), one value per pair, in float32.
+    """Mean squared error over all image and mask channels (paper, section 3), one value per pair, in float32.
 
     Args:
         prediction: the network's output, (B, C + M, H, W).
         scheduler, batch: as in `predict`.
-        snr_gamma: weight the pairs by `min_snr_weight` with this gamma.
+        snr_gamma: gamma of `min_snr_weight`; None for no weights.
 
     Returns:
         (B,) losses.
@@ -80,21 +86,15 @@ def diffusion_loss(
 def predicted_sample(
     prediction: torch.Tensor, scheduler: DDPMScheduler, noisy: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
-    """The clean pair x_0 that a prediction stands for, (B, C + M, H, W), not clipped: a clip has no gradient.
+    """x_0 that a prediction implies, (B, C + M, H, W), not clipped: clipping would zero the gradient.
 
     Args:
         prediction: the network's output, (B, C + M, H, W), of the scheduler's `prediction_type`.
         scheduler: as in `training_target`.
-        noisy: x_t, what the network saw.
+        noisy: x_t, the network's input.
         timesteps: (B,) int64.
     """
-    a = _alphas_cumprod(scheduler, timesteps)
-    prediction_type = scheduler.config.prediction_type
-    if prediction_type == "epsilon":
-        return (noisy - (1 - a) ** 0.5 * prediction) / a**0.5
-    if prediction_type == "v_prediction":
-        return a**0.5 * noisy - (1 - a) ** 0.5 * prediction
-    return prediction
+    return predict_x_0(scheduler.config.prediction_type, prediction, noisy, _alphas_cumprod(scheduler, timesteps))
 
 
 def posterior_sample(

@@ -1,10 +1,9 @@
-"""The optimizer, its learning rate, and the moving average of the weights, as the flags ask for them."""
+"""The optimizer and its learning rate, as the flags ask for them."""
 
 from collections.abc import Iterable
 
 import torch
 from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -33,13 +32,3 @@ def build_lr_scheduler(args: TrainingArguments, optimizer: torch.optim.Optimizer
     name = {"constant": "constant_with_warmup"}.get(args.lr_scheduler, args.lr_scheduler)
     steps = args.max_train_steps - leg_start
     return get_scheduler(name, optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=steps)
-
-
-def build_ema(args: TrainingArguments, parameters: Iterable[Parameter], device: torch.device) -> EMAModel | None:
-    """The float32 moving average of `parameters`, or None with `--use_ema false`. Its decay grows as
-    1 - (1 + step) ** -ema_power up to `ema_max_decay`, so that a short run forgets its start."""
-    if not args.use_ema:
-        return None
-    ema = EMAModel(parameters, args.ema_max_decay, use_ema_warmup=True, power=args.ema_power, foreach=True)
-    ema.to(device)
-    return ema

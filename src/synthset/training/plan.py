@@ -1,43 +1,75 @@
-"""Plans that can't work, said before the first step."""
+"""Checks of a run before its first step."""
 
 import logging
 from collections.abc import Sized
 
+from accelerate import Accelerator
 from datasets import Dataset
+from diffusers import ModelMixin
 
 from ..errors import InputError
 from .arguments import TrainingArguments
+from .stream import TrainingStream
+from .timetable import Timetable
 
 logger = logging.getLogger("synthset")
 
 MANY_CHECKPOINTS = 20
+JOBS = 10  # validations, and checkpoints, of a run whose flags do not say how often
 
 
-def check_plan(args: TrainingArguments, train: Dataset | Sized) -> None:
-    """Checks what only shows when the data is known.
+def check_masks(args: TrainingArguments, train: Dataset | Sized) -> None:
+    """Checks that there is something to learn in the masks.
 
     Args:
-        args: the flags, with `max_train_steps` filled in.
+        args: the flags.
         train: the pairs to train on, as `load_pairs` returns them; the masks of streamed ones can't be looked through.
 
     Raises:
-        InputError: the learning rate's plan is longer than the run, or there is nothing to learn in the masks.
+        InputError: all masks are empty, or all mark every pixel.
+    """
+    if not isinstance(train, Dataset):
+        return
+    values = set()
+    for row in train.select_columns(["mask"]):
+        values.update(row["mask"].getextrema())
+        if len(values) > 1:  # mostly the first mask
+            return
+    what = "are empty" if values == {0} else "mark every pixel"
+    raise InputError(
+        f"all {len(train)} masks of {args.dataset} to train on {what}; name the right ones with --mask_column, or add "
+        "pairs with objects and background"
+    )
+
+
+def check_steps(args: TrainingArguments) -> None:
+    """Checks the flags against `max_train_steps`.
+
+    Raises:
+        InputError: the learning rate's plan is longer than the run.
     """
     args.require_steps()
-    if isinstance(train, Dataset):
-        values = set()
-        for row in train.select_columns(["mask"]):
-            values.update(row["mask"].getextrema())
-            if len(values) > 1:  # mostly the first mask
-                break
-        else:
-            what = "are empty" if values == {0} else "mark every pixel"
-            raise InputError(
-                f"all {len(train)} masks of {args.dataset} to train on {what}; name the right ones with --mask_column, "
-                "or add pairs with objects and background"
-            )
-    checkpoints = -(-args.max_train_steps // args.checkpointing_steps)
+    checkpoints = -(-args.max_train_steps // (args.checkpointing_steps or args.max_train_steps))
     if args.checkpoints_total_limit is None and checkpoints > MANY_CHECKPOINTS:
         logger.warning(
             f"without --checkpoints_total_limit this run keeps {checkpoints} checkpoints; --dry_run says what they take"
         )
+
+
+def announce(
+    args: TrainingArguments,
+    accelerator: Accelerator,
+    network: ModelMixin,
+    stream: TrainingStream,
+    validation_pairs: Sized,
+    step: int,
+    timetable: Timetable,
+) -> None:
+    """Logs what the run will do from `step` on."""
+    parameters = sum(p.numel() for p in network.parameters())
+    logger.info(
+        f"{args.variant}, {parameters:,} parameters, on {len(stream.pairs)} pairs at {args.resolution} x "
+        f"{args.resolution} pixels, {len(validation_pairs)} for validation; steps {step} to {timetable.last} of "
+        f"{args.pairs_per_step(accelerator.num_processes)} pairs{timetable.expected_end(step)}; "
+        f"{accelerator.num_processes} x {accelerator.device.type}, mixed precision {accelerator.mixed_precision}"
+    )

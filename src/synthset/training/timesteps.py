@@ -7,7 +7,7 @@ import torch
 
 @dataclass(frozen=True)
 class UniformTimesteps:
-    """Every timestep from 0 to `num_train_timesteps` - 1 as often as any other, at any time."""
+    """Uniform distribution over the timesteps 0 to `num_train_timesteps` - 1 at any position."""
 
     num_train_timesteps: int
 

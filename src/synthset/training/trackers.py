@@ -1,6 +1,6 @@
-"""Accelerate's trackers: one project, one run in it however often training resumes, and pictures.
+"""Accelerate's trackers: a run that resumes stays one run in each, and previews are logged as pictures.
 
-`OUTPUT/logs/trackers.json` says which run each tracker has: W&B's by its id, the others' by name.
+`OUTPUT/logs/trackers.json` holds the run of each tracker: the id for W&B, the name for the others.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Validation during a run: validation loss, previews, and a log that a resumed run continues."""
+"""Validation during a run: validation loss, previews, and the best weights."""
 
-import json
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,18 +11,30 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from diffusers import DDPMScheduler, ModelMixin
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin
+from diffusers.training_utils import EMAModel
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
+from ..console import progress, shows_progress
 from ..data.previews import pair_grid
 from ..evaluation.divergence import color_divergence
+from ..output_dir import atomic_path
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from ..pipelines.pair_pipeline import PairPipeline
 from ..random import keyed_generator
+from ..signals import Stopped, deferred, undeferred
 from .arguments import TrainingArguments
+from .ema import ema_weights
+from .export import save_pipeline, whole_model
+from .log import MetricsLog
 from .objectives import diffusion_loss, predict
-from .sampler import TrainingStream, ValidationItems
+from .processes import stop_requested
+from .stream import TrainingStream, ValidationItems
+from .timetable import Timetable
+from .trackers import track_picture
+
+logger = logging.getLogger("synthset")
 
 
 @torch.no_grad()
@@ -34,20 +46,21 @@ def validation_loss(
     accelerator: Accelerator,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> float:
-    """Mean unweighted loss over `items`, shared out over the processes; the same for every process.
+    """Mean unweighted loss over `items`, split between the processes; every process gets the same value.
 
-    Every process makes as many forward passes as the others, on as many items: sharded weights are gathered in each.
-    Where `items` can't be shared out evenly, some are computed once more, and count once.
+    All processes make the same number of forward passes on the same number of items, since sharded weights are gathered
+    in each. Where `items` can't be split evenly, some are computed twice and counted once.
 
     Args:
         model: the unwrapped network with the weights to judge.
-        stop_requested: asked before every forward pass, by all processes; once it is true, the result is NaN.
+        stop_requested: called by all processes before every forward pass; once it is true, the result is NaN.
     """
     share = math.ceil(len(items) / accelerator.num_processes)
     first = accelerator.process_index * share
     mine = Subset(items, [i % len(items) for i in range(first, first + share)])
     losses = []
-    for batch in DataLoader(mine, batch_size, generator=torch.Generator()):  # else it would use up the global one
+    loader = DataLoader(mine, batch_size, generator=torch.Generator())  # else it would use up the global one
+    for batch in progress(loader, "validation loss", leave=False):
         if stop_requested():
             return math.nan
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
@@ -60,15 +73,16 @@ def validation_loss(
 def inspect_pairs(
     pipeline: SynthSetPipeline, args: TrainingArguments, stream: TrainingStream
 ) -> tuple[Image.Image, dict[str, float]]:
-    """Draws pairs, always from the same noise, by DPM-Solver++.
+    """Generates pairs with DPM-Solver++, always from the same noise.
 
     Returns:
-        A grid of `num_validation_images` pairs; and, unless `num_divergence_images` is 0, `divergence`, that of the
-        colors of as many images from those of 256 training samples (SynthSet, section 4, "Weight Selection").
+        A grid of `num_validation_images` pairs; and, unless `num_divergence_images` is 0, `divergence`, between the
+        color distributions of that many generated and of 256 training images (SynthSet, section 4, "Weight
+        Selection").
     """
     numbers = range(max(args.num_validation_images, args.num_divergence_images))
     quick, images, masks = _quick(pipeline, args), [], []
-    for start in numbers[:: args.batch_size]:
+    for start in progress(numbers[:: args.batch_size], "previews", leave=False):
         generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.batch_size]]
         pairs = quick(len(generators), generators)
         images, masks = images + pairs.images, masks + pairs.masks
@@ -81,11 +95,11 @@ def inspect_pairs(
 def inspect_enlarged(
     pipeline: SynthSetSRPipeline, args: TrainingArguments, items: ValidationItems
 ) -> tuple[Image.Image, dict[str, float]]:
-    """Enlarges validation pairs, always from the same noise, by DPM-Solver++.
+    """Enlarges validation pairs with DPM-Solver++, always from the same noise.
 
     Returns:
-        A grid of them in threes: enlarged by interpolation (bilinear, and nearest for the mask), by the network, and
-        the original; and no measure.
+        A grid with three columns of pairs: enlarged by interpolation (bilinear, and nearest for the mask), by the
+        network, and the original. No metric.
     """
     count = min(args.num_validation_images, len(items.pairs))
     targets = [items.transform(*items.pairs[i]) for i in range(count)]
@@ -106,37 +120,82 @@ def _quick(pipeline: PairPipeline, args: TrainingArguments) -> Callable[..., Syn
     """`pipeline` with the sampler of previews and its steps."""
     steps = args.validation_num_inference_steps
     pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, steps)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(desc="denoising", leave=False, disable=not shows_progress())
     return partial(pipeline, num_inference_steps=steps)
 
 
-class MetricsLog:
-    """`metrics.jsonl`, one JSON object a line with `step` and what was measured then, beside accelerate's trackers.
+class Validator:
+    """Evaluates the averaged weights, and saves the pipeline that is best by each metric in a folder of its own.
 
-    A run that resumes at `start` drops the lines of later steps, which it will write again. `entries` holds the same in
-    every process.
+    Args:
+        args: the resolved flags.
+        accelerator: the run's.
+        model: the network, as prepared.
+        ema: its moving average, or None.
+        scheduler: the noising process.
+        items: for the validation loss; the pipeline with the smallest goes into `best-loss`.
+        build_pipeline: makes a pipeline of the network.
+        inspect: generates a preview and returns it with its metrics, lower is better; the pipeline with the best NAME
+            goes into `best-NAME`.
+        log: gets the metrics.
+        timetable: gives the last step and the expected end.
     """
 
-    def __init__(self, path: Path, start: int, accelerator: Accelerator):
-        self.path, self.accelerator = path, accelerator
-        entries = []
-        if accelerator.is_main_process:
-            lines = path.read_text().splitlines() if path.exists() else []
-            # a line that a kill cut short is left out
-            entries = [
-                entry for entry in map(json.loads, (x for x in lines if x.endswith("}"))) if entry["step"] <= start
-            ]
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-        self.entries = broadcast_object_list([entries])[0]
+    def __init__(
+        self,
+        args: TrainingArguments,
+        accelerator: Accelerator,
+        model: ModelMixin,
+        ema: EMAModel | None,
+        scheduler: DDPMScheduler,
+        items: ValidationItems,
+        build_pipeline: Callable[[ModelMixin], DiffusionPipeline],
+        inspect: Callable[[DiffusionPipeline], tuple[Image.Image, dict[str, float]]],
+        log: MetricsLog,
+        timetable: Timetable,
+    ):
+        self.args, self.accelerator, self.model, self.ema = args, accelerator, model, ema
+        self.scheduler, self.items, self.build_pipeline, self.inspect = scheduler, items, build_pipeline, inspect
+        self.log, self.timetable, self.output_dir = log, timetable, Path(args.output_dir)
+        self.network = accelerator.unwrap_model(model, keep_torch_compile=False)
 
-    def write(self, values: dict[str, float], step: int) -> None:
-        """Adds an entry and hands it to the trackers."""
-        self.accelerator.log(values, step=step)
-        self.entries.append({"step": step, **values})
-        if self.accelerator.is_main_process:
-            with self.path.open("a") as file:
-                file.write(json.dumps(self.entries[-1]) + "\n")
+    def validate(self, step: int) -> dict[str, float] | None:
+        """Evaluates, saves what is best and logs, after `step` optimizer steps. Every process calls it.
 
-    def best(self, name: str) -> float:
-        """The smallest value of `name` so far; infinity where there is none."""
-        return min((entry[name] for entry in self.entries if name in entry), default=float("inf"))
+        Returns:
+            `validation_loss` and the metrics of `inspect`; None if the run was asked to stop meanwhile.
+        """
+        accelerator, stop = self.accelerator, partial(stop_requested, self.accelerator)
+        with deferred(), ema_weights(self.ema, self.network):
+            self.network.eval()
+            loss = validation_loss(self.network, self.scheduler, self.items, self.args.batch_size, accelerator, stop)
+            whole, drawn = whole_model(accelerator, self.model), None
+            if accelerator.is_main_process:
+                try:
+                    with undeferred():  # takes long, and involves no other process
+                        drawn = self.inspect(self.build_pipeline(whole))
+                except Stopped:
+                    pass
+            self.network.train()
+            if stop():
+                return None
+            values = {"validation_loss": loss, **broadcast_object_list([drawn and drawn[1]])[0]}
+            said = []
+            for name, value in values.items():
+                best = self.log.best(name)
+                said.append(f"{name.replace('_', ' ')} {value:.4g}")
+                if value < best[name]:
+                    folder = self.output_dir / f"best-{name.removeprefix('validation_')}"
+                    save_pipeline(self.build_pipeline(whole), folder, accelerator)
+                    said[-1] += f" (best so far, saved {folder.name})"
+                else:
+                    said[-1] += f" (best {best[name]:.4g} at step {best['step']})"
+            if accelerator.is_main_process:
+                with atomic_path(self.output_dir / "previews" / f"step-{step:06d}.png") as temporary:
+                    drawn[0].save(temporary, "PNG")
+                track_picture(accelerator, "preview", drawn[0], step)
+            self.log.write(values, step)
+        last = self.timetable.last
+        end = "" if step >= last else self.timetable.expected_end(step)
+        logger.info(f"step {step} of {last}: {', '.join(said)}{end}")
+        return values

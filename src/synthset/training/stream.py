@@ -28,11 +28,11 @@ def permutation(seed: int, epoch: int, size: int) -> list[int]:
 
 
 class LowResCondition:
-    """Condition of a super-resolution network: the target pair made smaller, as every smaller pair is made.
+    """Condition of a super-resolution network: the target pair, resized to a low resolution.
 
     Args:
         resolution: side of the low-resolution pair in pixels.
-        max_noise_level: largest noise level of the condition, in training timesteps; 0 leaves it as it is.
+        max_noise_level: largest noise level of the condition, in training timesteps; 0 adds none.
         alphas_cumprod: (T,), the training scheduler's.
 
     Called with an image and a mask (uint8 tv_tensors) and a generator; returns `condition`, float32
@@ -60,19 +60,19 @@ class LowResCondition:
 
 
 class TrainingStream(Dataset):
-    """Maps a position of the endless stream to what one training sample needs.
+    """Maps a position of the endless stream to the inputs of one training sample.
 
     Args:
         pairs: map-style source of (image, mask) tv_tensors, uint8.
         transform: joint transform called as `transform(image, mask)`; any randomness of torchvision's v2 transforms
             becomes a function of (seed, position).
-        timesteps: which timesteps are drawn at which position.
+        timesteps: distribution of the timesteps over positions.
         seed: non-negative.
-        condition: makes what the network is told about a pair, if anything.
-        adversarial: whether items have the noise of two draws of x_{t-1}.
+        condition: makes the network's condition from a pair; None for an unconditional network.
+        adversarial: add `posterior_noise`, for two samples of x_{t-1}, to the items.
 
     Items are dicts: `sample` float32 (C + M, H, W) in [-1, 1], `noise` of that shape, `timestep` int64 in 0..T-1,
-    `position` int64, what `condition` returns, and if asked for `posterior_noise`, (2, C + M, H, W).
+    `position` int64, what `condition` returns, and with `adversarial` `posterior_noise`, (2, C + M, H, W).
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class TrainingStream(Dataset):
 
     @cached_property
     def images(self) -> np.ndarray:
-        """The images of the first 256 positions, uint8 (256, H, W, 3): what colors there are."""
+        """The images of the first 256 positions, uint8 (256, H, W, 3), as a sample of the training colors."""
         return self._images(self.pairs[self.pair_index(position)] for position in range(256))
 
     def _images(self, pairs) -> np.ndarray:
@@ -124,15 +124,15 @@ class TrainingStream(Dataset):
 
 
 class StreamedTraining(TrainingStream):
-    """The stream over `StreamedPairs`, which have an order of their own."""
+    """The stream over `StreamedPairs`, which come in their own order."""
 
     def pair_index(self, position: int) -> int:
         return position
 
     @cached_property
     def images(self) -> np.ndarray:
-        """The images of the first pairs as they are stored, uint8 (up to 256, H, W, 3). For those of the first
-        positions the stream would have to go back and read a pass again."""
+        """The images of the first pairs in storage order, uint8 (up to 256, H, W, 3). Those of the first positions
+        would make the stream start over."""
         return self._images(self.pairs.first(256))
 
 
@@ -154,7 +154,7 @@ class ValidationItems(TrainingStream):
 
 class PositionSampler(Sampler[list[int]]):
     """Batches of positions for one process: forward pass m of all processes covers the `num_processes * batch_size`
-    positions from `m * num_processes * batch_size`, of which this process takes its slice.
+    positions from `m * num_processes * batch_size`; this process takes its slice of them.
 
     Args:
         batch_size: positions per forward pass of this process.

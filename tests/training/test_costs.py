@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthset import PairedUNet2DModel
-from synthset.training.dry_run import estimate_costs, plot_t_max
+from synthset.training.costs import estimate_costs, plot_t_max
 from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
 
 

@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
 from synthset.data import ResizePair, eval_transform, train_transform
-from synthset.training.sampler import LowResCondition, PositionSampler, TrainingStream, ValidationItems
+from synthset.training.stream import LowResCondition, PositionSampler, TrainingStream, ValidationItems
 from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
 
 UNIFORM = UniformTimesteps(1000)

@@ -1,6 +1,5 @@
-"""Parts of a training run, built as the flags ask for them."""
+"""Builders of a training run's components: accelerator, data, noise schedule, network."""
 
-import logging
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +9,9 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from datasets import Dataset
 from diffusers import DDPMScheduler
+from torch.utils.data import DataLoader
 
+from ..console import configure_logging
 from ..data import (
     PairTensors,
     StreamedPairs,
@@ -24,11 +25,9 @@ from ..data import (
 from ..models import PairedUNet2DModel
 from ..pipelines.loading import noise_schedule
 from .arguments import TrainingArguments
-from .plan import check_plan
-from .sampler import StreamedTraining, TrainingStream, ValidationItems
+from .plan import check_masks, check_steps
+from .stream import PositionSampler, StreamedTraining, TrainingStream, ValidationItems
 from .timesteps import UniformTimesteps
-
-logger = logging.getLogger("synthset")
 
 
 def start_accelerator(args: TrainingArguments) -> Accelerator:
@@ -48,16 +47,15 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
         # While the main process draws a preview, which may take long on a processor, the others wait.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    logger.setLevel(logging.INFO if accelerator.is_main_process else logging.ERROR)
+    configure_logging()
     return accelerator
 
 
 def load_training_pairs(
     args: TrainingArguments, num_processes: int
 ) -> tuple[Dataset, Dataset] | tuple[StreamedPairs, list]:
-    """The pairs to train and to validate on. Fills in the flags that depend on them, `crop_size` and
-    `max_train_steps`, and checks that the plan can work."""
+    """The pairs to train and to validate on. Fills in the flags that depend on them, `crop_size` and, unless there is a
+    budget in time, `max_train_steps`; and checks that a run can work with them."""
     source = args.dataset, args.image_column, args.mask_column, args.validation_fraction, args.seed
     if args.streaming:
         train, validation = stream_train_validation(*source, args.crop_size)
@@ -69,9 +67,11 @@ def load_training_pairs(
         if args.overfit:
             train = validation = train.select(range(min(args.overfit, len(train))))
         args.crop_size = resolve_crop_size(args.crop_size, train, validation)
-    if args.max_train_steps is None:
+    if args.max_train_steps is None and getattr(args, "max_train_minutes", None) is None:
         args.max_train_steps = max(1, args.num_train_epochs * len(train) // args.pairs_per_step(num_processes))
-    check_plan(args, train)
+    if args.max_train_steps is not None:
+        check_steps(args)
+    check_masks(args, train)
     return train, validation
 
 
@@ -119,3 +119,21 @@ def build_streams(
     else:
         kind, pairs = TrainingStream, (PairTensors(train), PairTensors(validation))
     return kind(pairs[0], moving, *rest, **options), ValidationItems(pairs[1], still, *rest, **options)
+
+
+def build_loader(args: TrainingArguments, accelerator: Accelerator, stream: TrainingStream, step: int) -> DataLoader:
+    """This process's batches from optimizer step `step` to the last."""
+    positions = PositionSampler(
+        args.batch_size,
+        accelerator.process_index,
+        accelerator.num_processes,
+        start=step * args.gradient_accumulation_steps,
+        stop=args.max_train_steps * args.gradient_accumulation_steps,
+    )
+    return DataLoader(
+        stream,
+        batch_sampler=positions,
+        num_workers=args.num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+        generator=torch.Generator(),  # else it would draw from the global one whenever a run continues
+    )

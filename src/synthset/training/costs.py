@@ -10,6 +10,7 @@ from diffusers import ModelMixin
 from torch.utils.flop_counter import FlopCounterMode
 
 from .arguments import TrainingArguments
+from .plan import JOBS
 from .timesteps import UniformTimesteps
 
 
@@ -72,7 +73,7 @@ def estimate_disk(
     """The most that a run's folder holds at any time, but for its log and previews, which are small.
 
     Args:
-        args: the flags, with `max_train_steps` filled in.
+        args: the flags.
         model: the network.
         measures: by how many the best weights are kept.
         discriminator: saved in checkpoints beside the network.
@@ -86,7 +87,9 @@ def estimate_disk(
     saved = [sum(tensor.nbytes for tensor in network.state_dict().values()) for network in networks]
     moments = 2 * sum(parameter.nbytes for network in networks for parameter in network.parameters())
     checkpoint_bytes = sum(saved) + moments + (saved[0] if args.use_ema else 0)
-    checkpoints = -(-args.max_train_steps // args.checkpointing_steps)
+    checkpoints = JOBS
+    if args.max_train_steps is not None and args.checkpointing_steps is not None:
+        checkpoints = -(-args.max_train_steps // args.checkpointing_steps)
     if args.checkpoints_total_limit is not None:
         checkpoints = min(checkpoints, args.checkpoints_total_limit + 1)
     pipelines = measures + 1 + (args.push_to_hub and args.hub_strategy == "checkpoint")

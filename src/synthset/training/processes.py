@@ -1,0 +1,36 @@
+"""Agreement between the processes of a run."""
+
+from collections.abc import Callable
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from ..errors import InputError
+from ..signals import request
+
+
+def on_main_process(accelerator: Accelerator, function: Callable):
+    """`function()`'s result, for every process, from the main one. If it raises InputError, the others just leave."""
+    outcome = [None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [function()]
+        except InputError as error:
+            outcome = [error]
+    (outcome,) = broadcast_object_list(outcome)
+    if isinstance(outcome, InputError):
+        raise outcome if accelerator.is_main_process else SystemExit(1)
+    return outcome
+
+
+def stop_requested(accelerator: Accelerator) -> bool:
+    """True if any process was asked to stop. Every process calls it, and all get the same answer: a signal that comes
+    while they agree counts the next time."""
+    if accelerator.num_processes == 1:
+        return request.signal is not None
+    if request.signal:
+        accelerator.set_trigger()
+    if not accelerator.check_trigger():
+        return False
+    request.signal = request.signal or "a signal to another process"
+    return True
