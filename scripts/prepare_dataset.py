@@ -99,7 +99,7 @@ def main(args: Arguments) -> None:
     features = train.features.copy()
     features.update(image=datasets.Image(), mask=datasets.Image())
 
-    # 2. everything into a hidden folder beside output_dir, renamed when it is complete
+    # 2. written to a hidden folder next to output_dir, renamed when it is complete
     unfinished = output_dir.resolve().with_name(f".{output_dir.resolve().name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

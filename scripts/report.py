@@ -2,7 +2,7 @@
 
     python scripts/report.py --generated DATASET --dataset FOLDER --crop_size 512 --output_dir REPORT
 
-REPORT gets `report.html`, which has its figures in it, the figures once more as PNG files, and `numbers.json`. Give the
+REPORT gets `report.html` with embedded figures, the figures as PNG files, and `numbers.json`. Give the
 photos and the `--crop_size` that the generator was trained with: then both sets show objects at one scale, and copies
 of the photos are found.
 """

@@ -24,7 +24,7 @@ from synthset.output_dir import atomic_path
 
 SCRIPTS = Path(__file__).parent
 GAN = ["--gan_weight", "0.25", "--curriculum", "true"]
-# row: the flags of train_paired.py beside the shared ones; None needs no generator
+# row: flags of train_paired.py in addition to the shared ones; None for rows without a generator
 ROWS: dict[str, list[str] | None] = {
     "concat": ["--variant", "concat"],
     "concat_gan": ["--variant", "concat", *GAN],

@@ -20,8 +20,8 @@ def photos_apart(points: np.ndarray, photos: Photos = None) -> np.ndarray:
 def split_photos(photos: np.ndarray, parts: int, seed: int = 0) -> list[np.ndarray]:
     """Splits the photos at random into `parts` arrays of indices into `photos`, (N,). Photos are kept whole, and the
     numbers of photos per part differ by at most one."""
-    dealt = np.array_split(np.random.default_rng(seed).permutation(np.unique(photos)), parts)
-    return [np.flatnonzero(np.isin(photos, part)) for part in dealt]
+    split = np.array_split(np.random.default_rng(seed).permutation(np.unique(photos)), parts)
+    return [np.flatnonzero(np.isin(photos, part)) for part in split]
 
 
 def choose(photos: np.ndarray, number: int, seed: int = 0) -> np.ndarray:

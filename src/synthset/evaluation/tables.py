@@ -297,7 +297,7 @@ class Table:
             if not args.remake and part.differing():
                 raise InputError(
                     f"{part.folder} was made with other settings: {part.differing()}; give the old values, choose "
-                    "another --output_dir, or add --remake to make it anew"
+                    "another --output_dir, or add --remake to make it again"
                 )
         if not self.data.exists():  # written atomically
             call(

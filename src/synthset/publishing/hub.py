@@ -52,7 +52,7 @@ class HubArguments(RepoArguments):
     push_to_hub: bool = False
 
     def settings(self) -> dict:
-        """The flags that say how something is made, without those that say what becomes of it."""
+        """Returns the flags that determine the result, without those about the Hub."""
         return {name: value for name, value in asdict(self).items() if name not in HUB_FLAGS}
 
 
