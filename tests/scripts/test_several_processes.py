@@ -109,7 +109,6 @@ def slurm(tmp_path):
             exit $((highest))""",
         "scontrol": """#!/bin/bash
             if [[ $1 == show ]]; then printf '127.0.0.1\\nanother\\n'; else echo "$@" >> requeued; fi""",
-        "python": f'#!/bin/bash\nexec {sys.executable} "$@"',
     }
     for name, text in commands.items():
         (tmp_path / "bin").mkdir(exist_ok=True)
@@ -130,7 +129,7 @@ def slurm(tmp_path):
 
 def test_a_job_and_then_two_machines_train_and_generate_as_one(data, two_processes, slurm, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    job = slurm(*command(data, run, **{**STEPS, "max_train_steps": 2}, batch_size=2)[1:])
+    job = slurm(*command(data, run, **{**STEPS, "max_train_steps": 2}, batch_size=2))
     log = job.communicate(timeout=200)[1]
     assert job.returncode == 0 and "steps 0 to 2" in log and "2 x cpu" in log, log
     assert not (tmp_path / "requeued").exists()
@@ -156,7 +155,7 @@ def test_a_job_and_then_two_machines_train_and_generate_as_one(data, two_process
 
 def test_a_job_whose_time_is_up_saves_and_goes_back_into_the_queue(data, slurm, tmp_path):
     steps = {"max_train_steps": 1_000_000, "checkpointing_steps": 1_000_000, "logging_steps": 1}
-    job = slurm(*command(data, tmp_path / "run", **steps, batch_size=2)[1:])
+    job = slurm(*command(data, tmp_path / "run", **steps, batch_size=2))
     log = tmp_path / "run" / "metrics.jsonl"
     while not (log.exists() and log.read_text()):
         assert job.poll() is None, job.communicate()[1]

@@ -177,10 +177,10 @@ def fit_steps(
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cost(middle) <= seconds else (low, middle - 1)
     if not low:
-        needed = args.max_train_minutes + (cost(100) - seconds) / 60
+        needed = math.ceil(10 * (args.max_train_minutes + (cost(100) - seconds) / 60)) / 10
         raise InputError(
             f"--max_train_minutes is {args.max_train_minutes:g}, in which no step fits here: one takes {step:.2g} s, a "
-            f"validation {validation:.2g} s, a checkpoint {checkpoint:.2g} s; 100 steps need {needed:.2g} minutes"
+            f"validation {validation:.2g} s, a checkpoint {checkpoint:.2g} s; 100 steps need {needed:g} minutes"
         )
     every = {
         "validation_steps": math.ceil(low / jobs(low, None, validation)),
