@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from diffusers import DDPMScheduler
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from torchvision.transforms.v2.functional import to_pil_image
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
@@ -142,7 +143,7 @@ def probe(
     return json.loads((results / "results.json").read_text())["dice"]
 
 
-def draw_figure(rows: list[dict], measures: list[str]):
+def draw_figure(rows: list[dict], measures: list[str]) -> Figure:
     """Draws a bar chart of every measure (SynthSet, figure 8)."""
     figure, axes = pyplot.subplots(
         1, len(measures), figsize=(1 + 3.5 * len(measures), 1 + 0.4 * len(rows)), sharey=True

@@ -130,7 +130,7 @@ def test_bad_pairs_are_named(tmp_path, rows):
     train = stream_train_validation(
         write_dataset(tmp_path / "a", {"train": [rows], "validation": [rows[:1]]}), None, None, 0.2, 0
     ).train
-    with pytest.raises(InputError, match="the mask of pair .* of pass 0 over .* is 3x2 pixels"):
+    with pytest.raises(InputError, match="the mask of pair .* of epoch 0 of .* is 3x2 pixels"):
         for position in range(14):
             train[position]
     train = stream_train_validation(write_dataset(tmp_path / "b", {"train": [rows[4:]]}), None, None, 0.2, 0).train

@@ -61,7 +61,7 @@ def test_encoders_that_are_not_there(hub, name, problem):
     with pytest.raises(InputError, match=problem) as error:
         load_encoder(name)
     assert str(error.value).startswith(f"--embedding_model is {name}, ") and "\n" not in str(error.value)
-    assert str(error.value).endswith("or, untrained and weaker, random:resnet18")
+    assert str(error.value).endswith("or random:resnet18, which is untrained and weaker")
 
 
 def test_random_weights_are_always_the_same():

@@ -75,7 +75,7 @@ def test_masks_and_confidences_are_the_models(labeled, model, photos):
         assert row["coverage"] == pytest.approx(mask.mean()) and 0 < mask.mean() < 1
     assert len(load_pairs(str(output_dir))) == 7  # with masks as the project wants them
     card = (output_dir / "README.md").read_text()
-    assert "7 of 7 images" in card and "Dice that the segmenter expects" in card
+    assert "7 of 7 images" in card and "expected Dice of the mask" in card
     assert Image.open(output_dir / "preview.png").width == 7 * 194 + 2
 
 

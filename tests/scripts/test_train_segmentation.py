@@ -107,7 +107,7 @@ def test_stages_are_trained_in_order_each_with_its_budget(data, finished):
     assert Image.open(output_dir / "seed-1" / "predictions.png").width == 8 * 98 + 2
     card = (output_dir / "seed-1" / "README.md").read_text()
     assert f"{results['seeds'][0]['dice']:.4f}" in card and "mobilenet_v2" in card
-    assert f"± {results['seeds'][0]['dice_se']:.4f} (standard error)" in card and "3 photos, 1 of them" in card
+    assert f"Dice over photos is {results['seeds'][0]['dice_se']:.4f}" in card and "3 photos, 1 of them" in card
 
 
 def test_results_are_mean_and_spread_over_seeds(finished):

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import datasets
 import psutil
@@ -178,7 +179,7 @@ def load_parquet(folder: str) -> datasets.DatasetDict:
     return datasets.load_dataset(builder.name, data_files=builder.config.data_files)
 
 
-def pick_split(splits: Mapping, split: str, source: str):
+def pick_split(splits: Mapping[str, Any], split: str, source: str) -> Any:
     """Returns `splits[split]`, or raises a `SplitNotFoundError` that lists the existing splits."""
     if split not in splits:
         raise SplitNotFoundError(f"{source} has no split {split!r}; use one of: {', '.join(splits)}")

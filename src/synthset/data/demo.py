@@ -8,6 +8,7 @@ what was painted there last, in the same stroke as its color.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -20,6 +21,7 @@ from ..errors import InputError
 
 SPLIT_SEEDS = {"train": range(0, 160), "validation": range(1000, 1040), "test": range(2000, 2040)}
 SUPERSAMPLING = 2
+Array = float | np.ndarray
 
 # A spikelet's outline, (along, across) its axis in its lengths, base at the origin: a drop, its point away from the
 # stem.
@@ -37,19 +39,28 @@ class Camera:
         self.axes = np.array([(1, 0, 0), (0, -cos, -sin), (0, sin, -cos)])
         self.position = np.array([0, 0, target_height]) - distance * self.axes[2]
 
-    def project(self, points):
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points (..., 3) -> canvas pixels (..., 2) and distances (...) along the view, in meters."""
         right_down_depth = (points - self.position) @ self.axes.T
         depth = right_down_depth[..., 2]
         return self.side / 2 + self.focal * right_down_depth[..., :2] / depth[..., None], depth
 
-    def unproject(self, pixels, heights):
+    def unproject(self, pixels: np.ndarray, heights: np.ndarray) -> np.ndarray:
         """Canvas pixels (N, 2) -> the points (N, 3) seen there at `heights` (N,) above the soil."""
         rays = np.column_stack([(pixels - self.side / 2) / self.focal, np.ones(len(pixels))]) @ self.axes
         return self.position + rays * ((heights - self.position[2]) / rays[:, 2])[:, None]
 
 
-def grow(start, length, azimuth, elevation, droop, sway=0.0, twist=0.0, segments=8):
+def grow(
+    start: np.ndarray,
+    length: Array,
+    azimuth: Array,
+    elevation: Array,
+    droop: Array,
+    sway: Array = 0.0,
+    twist: Array = 0.0,
+    segments: int = 8,
+) -> tuple[np.ndarray, np.ndarray]:
     """Curves that leave `start` (N, 3) at `elevation` radians above the horizon and bend down by `droop` on the way.
 
     `azimuth` turns by `sway`, the surface rolls around the curve by `twist`, both in radians. All but `segments` are
@@ -69,7 +80,7 @@ def grow(start, length, azimuth, elevation, droop, sway=0.0, twist=0.0, segments
     return points, across * np.cos(roll) + normal * np.sin(roll)
 
 
-def noise(rng, side, cells):
+def noise(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:
     """Smooth noise (side, side) of mean 0 and deviation near 1, with `cells` bumps along a side."""
     grid = Image.fromarray(rng.standard_normal((cells + 2, cells + 2), dtype=np.float32))
     return np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC, box=(1, 1, cells + 1, cells + 1)))
@@ -98,7 +109,16 @@ class Scene:
     fills: list = field(default_factory=list)
     depths: list = field(default_factory=list)
 
-    def add(self, corners, ripeness, normals, gain, heights, depths, head=False):
+    def add(
+        self,
+        corners: np.ndarray,
+        ripeness: Array,
+        normals: np.ndarray,
+        gain: Array,
+        heights: Array,
+        depths: np.ndarray,
+        head: bool = False,
+    ) -> None:
         """Adds the polygons that the camera can see.
 
         `corners` (..., P, 2) in canvas pixels; `normals` (..., 3); `ripeness`, `gain` (a factor on the brightness),
@@ -119,7 +139,17 @@ class Scene:
         self.fills += np.column_stack([color, alpha]).view("<u4")[:, 0].tolist()
         self.depths += depths.tolist()
 
-    def add_ribbons(self, points, across, widths, ripeness, gain, fold=0.0, stripes=(-1, 0, 1), behind=0.0):
+    def add_ribbons(
+        self,
+        points: np.ndarray,
+        across: np.ndarray,
+        widths: np.ndarray,
+        ripeness: np.ndarray,
+        gain: np.ndarray,
+        fold: Array = 0.0,
+        stripes: Sequence[float] = (-1, 0, 1),
+        behind: float = 0.0,
+    ) -> None:
         """Stems, leaves and awns: strips around N curves of `grow`, made of quadrilaterals.
 
         `widths` and `ripeness` (N, S + 1), widths in meters; `gain` (N,). The strip is folded up along its middle by
@@ -143,7 +173,7 @@ class Scene:
                 depths[k, :, :-1] + behind,
             )
 
-    def add_heads(self, points, spikelets, ripeness, gain):
+    def add_heads(self, points: np.ndarray, spikelets: np.ndarray, ripeness: np.ndarray, gain: np.ndarray) -> None:
         """Heads' bodies: a spikelet at every node of N curves (N, S + 1, 3), left and right in turn like a
         herringbone, and a row of them down the middle. `spikelets`, their lengths in meters, `ripeness` and `gain`
         are (N,)."""

@@ -6,7 +6,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 
-def overlay(image: Image.Image, mask: Image.Image, color=(255, 0, 80), opacity: float = 0.45) -> Image.Image:
+def overlay(
+    image: Image.Image, mask: Image.Image, color: tuple[int, int, int] = (255, 0, 80), opacity: float = 0.45
+) -> Image.Image:
     """Tints the pixels of `image` (RGB) where `mask` ("L") is above 0 with `color`."""
     pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     on = (np.asarray(mask) > 0)[..., None]

@@ -13,7 +13,7 @@ MONAI. They are always included in the scores over the whole set. `n_empty` is t
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import evaluate
@@ -139,7 +139,7 @@ class MaskMetric(evaluate.Metric):
 
     names: tuple[str, ...]
 
-    def __init__(self, keep_in_memory: bool = True, **kwargs):
+    def __init__(self, keep_in_memory: bool = True, **kwargs: Any) -> None:
         super().__init__(keep_in_memory=keep_in_memory and kwargs.get("num_process", 1) == 1, **kwargs)
 
     def _info(self) -> evaluate.MetricInfo:
@@ -151,7 +151,7 @@ class MaskMetric(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[Image.Image], references: list[Image.Image], ignore_empty: bool = False, **options
+        self, predictions: list[Image.Image], references: list[Image.Image], ignore_empty: bool = False, **options: Any
     ) -> dict[str, float | int]:
         images = []
         for number, pair in enumerate(zip(predictions, references, strict=True)):

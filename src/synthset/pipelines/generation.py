@@ -8,7 +8,7 @@ from ..data.transforms import ResizePair, to_tv_tensors
 from ..errors import InputError
 from ..evaluation.metrics import dice, psnr
 from ..random import keyed_generator
-from .pair_pipeline import Callback
+from .pair_pipeline import Callback, PairPipeline
 from .pipeline_output import SynthSetPipelineOutput
 from .pipeline_synthset import SynthSetPipeline
 from .pipeline_synthset_sr import SynthSetSRPipeline
@@ -164,7 +164,7 @@ def _rows(pairs: SynthSetPipelineOutput | tuple, **columns: Sequence) -> list[di
 def _callback(on_step: Callable[[], object]) -> Callback:
     """Wraps `on_step` in the signature of pipeline callbacks."""
 
-    def callback(pipeline, step, timestep, tensors):
+    def callback(pipeline: PairPipeline, step: int, timestep: int, tensors: dict) -> dict:
         on_step()
         return {}
 

@@ -221,7 +221,7 @@ def _write(
         temporary.write_text(str(card), encoding="utf-8")
 
 
-def _result(task: str, source: str, label: str, metric: str, value: object, **more) -> EvalResult:
+def _result(task: str, source: str, label: str, metric: str, value: object, **more: Any) -> EvalResult:
     """Builds an entry of `model-index` in the header."""
     return EvalResult(
         task_type=task,
@@ -237,7 +237,7 @@ def _result(task: str, source: str, label: str, metric: str, value: object, **mo
 # ---- names of sources ----
 
 
-def public_name(value):
+def public_name(value: Any) -> Any:
     """Removes the parent folders from `value` if it is an existing path; returns other values unchanged."""
     if isinstance(value, str) and os.sep in value and Path(value).expanduser().exists():
         return Path(value).expanduser().resolve().name

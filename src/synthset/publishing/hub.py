@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -24,6 +24,7 @@ from .repository import Remote, create_repo, look_at, make_origin, read_origin, 
 logger = logging.getLogger("synthset")
 
 FILES_AT_ONCE = 20
+Result = TypeVar("Result")
 
 
 # ---- what is pushed ----
@@ -231,7 +232,7 @@ def push_folder(
     return f"{api.endpoint}/{kind}{name}"
 
 
-def patiently(call: Callable, *args, attempts: int = 4, **kwargs):
+def patiently(call: Callable[..., Result], *args: Any, attempts: int = 4, **kwargs: Any) -> Result:
     """Calls `call(*args, **kwargs)`, with retries for calls that the client does not retry itself: if the Hub is busy
     or fails (429, 5xx), or the repository has changed meanwhile (412). Waits as long as the Hub asks, or 1, 2, 4 s."""
     for attempt in range(attempts):
@@ -243,6 +244,7 @@ def patiently(call: Callable, *args, attempts: int = 4, **kwargs):
                 raise
             asked = error.response.headers.get("Retry-After", "")
             time.sleep(min(float(asked), 300) if asked.isdigit() else 2**attempt)
+    raise AssertionError("unreachable")
 
 
 def verify(additions: Iterable[CommitOperationAdd], remote: Iterable[RepoFile]) -> None:
