@@ -24,6 +24,8 @@ NETWORK = {
     "num_validation_images": "2",
     "num_divergence_images": "2",
     "validation_num_inference_steps": "2",
+    "mixed_precision": "no",
+    "report_to": "none",
 }
 LENGTH = {"max_train_minutes": "0.5", "max_train_steps": "2"}  # steps, unless the command says minutes
 SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "24", "batch_size": "4"}
@@ -35,6 +37,7 @@ TINY = {
     "paste": {"num_samples": "4", "resolution": "16", "crop_size": "24", "num_workers": "0", "min_area": "1"},
     "report": {"embedding_model": "random:test_resnet", "num_samples": "6"},
     "select": {
+        "checkpoints": "final",
         "num_divergence_images": "2",
         "probe_num_samples": "4",
         "probe_generation": "--num_inference_steps 2",
