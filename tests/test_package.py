@@ -67,7 +67,9 @@ def installed(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     target = sysconfig.get_path("purelib", vars={"base": str(folder / "venv"), "platbase": str(folder / "venv")})
-    subprocess.run([*pip, "--python", python, "install", "-q", "--no-deps", wheel], check=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    install = [*pip, "--python", python, "install", "-q", "--no-deps", wheel]
+    subprocess.run(install, check=True, env=environment)
     # a line that is a path adds a folder, but does not read the .pth files in it, which would lead to a clone
     here = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     here += [
@@ -78,7 +80,6 @@ def installed(tmp_path_factory):
     empty.mkdir()
 
     def run(*flags, code=0):
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
         command = [str(python.with_name("synthset")), *" ".join(flags).split()]
         result = subprocess.run(command, cwd=empty, capture_output=True, text=True, env=environment)
         assert result.returncode == code, result.stderr
