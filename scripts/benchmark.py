@@ -1,11 +1,11 @@
-"""Measures the paired models beside diffusers' stock UNet2DModel, adversarial training steps beside plain ones, ScaleU
-beside its definition with an FFT, and the data loader alone.
+"""Benchmarks the paired models against UNet2DModel of diffusers, adversarial against plain training steps, ScaleU
+against its definition with an FFT, and the data loader.
 
     python scripts/benchmark.py
     python scripts/benchmark.py --device cuda --mixed_precision bf16 --batch_size 64
 
-Prints Markdown. Timings are medians over `--repeats` rounds, and each round visits every model, so that a machine that
-is busy for a while slows all of them.
+Prints Markdown. Timings are medians over `--repeats` rounds. Each round runs every model, so that temporary load
+affects all of them.
 """
 
 import ctypes
@@ -94,14 +94,14 @@ def compare_models(args: BenchmarkArguments, device: torch.device) -> None:
     train_gflop, train_seconds = measure(train)
 
     def to_stock(name: str, gflop: dict, seconds: dict) -> float:
-        """Seconds per GFLOP, relative to the stock model's."""
+        """Seconds per GFLOP, relative to UNet2DModel."""
         return seconds[name] / gflop[name] / (seconds["UNet2DModel"] / gflop["UNet2DModel"])
 
     print(
         "| model | parameters, M | GFLOP per image, forward | s per image, forward | s per image, training step ",
         end="",
     )
-    print("| peak memory of a training step, GiB | s per GFLOP, forward, to stock | the same, training step |")
+    print("| peak memory of a training step, GiB | s per GFLOP to UNet2DModel, forward | the same, training step |")
     print("|---|---|---|---|---|---|---|---|")
     for name, model in models.items():
         memory = peak_gib(partial(train, model), device)
@@ -113,7 +113,7 @@ def compare_models(args: BenchmarkArguments, device: torch.device) -> None:
 
 
 def compare_adversarial_steps(args: BenchmarkArguments, device: torch.device) -> None:
-    """Time of a training step of `train_paired.py`, optimizers included, with and without `--gan_weight`."""
+    """Prints the time of a training step of `train_paired.py` with its optimizers, with and without `--gan_weight`."""
     accelerator = Accelerator(device_placement=False, cpu=device.type == "cpu", mixed_precision=args.mixed_precision)
     scheduler, widths = DDPMScheduler(), tuple(args.block_out_channels)
     draws = torch.randn(4, args.batch_size, 4, args.resolution, args.resolution, device=device)
@@ -169,7 +169,7 @@ def compare_scale_u(args: BenchmarkArguments, device: torch.device) -> None:
 
 
 def measure_loader(args: BenchmarkArguments) -> None:
-    """Throughput of the data loader of `train_paired.py`, without a model."""
+    """Prints the throughput of the data loader of `train_paired.py` without a model."""
     pairs = load_pairs(args.dataset, mask_column=args.mask_column)
     transform = train_transform(args.resolution, resolve_crop_size(None, pairs))
     stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)
@@ -205,14 +205,14 @@ def median_seconds(
 
 
 def peak_gib(call: Callable, device: torch.device) -> float:
-    """Peak memory of `call` beyond what is held before it; on a CPU, the process's resident memory (Linux)."""
+    """Peak memory of `call` in GiB above the memory in use before; on a CPU, resident memory of the process (Linux)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**30
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free goes back, or the call would find it resident already
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # return free memory to the system, so that it is not resident already
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _resident_kib("VmRSS")
     call()
     return (_resident_kib("VmHWM") - before) / 2**20

@@ -1,14 +1,14 @@
-"""Compares super-resolution with interpolation and with real images, sampler by sampler.
+"""Compares a super-resolution model, with several samplers, to interpolation and to real images.
 
     python scripts/compare_sr.py --model RUN --dataset FOLDER --output_dir COMPARISON
 
-Real pairs are made smaller, as in training, and enlarged again. COMPARISON gets
+Real pairs are downsampled as in training, and enlarged again. COMPARISON gets
 
-- `table.md`, `table.json`: speed, and how close each sampler's results are to the real pairs;
-- `figure5.png`: interpolation, the model's result (`ddim-100` if it is among the samplers, else the first) and the
-  real pair side by side (SynthSet, figure 5);
-- `figure6.png`: the same pair by different numbers of steps, scheduler by scheduler (SynthSet, figure 6);
-- `samples/`: what every method made, so that the same command line continues after a kill.
+- `table.md`, `table.json`: speed, and similarity of the results of each sampler to the real pairs;
+- `figure5.png`: interpolation, result of the model (`ddim-100` if it is among the samplers, else the first) and real
+  pair side by side (SynthSet, figure 5);
+- `figure6.png`: the same pair with different numbers of steps, by scheduler (SynthSet, figure 6);
+- `samples/`: results of each sampler, from which the same command continues after an interruption.
 """
 
 import hashlib
@@ -58,9 +58,10 @@ HEADERS = {
     "input_dice": "input Dice",
 }
 LEGEND = """\
-PSNR, SSIM, Dice and boundary F1 (edges that agree up to 0 or 1 pixel) are against the real pair; sharpness is the
-variance of the Laplacian, divided by the real images' (1 is as sharp); input PSNR and Dice are those of the result,
-made smaller again, against what was enlarged. Means over the pairs; for masks, over those with an object."""
+PSNR, SSIM, Dice and boundary F1 (with a tolerance of 0 or 1 pixel) compare with the real pair. Sharpness is the
+variance of the Laplacian, divided by that of the real images. Input PSNR and Dice compare the downsampled result with
+the
+low-resolution input. Means over the pairs; for masks, over those with an object."""
 Pairs = tuple[torch.Tensor, torch.Tensor]  # uint8 images (N, 3, H, W) in 0..255, uint8 masks (N, 1, H, W) in {0, 1}
 
 
@@ -81,14 +82,14 @@ def load_targets(args: CompareArguments, resolution: int) -> Pairs:
 
 
 def interpolate(small: Pairs, mode: str, scale_factor: int) -> Pairs:
-    """`small` enlarged without a model: images by `mode`, masks by nearest."""
+    """Enlarges `small` by interpolation: images by `mode`, masks by nearest neighbor."""
     images = F.interpolate(small[0] / 255, scale_factor=scale_factor, mode=mode).clamp(0, 1)
     masks = F.interpolate(small[1], scale_factor=scale_factor, mode="nearest-exact")
     return (images * 255).round().to(torch.uint8), masks
 
 
 def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: CompareArguments) -> dict[str, torch.Tensor]:
-    """`small` enlarged by the model: `images` and `masks` as in `Pairs`, and the `seconds` it took per pair."""
+    """Enlarges `small` with the model; returns `images` and `masks` as in `Pairs`, and the `seconds` per pair."""
     name, steps = parse_sampler(sampler)
 
     def draw(start: int, steps: int) -> Pairs:
@@ -98,10 +99,10 @@ def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: Compa
         pairs = pipeline(images, masks, generators, steps, output_type="pt")
         assert isinstance(pairs, SynthSetPipelineOutput)
         assert isinstance(pairs.images, torch.Tensor) and isinstance(pairs.masks, torch.Tensor)
-        # `cpu` waits for the device, so that the clock below sees the work and not only its queueing
+        # `cpu` synchronizes with the device, so that the timing below includes the computation
         return (pairs.images.cpu() * 255).round().to(torch.uint8), pairs.masks.cpu().to(torch.uint8)
 
-    draw(0, 1)  # loads kernels and takes memory, which no measured pair should pay for
+    draw(0, 1)  # warm-up
     since = time.perf_counter()
     starts = range(0, args.num_samples, args.batch_size)
     batches = [draw(start, steps) for start in progress(starts, sampler, unit="batch", leave=False)]
@@ -111,8 +112,8 @@ def sample(pipeline: SynthSetSRPipeline, small: Pairs, sampler: str, args: Compa
 
 
 def measure(made: Pairs, targets: Pairs, small: Pairs) -> dict[str, float]:
-    """Columns of the table: `made` beside the real pairs, and made smaller again beside what was enlarged. Masks are
-    measured where the real one has an object: two empty ones agree whoever made them."""
+    """Computes the columns of the table: `made` compared with the real pairs, and downsampled with `small`. Masks are
+    compared only where the real mask has an object."""
 
     def mean(metric: Callable, *images: torch.Tensor) -> float:
         return float(np.mean([metric(*items) for items in zip(*(x.numpy() for x in images), strict=True)]))
@@ -145,7 +146,7 @@ def write_tables(output_dir: Path, title: str, rows: list[dict]) -> None:
 
 
 def draw_figures(output_dir: Path, samplers: list[str], results: dict[str, Pairs]) -> None:
-    """Figures 5 and 6, of the first pairs that have an object in their mask."""
+    """Draws figures 5 and 6 of the first pairs with an object."""
     order = sorted(range(len(results["real"][1])), key=lambda i: not results["real"][1][i].any())
 
     def grid(pairs: list[int], methods: list[str], columns: int) -> Image.Image:
@@ -196,7 +197,7 @@ def main(args: CompareArguments) -> None:
     device = default_device()
     pipeline.to(device)
 
-    # 2. what an earlier run left
+    # 2. output folder
     content = hashlib.sha256(b"".join(part.numpy().tobytes() for part in targets)).hexdigest()
     settings = {**asdict(args), "model_sha256": weights, "pairs_sha256": content, "device": describe_device(device)}
     output_dir, samplers = Path(settings.pop("output_dir")), settings.pop("samplers")

@@ -3,10 +3,10 @@
     accelerate launch scripts/generate_dataset.py --model RUN --output_dir DATASET --num_samples 5000
 
 With `--sr_model SR_RUN` a second model enlarges the pairs (SynthSet, section 3, "Super-resolution").
-`datasets.load_dataset(DATASET)` opens the result, and not before all pairs are there. Killed at any moment, the same
-command line continues; with more `--num_samples` it adds to what there is; however many processes it runs on, the files
-hold the same bytes. On a CPU a process computes with one thread: launch as many processes as there are cores
-(`accelerate launch --config_file accelerate_configs/multi_cpu.yaml --num_processes 8`).
+`datasets.load_dataset(DATASET)` opens the result once all pairs are complete. An interrupted run is continued by the
+same command, and a larger `--num_samples` adds pairs. The files are identical for any number of processes. On a CPU, a
+process uses one thread: launch as many processes as there are cores (`accelerate launch --config_file
+accelerate_configs/multi_cpu.yaml --num_processes 8`).
 """
 
 import io
@@ -98,12 +98,12 @@ def draw_pairs(
 
 
 def find_license(args: GenerateArguments) -> str | None:
-    """The license of the data behind the pairs: as named, or as the models' cards have it."""
+    """Returns the license of the source data: `--data_license`, or that of the cards of the models."""
     return args.data_license or license_of_models(model for model in (args.model, args.sr_model) if model)
 
 
 def finish(args: GenerateArguments, settings: dict, features: Features, pairs: GrowingDataset) -> None:
-    """Writes the preview and, last of all, the dataset card; reports drift."""
+    """Writes the preview, and last the dataset card; reports drift."""
     output_dir = Path(args.output_dir)
     rows = pairs.rows(["image", "mask"], 32)
     images, masks = ([Image.open(io.BytesIO(row[column]["bytes"])) for row in rows] for column in ("image", "mask"))
@@ -115,7 +115,9 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
     description = f"{args.num_samples} synthetic pairs of image and segmentation mask, {stages}."
     if args.consistency:
         drifted = pairs.rows(["consistent"], args.num_samples).count({"consistent": False})
-        report = f"{drifted} of {args.num_samples} pairs drifted: made small again, they differ from what was enlarged"
+        report = (
+            f"{drifted} of {args.num_samples} pairs drifted: downsampled, they differ from their low-resolution pairs"
+        )
         description += f" {report}."
         print(f"{report} (column consistent)")
     write_dataset_card(
@@ -134,8 +136,8 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
 
 
 def main(args: GenerateArguments) -> None:
-    # A process that is done waits for the others, which may have many shards left. Without `cpu`, several processes on
-    # a machine that has nothing but a CPU would not know of each other.
+    # A finished process waits for the others, possibly for long. Without `cpu`, processes on a machine without an
+    # accelerator would not be connected.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
     configure_logging()
@@ -148,14 +150,14 @@ def main(args: GenerateArguments) -> None:
         sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator.device)
         check_stages(pipeline, sr_pipeline, args.sr_noise_level)
     if accelerator.device.type == "cpu":
-        # oneDNN sums the channels of a 1x1 convolution in an order that depends on the number of threads, and the last
-        # bits of a pair on that order. Several processes use the processor better than several threads, anyway.
+        # oneDNN sums the channels of a 1x1 convolution in an order that depends on the number of threads, so results
+        # would differ in the last bits. Several processes are faster than several threads anyway.
         torch.set_num_threads(1)
     features = pair_features(**{name: dtype for name, (flag, dtype, _) in COLUMNS.items() if getattr(args, flag)})
     in_force = {k: v for k, v in args.settings().items() if v is not None and getattr(args, NEEDS.get(k, "model"))}
     settings = {**in_force, **digests, "noise": "synthset.keyed_generator(seed, number)"}
     if pipeline.config.crop_size is not None:
-        settings["crop_size"] = pipeline.config.crop_size  # the scale of what a pair shows
+        settings["crop_size"] = pipeline.config.crop_size  # determines the scale of objects
     output_dir, num_samples = Path(settings.pop("output_dir")), settings.pop("num_samples")
     columns = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
     image_columns = tuple(columns) if args.format == "imagefolder" else ()

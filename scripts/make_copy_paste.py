@@ -1,12 +1,11 @@
-"""Makes a dataset of image-mask pairs by pasting annotated objects on backgrounds: the baseline for a generator.
+"""Makes a dataset of image-mask pairs by pasting annotated objects on backgrounds, as a baseline for generators.
 
     python scripts/make_copy_paste.py --dataset ANNOTATED --backgrounds FOLDER_OR_VIDEO --output_dir DATASET
 
-After Najafian et al. (Plant Phenomics 5, 0025, 2023), which SynthSet's table 1 compares with. `ANNOTATED` may be a few
-photos. Without `--backgrounds`, the annotated photos are the backgrounds, with their objects replaced by background
-from beside them. `datasets.load_dataset(DATASET)` opens the result, and not before all pairs are there. Killed at any
-moment, the same command line continues, and with more `--num_samples` it adds to what there is; on however many
-processes, the files hold the same bytes.
+After Najafian et al. (Plant Phenomics 5, 0025, 2023), the baseline of SynthSet's table 1. A few annotated photos
+suffice. Without `--backgrounds`, the annotated photos are used, with their objects replaced by surrounding background.
+`datasets.load_dataset(DATASET)` opens the result once all pairs are complete. An interrupted run is continued by the
+same command, and a larger `--num_samples` adds pairs. The files are identical for any number of processes.
 """
 
 import multiprocessing
@@ -45,11 +44,11 @@ CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 
 
 def fill_annotated(pairs: datasets.Dataset, folder: Path, seed: int) -> list[Path]:
-    """Writes the annotated images, with background in place of their objects, into `folder`."""
+    """Writes the annotated images to `folder`, with their objects replaced by background."""
     paths = []
     for number, row in enumerate(progress(pairs, "removing objects", unit="image")):
         mask = np.asarray(row["mask"])
-        if mask.mean() < 0.7:  # elsewhere there is too little background to take from
+        if mask.mean() < 0.7:  # other images have too little background to copy from
             filled = fill_objects(np.asarray(row["image"]), mask, np.random.default_rng((seed, number, 1)))
             paths.append(folder / f"{number:06d}.png")
             Image.fromarray(filled).save(paths[-1], compress_level=1)
@@ -59,7 +58,7 @@ def fill_annotated(pairs: datasets.Dataset, folder: Path, seed: int) -> list[Pat
 
 
 def find_backgrounds(args: CopyPasteArguments, pairs: datasets.Dataset, scratch: Path) -> list[Path]:
-    """The image files to paste on; frames of a video and filled images are written into `scratch`."""
+    """Returns the background files; frames of a video and filled images are written to `scratch`."""
     if args.backgrounds is None:
         return fill_annotated(pairs, scratch, args.seed)
     source = Path(args.backgrounds).expanduser()
@@ -79,7 +78,7 @@ def find_backgrounds(args: CopyPasteArguments, pairs: datasets.Dataset, scratch:
 
 
 def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> None:
-    """Writes the preview and, last of all, the dataset card."""
+    """Writes the preview, and last the dataset card."""
     output_dir = Path(args.output_dir)
     rows = [copy_paste(number) for number in range(min(32, args.num_samples))]
     with atomic_path(output_dir / "preview.png") as temporary:
@@ -122,7 +121,7 @@ def main(args: CopyPasteArguments) -> None:
             f"--dataset {args.dataset} has no object of {args.min_area} pixels or more in {len(pairs)} masks; lower "
             "--min_area or annotate some"
         )
-    # An object that its photo's border cuts off has a straight edge, which would be out of place inside an image.
+    # objects cut off by the border of their photo have a straight edge, so they are used only if there are no others
     whole = [cutout for cutout in cutouts if cutout.whole] or cutouts
 
     with TemporaryDirectory(prefix="synthset-backgrounds-") as scratch:

@@ -1,10 +1,10 @@
-"""Turns a raw folder of images and masks, or any other source of pairs, into a Hugging Face dataset.
+"""Converts a raw folder of images and masks, or any other source of pairs, to a Hugging Face dataset.
 
     python scripts/prepare_dataset.py --dataset FIELD_PHOTOS --output_dir PREPARED
 
 PREPARED then holds `data/*.parquet` with the splits train and validation (and test, if the source has one), a dataset
-card, `summary.json` and `overlay.png`, and is a `--dataset` for every other script. Look at `overlay.png` first: do
-the masks sit on their objects?
+card, `summary.json` and `overlay.png`, and can be used as `--dataset` of every other command. Check in `overlay.png`
+that the masks cover their objects.
 """
 
 import json
@@ -71,7 +71,7 @@ def main(args: PrepareArguments) -> None:
     features = train.features.copy()
     features.update(image=datasets.Image(), mask=datasets.Image())
 
-    # 2. everything into a hidden folder beside output_dir, renamed when it is complete
+    # 2. written to a hidden folder next to output_dir, renamed when it is complete
     unfinished = output_dir.resolve().with_name(f".{output_dir.resolve().name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

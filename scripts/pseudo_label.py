@@ -1,9 +1,9 @@
-"""Draws masks for images that have none, with a trained segmenter: how the paper's 26 000 training frames got theirs.
+"""Predicts masks for unlabeled images with a trained segmenter, as for the paper's 26 000 training frames.
 
     python scripts/pseudo_label.py --model RUN/seed-0 --images FOLDER_OR_VIDEO --output_dir DATASET
 
-`datasets.load_dataset(DATASET)` opens the pairs. Their column `confidence` tells which to trust; `--min_confidence`
-leaves the others out. Killed at any moment, the same command line continues.
+`datasets.load_dataset(DATASET)` opens the pairs. Their column `confidence` estimates the quality of a mask;
+`--min_confidence` excludes pairs below it. An interrupted run is continued by the same command.
 """
 
 import hashlib
@@ -37,16 +37,16 @@ from synthset.segmentation import Segmenter, confidence, load_segmenter
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 FEATURES = pair_features(source="string", confidence="float32", coverage="float32")
 COLUMNS = {
-    "source": "the image's file, or the video's and the frame's number after `#`",
-    "confidence": "Dice that the segmenter expects of its mask, 0 to 1: 2 sum(p m) / (sum(p) + sum(m)) over pixels, m "
-    "being the mask and p the probability of the object; where nothing was found, 1 - max(p)",
-    "coverage": "share of the mask's pixels that are the object, 0 to 1",
+    "source": "name of the image file, or of the video with the number of the frame after `#`",
+    "confidence": "expected Dice of the mask, 0 to 1: 2 sum(p m) / (sum(p) + sum(m)) over pixels, with the mask m and "
+    "the object probability p; 1 - max(p) for an empty mask",
+    "coverage": "share of object pixels in the mask, 0 to 1",
 }
 Input = Path | Image.Image  # an image file, opened when it is needed, or a video frame
 
 
 def iter_images(args: PseudoLabelArguments) -> Iterator[tuple[str, Input]]:
-    """Names and images, in order.
+    """Yields names and images in order.
 
     Raises:
         InputError: there are none.
@@ -60,7 +60,7 @@ def iter_images(args: PseudoLabelArguments) -> Iterator[tuple[str, Input]]:
 
 
 def list_images(path: Path) -> list[Path]:
-    """The images in a folder, in order; of a video, its file.
+    """Lists the images of a folder in order; for a video, its file.
 
     Raises:
         InputError: there are none.
@@ -74,8 +74,8 @@ def list_images(path: Path) -> list[Path]:
 
 
 def names_digest(args: PseudoLabelArguments) -> str:
-    """Digest of what assigns images to parts: the names of the images, not where they lie, nor their content,
-    since one that can't be read may be replaced; of a video, its name and size."""
+    """Computes the SHA-256 of the names of the images, which determine the shards; for a video, of its name and size.
+    Contents are not included, so that an unreadable image can be replaced."""
     files = list_images(Path(args.images))
     names = "\n".join(file.name for file in files)
     size = "" if Path(args.images).is_dir() else f" {files[0].stat().st_size}"
@@ -83,7 +83,7 @@ def names_digest(args: PseudoLabelArguments) -> str:
 
 
 def label(images: Iterator[tuple[str, Input]], segmenter: Segmenter, args: PseudoLabelArguments) -> Iterator[dict]:
-    """Rows for the images whose masks are sure enough."""
+    """Yields rows for the images whose masks reach `min_confidence`."""
     for name, image in images:
         if isinstance(image, Path):
             try:
@@ -121,7 +121,7 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
         grid.save(temporary, "PNG")
     description = (
         f"{kept} of {looked_at} images from `{public_name(args.images)}`, with masks drawn by the segmenter "
-        f"{describe(args.model, kind='')}. Nobody has checked them."
+        f"{describe(args.model, kind='')}. The masks were not checked."
     )
     write_dataset_card(
         output_dir,
@@ -165,7 +165,7 @@ def main(args: PseudoLabelArguments) -> None:
     data = data if data.exists() else output_dir / HIDDEN / "data"
     while first is not None:
         block = chain([first], islice(images, args.samples_per_shard - 1))
-        # How many files there will be is not known yet. `load_dataset` finds split and order without.
+        # the total number of files is unknown, and `load_dataset` does not need it
         shards.append(data / f"train-{len(shards):05d}.parquet")
         if shards[-1].exists():
             deque(block, maxlen=0)

@@ -1,8 +1,8 @@
-"""Pushes what is already on disk to the Hugging Face Hub: a pipeline, a segmenter or a dataset.
+"""Pushes a finished pipeline, segmenter or dataset to the Hugging Face Hub.
 
     python scripts/push_to_hub.py --folder outputs/field --repo_id ORGANIZATION/field --data_license cc-by-4.0
 
-What arrived of an interrupted push is not sent again; pushing a changed folder adds a commit.
+Files of an interrupted push are not sent again. Pushing a changed folder adds a commit.
 """
 
 from synthset.arguments import PushArguments

@@ -1,8 +1,8 @@
-"""One HTML page that shows a generated dataset beside the real one it should be like.
+"""Compares a generated dataset with a real one in an HTML page.
 
     python scripts/report.py --generated DATASET --dataset FOLDER --crop_size 512 --output_dir REPORT
 
-REPORT gets `report.html`, which has its figures in it, the figures once more as PNG files, and `numbers.json`. Give the
+REPORT gets `report.html` with embedded figures, the figures as PNG files, and `numbers.json`. Give the
 photos and the `--crop_size` that the generator was trained with: then both sets show objects at one scale, and copies
 of the photos are found.
 """
@@ -52,7 +52,7 @@ SCORES = {
 
 
 def choose_encoder(name: str) -> Encoder:
-    """The encoder of the segmenter in the folder `name`, or timm's model of that name."""
+    """Loads the encoder of the segmenter in the folder `name`, or the timm model of that name."""
     if not Path(name).is_dir():
         return load_encoder(name)
     try:
@@ -65,7 +65,7 @@ def choose_encoder(name: str) -> Encoder:
 
 
 def read_results(results: list[str]) -> dict[str, dict[str, str]]:
-    """NAME=FILE ... -> name -> column of the table -> text."""
+    """Reads scores of segmenters, given as NAME=FILE: name -> column of the table -> text."""
 
     def score(values: dict, name: str) -> str:
         spread = values[f"{name}_std"]  # none after a single run
@@ -89,11 +89,11 @@ def read_results(results: list[str]) -> dict[str, dict[str, str]]:
 def cut(
     pairs: datasets.Dataset, crop_size: int, resolution: int, num_samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """At most `num_samples` squares of `crop_size` pixels, resized.
+    """Cuts at most `num_samples` squares of `crop_size` pixels from the images, and resizes them.
 
     Returns:
-        uint8 images (N, H, W, 3), uint8 masks (N, H, W), the numbers (N,) of the photos that they are from, and whether
-        they cover all photos.
+        uint8 images (N, H, W, 3), uint8 masks (N, H, W), indices (N,) of their photos, and true if they cover all
+        photos.
     """
     places = [
         (photo, top, left)

@@ -1,16 +1,16 @@
-"""Reproduces SynthSet's table 1 on any dataset: what a segmenter learns from each kind of synthetic data.
+"""Reproduces SynthSet's table 1 on any dataset: scores of segmenters trained on each kind of synthetic data.
 
     python scripts/reproduce_table1.py --dataset REAL_TRAIN --test_dataset REAL_TEST --output_dir TABLE
 
 Every row trains a generator on REAL_TRAIN, generates pairs, trains segmenters on them alone and on them with
 fine-tuning on REAL_TRAIN, and tests both on REAL_TEST. With `--finetune MORE_REAL`, which may be repeated, fine-tuning
-goes on there: the paper's "all fine-tuning". For comparison, there are real pairs only, and real and synthetic ones
-mixed. With `--sr`, all of it follows once more with pairs that a super-resolution model has enlarged, as the paper's
-are, for segmenters of that resolution.
+continues there: the paper's "all fine-tuning". For comparison, segmenters are also trained on real pairs only, and on a
+mix of real and synthetic pairs. With `--sr`, everything is repeated with pairs enlarged by a super-resolution model, as
+in the paper, and segmenters of that resolution.
 
-All rows learn from the same photos, those in `TABLE/data`: what is held out there to validate generators, nothing
-learns from. TABLE gets `table1.md` after every row. The same command line continues; parts that are finished stay, and
-what was made with other settings is refused, or with `--remake` made anew.
+All rows are trained on the same photos, those in `TABLE/data`; its validation pairs are not used for training. TABLE
+gets `table1.md` after every row. An interrupted run is continued by the same command. Finished parts are kept; parts
+made with other settings are refused, or made again with `--remake`.
 """
 
 from pathlib import Path
@@ -23,7 +23,6 @@ from synthset.evaluation.tables import Part, Table, markdown
 from synthset.output_dir import atomic_path
 
 SCRIPTS = Path(__file__).parent
-# row: the flags of train_paired.py beside the shared ones; None needs no generator
 COLUMNS = {
     "synthetic": "synthetic only",
     "finetuned": "+ fine-tuned on real",
@@ -34,7 +33,7 @@ BLOCKS = {"": "As generated:", "-sr": "Enlarged by the super-resolution model:"}
 
 
 def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
-    """The parts that a row is made of."""
+    """Plans the parts of a row."""
     folder, row_flags = table.folder / row, ROWS[row]
     further = [part for source in args.finetune or [] for part in ("--finetune", source)]
     parts = []
@@ -73,7 +72,7 @@ def main(args: Table1Arguments) -> None:
 
 
 def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:
-    """The rows so far as the paper lays them out, in blocks; real pairs alone, which no column is for, in the first."""
+    """Writes the rows so far in the layout of the paper. Scores of real pairs only are in the first column."""
     found = {name.split()[0] for cells in table.values() for name in cells}
     blocks = [block for block in BLOCKS if any(name.endswith(block) for name in found)]
     lines = []

@@ -1,13 +1,13 @@
-"""Reproduces SynthSet's tables 2 and 3 on any dataset: how many steps does super-resolution need?
+"""Reproduces SynthSet's tables 2 and 3 on any dataset: scores by the number of super-resolution steps.
 
     python scripts/reproduce_table2.py --dataset REAL_TRAIN --test_dataset REAL_TEST --output_dir TABLE
 
-The generator `concat` and a super-resolution model are trained on REAL_TRAIN. What the generator draws is enlarged with
-each of `--samplers`; segmenters are trained on the enlarged pairs alone and with fine-tuning on REAL_TRAIN, and tested
-on REAL_TEST. Table 3 is the same for another batch of pairs, drawn with seed 1 in place of 0. In TABLE, `table2.md` and
-`table3.md` grow row by row. The same command line continues; parts that are finished stay, and what was made with other
-settings is refused, or with `--remake` made anew. In the folder of a table 1, the models of its row `concat` are taken,
-given its flags (with steps in `--training`).
+The generator `concat` and a super-resolution model are trained on REAL_TRAIN. Generated pairs are enlarged with each of
+`--samplers`; segmenters are trained on the enlarged pairs alone and with fine-tuning on REAL_TRAIN, and tested on
+REAL_TEST. Table 3 is the same for other pairs, generated with seed 1 instead of 0. TABLE gets `table2.md` and
+`table3.md`, row by row. An interrupted run is continued by the same command. Finished parts are kept; parts made with
+other settings are refused, or made again with `--remake`. In the folder of a table 1, the models of its row `concat`
+are reused if the flags are the same (with steps in `--training`).
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ COLUMNS = {"synthetic": "generated only", "finetuned": "fine-tuned on real"}
 
 
 def plan_row(table: Table, name: str, sampler: str) -> list[Part]:
-    """The parts that a row of the table `name` is made of."""
+    """Plans the parts of a row of the table `name`."""
     folder = table.folder / name / sampler
     model, sr_model = table.model(table.folder / "concat", ["--variant", "concat"]), table.sr_model()
     scheduler, steps = parse_sampler(sampler)

@@ -1,13 +1,12 @@
-"""Ranks weights, of one training run or of several: which of them should generate the dataset?
+"""Ranks the checkpoints of one or several training runs, to select one for generation.
 
     python scripts/select_checkpoint.py --run_dir RUN --output_dir SELECTION --probe validation
 
-SynthSet (section 4, "Weight Selection") chooses by validation loss, takes the last weights, or chooses by the
-divergence of the colors; what decides is a segmenter trained on what they generate. `--probe` trains one for each of
-them and tests it on the real pairs that were held out of RUN's training, never on a test set unless `--probe_split`
-names it: a test set that weights were chosen on tells nothing about them any more. SELECTION gets `selection.md`, the
-best weights first, `selection.json` and `figure8.png`; what is there already is not measured again. Losses compare
-between runs of one `--prediction_type` only.
+SynthSet (section 4, "Weight Selection") compares the lowest validation loss, the last weights and the lowest color
+divergence; the decisive measure is a segmenter trained on generated pairs. `--probe` trains one for each checkpoint and
+tests it on the validation pairs of RUN, never on a test set unless `--probe_split` names it, because a test set used
+for selection is biased. SELECTION gets `selection.md`, best weights first, `selection.json` and `figure8.png`; existing
+results are not measured again. Losses are comparable only between runs of the same `--prediction_type`.
 """
 
 import hashlib
@@ -64,16 +63,16 @@ class Candidate:
 
 
 def read_arguments(run_dir: Path) -> TrainingArguments:
-    """The flags of the training run in `run_dir`."""
+    """Reads the flags of the training run in `run_dir`."""
     saved = read_flags(run_dir)
     return TrainingArguments(**{f.name: saved[f.name] for f in fields(TrainingArguments) if f.name in saved})
 
 
 def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
-    """The weights to rank, by the SHA-256 of their file.
+    """Finds the weights to rank, by the SHA-256 of their file.
 
     Raises:
-        InputError: there are none, or a folder of `--checkpoints` holds none.
+        InputError: there are no weights, or a folder of `--checkpoints` holds none.
     """
     run_dir = Path(args.run_dir)
     if not (run_dir / "arguments.yaml").is_file():
@@ -115,13 +114,13 @@ def require_split(args: SelectionArguments) -> None:
             f"--probe {error}, named with --probe_split; not your test pairs, which could then test nothing"
         ) from None
     except InputError:
-        pass  # its columns may be named in --probe_segmentation, so train_segmentation.py says what is wrong
+        pass  # its columns may be given in --probe_segmentation; train_segmentation.py reports other errors
 
 
 def write_validation(pairs: Dataset | list, folder: Path) -> Path:
-    """Writes the pairs that a run was validated on into `folder`, as a dataset with the split `validation`."""
+    """Writes the validation pairs of a run to `folder`, as a dataset with the split `validation`."""
     rows = pairs
-    if not isinstance(pairs, Dataset):  # a streamed run has them as tensors
+    if not isinstance(pairs, Dataset):  # tensors of a streamed run
         rows = ({"image": to_pil_image(image), "mask": to_pil_image(mask)} for image, mask in pairs)
     write_pairs_shard(folder / "data" / "validation-00000-of-00001.parquet", rows, pair_features())
     return folder
@@ -130,8 +129,9 @@ def write_validation(pairs: Dataset | list, folder: Path) -> Path:
 def probe(
     args: SelectionArguments, pipeline: SynthSetPipeline, test: Path | str, crop_size: int, folder: Path
 ) -> float:
-    """Dice on the split `--probe_split` of `test` of a segmenter trained on what `pipeline` generates, which are crops
-    of `crop_size` pixels."""
+    """Trains a segmenter on pairs that `pipeline` generates, at the scale of crops of `crop_size` pixels; returns its
+    Dice
+    on the split `--probe_split` of `test`."""
     pipeline.save_pretrained(folder / "pipeline")
     generated, results = folder / "generated", folder / "segmentation"
     flags = ["--model", folder / "pipeline", "--output_dir", generated, "--num_samples", args.probe_num_samples]
@@ -143,7 +143,7 @@ def probe(
 
 
 def draw_figure(rows: list[dict], measures: list[str]):
-    """Bars of every measure (SynthSet, figure 8)."""
+    """Draws a bar chart of every measure (SynthSet, figure 8)."""
     figure, axes = pyplot.subplots(
         1, len(measures), figsize=(1 + 3.5 * len(measures), 1 + 0.4 * len(rows)), sharey=True
     )
@@ -175,7 +175,7 @@ def main(args: SelectionArguments) -> None:
     if args.probe not in (None, "validation"):
         require_split(args)
     output_dir = Path(args.output_dir)
-    run = json.loads((Path(args.run_dir) / "run.json").read_text())  # what its pairs are, wherever it lies
+    run = json.loads((Path(args.run_dir) / "run.json").read_text())  # identifies its pairs by content
     uncounted = ("output_dir", "checkpoints", "run_dir")
     claim_output_dir(output_dir, "settings.json", {**asdict(args), **run}, uncounted)
     accelerator = Accelerator()
@@ -213,8 +213,8 @@ def main(args: SelectionArguments) -> None:
     if args.probe_split != "validation":
         lines += [
             "",
-            f"Warning: chosen on the split {args.probe_split} of {args.probe}. What the best weights score there is no "
-            "longer a test of them; test on pairs that nothing was chosen on.",
+            f"Warning: chosen on the split {args.probe_split} of {args.probe}. Scores of the best weights on it are "
+            "biased; test on pairs that were not used for selection.",
         ]
     with atomic_path(output_dir / "selection.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")

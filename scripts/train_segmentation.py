@@ -1,17 +1,17 @@
-"""Trains a segmentation model on pairs, generated or real, and tests it on real ones: what the training data is worth.
+"""Trains segmentation models on generated or real pairs and tests them on real ones.
 
     accelerate launch scripts/train_segmentation.py --dataset GENERATED --test_dataset REAL --output_dir RUN
 
-With `--finetune REAL_TRAIN`, which may be repeated, training goes on there, one stage after the other (SynthSet, table
-1). `--dataset A --dataset B --mix 0.5` trains on both, half of the time on A. RUN gets
+With `--finetune REAL_TRAIN`, which may be repeated, training continues there in further stages (SynthSet, table 1).
+`--dataset A --dataset B --mix 0.5` trains on both, with half of the samples from A. RUN gets
 
 - `results.json`: Dice, IoU and boundary F1 on the test photos, each pixel counted once: mean and standard deviation
   over `--seeds` (`dice_std`), and the standard error over photos (`dice_se`);
-- `seed-N/`: the model, which pseudo_label.py and `synthset.segmentation.Segmenter.from_pretrained` open, its scores
-  after every stage (`results.json`) and its masks of some test tiles beside the real ones (`predictions.png`).
+- `seed-N/`: the model, for pseudo_label.py and `synthset.segmentation.Segmenter.from_pretrained`, its scores after
+  every stage (`results.json`) and real and predicted masks of some test tiles (`predictions.png`).
 
-The same command line, or one with more seeds, continues after the last finished seed. On one device, the same
-seed ends in the same weights, bit for bit.
+An interrupted run is continued by the same command, after the last finished seed; more seeds may be added. On one
+device, the same seed gives bitwise equal weights.
 """
 
 import json
@@ -59,7 +59,7 @@ logger = logging.getLogger("synthset")
 
 
 class Stage(NamedTuple):
-    """A stage of training: its data, number of steps and learning rate."""
+    """Stage of training: its data, number of steps and learning rate."""
 
     sources: list[PairSource]
     steps: int
@@ -68,12 +68,12 @@ class Stage(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The flags that ask for it."""
+        """Flags that define the stage."""
         return " ".join(source.name for source in self.sources)
 
 
 def build_stages(args: SegmentationArguments, accelerator: Accelerator) -> list[Stage]:
-    """Loads what each stage trains on and works out its steps; `args.crop_size` must be known."""
+    """Loads the data of each stage and computes its steps; requires `args.crop_size`."""
     stages = []
     for number, names in enumerate([args.dataset, *([name] for name in args.finetune)]):
         flag = "--finetune" if number else "--dataset"
@@ -91,7 +91,7 @@ def build_stages(args: SegmentationArguments, accelerator: Accelerator) -> list[
 def train(
     args: SegmentationArguments, stage: Stage, key: tuple[int, int], model: torch.nn.Module, accelerator: Accelerator
 ) -> None:
-    """One stage; `key`, the seed and the stage's number, decides its data."""
+    """Trains one stage; `key`, the seed and the index of the stage, determines the order of its data."""
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), stage.learning_rate, momentum=0.9))
     lr_scheduler = get_scheduler(args.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=stage.steps)
     assert args.crop_size is not None
@@ -113,12 +113,12 @@ def train(
 
 def main(args: SegmentationArguments) -> None:
     # 1. data
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on a GPU vary
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic matrix products on a GPU
     torch.use_deterministic_algorithms(True, warn_only=True)
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # without it, accelerate leaves processes on a CPU unconnected
+        cpu=not torch.accelerator.is_available(),  # otherwise accelerate does not connect processes on a CPU
         mixed_precision=args.mixed_precision,
-        # some encoders have layers whose output no decoder uses
+        # some encoders have unused layers
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     configure_logging()
@@ -129,7 +129,7 @@ def main(args: SegmentationArguments) -> None:
     weights = None if args.encoder_weights == "none" else args.encoder_weights
     sizes = args.resolution, args.crop_size, args.threshold, args.batch_size
     build = partial(build_segmenter, args.arch, args.encoder_name, weights, *sizes)
-    build()  # what can't be built is refused now
+    build()  # fails early if the model can't be built
     stages = build_stages(args, accelerator)
     sources = [source for stage in stages for source in stage.sources]
     check_test(test, sources)
@@ -144,7 +144,7 @@ def main(args: SegmentationArguments) -> None:
     digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
-    settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # once it was tiles
+    settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # earlier versions scored tiles
     with accelerator.main_process_first():
         uncounted = ("seeds", "num_workers", *data, "image_column", "mask_column", "test_split")
         claim_output_dir(output_dir, "settings.json", settings, uncounted)
@@ -156,7 +156,7 @@ def main(args: SegmentationArguments) -> None:
         if folder.exists():
             continue
         logger.info(f"seed {seed}: {len(stages)} stage(s), {sum(stage.steps for stage in stages)} steps on {device}")
-        # initial weights (DistributedDataParallel spreads the first process's) take 32 bits of a seed, the data all
+        # initial weights, broadcast from the first process, use 32 bits of the seed, data uses all
         set_seed((seed + accelerator.process_index) % 2**32)
         segmenter = build()
         model = accelerator.prepare(segmenter)
@@ -189,7 +189,7 @@ def main(args: SegmentationArguments) -> None:
             spreads = {"seeds": summary.get(f"{name}_std"), "photos": summary.get(f"{name}_se")}
             spread = [f"+- {value:.4f} over {what}" for what, value in spreads.items() if value is not None]
             print(f"{name}: {round(mean, 4)} {', '.join(spread)}".rstrip())
-        if args.push_to_hub:  # not the best seed: that would be chosen on the test set
+        if args.push_to_hub:  # not the best seed, which would be selected on the test set
             folder = output_dir / f"seed-{args.seeds[0]}"
             address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)
             print(f"pushed to {address}")

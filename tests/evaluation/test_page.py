@@ -88,16 +88,16 @@ def test_the_page_says_what_it_compares(made):
     for words in (
         "120 generated pairs (made) with 39 real pairs (photos), squares of 512 pixels cut from 39 photos",
         "at 128 × 128 pixels",
-        "through an encoder, random:resnet18;",
+        "embeddings of the encoder random:resnet18;",
         "KID uses all 120 generated and 39 real images",
         "19 and 19",
         "among 39 crops of 39 photos",
-        "report.py --seed=0",
+        "synthset report --seed=0",
     ):
         assert words in " ".join(page.text.split())
     assert page.warnings == [  # 0.5 / 39 ** 0.5 = 0.08
-        "These are only 39 real photos. Others would give other numbers: they move shares such as precision, recall "
-        "and coverage by up to ± 0.08 (one standard error), and smaller differences mean nothing."
+        "There are only 39 real photos. The standard error of shares such as precision, recall and coverage is up to "
+        "± 0.08; smaller differences are not significant."
     ]
 
 
@@ -127,7 +127,7 @@ def test_a_search_that_is_blind_to_copies_says_so():
 
 def test_two_photos_and_no_object():
     page = Page(page_of(pair_set(2, objects=False), pair_set(3, seed=1, objects=False))[0])
-    assert page.warnings[0].startswith("With 2 real and 3 generated photos, the measures on embeddings mean nothing")
+    assert page.warnings[0].startswith("With 2 real and 3 generated photos, the measures on embeddings are not")
     assert page.text.count("not computed") == 2 * 5 + 2 + 1  # KID ... coverage, sizes of objects, and the warning
     assert "nan" not in page.text.lower()
 

@@ -68,7 +68,7 @@ def saved_stages(folder, crop_size, sr_crop_size):
 def test_stages_of_other_scales_are_refused(tmp_path):
     stages = saved_stages(tmp_path, 512, 256)
     assert [stage.config.crop_size for stage in stages] == [512, 256]
-    with pytest.raises(InputError, match="--model draws what 512 .* --sr_model was trained on crops of 256; give"):
+    with pytest.raises(InputError, match="--model was trained on crops of 512 .* --sr_model on crops of 256; give"):
         check_stages(*stages, noise_level=0)
 
 

@@ -133,7 +133,9 @@ def test_a_datasets_card(tmp_path):
     assert same_pairs(load_pairs(str(tmp_path), "validation"), rows[2:])
 
 
-@pytest.mark.parametrize("tag, words", [("copy-paste", "the baseline"), ("pseudo-labels", "a model's opinion")])
+@pytest.mark.parametrize(
+    "tag, words", [("copy-paste", "a baseline"), ("pseudo-labels", "unchecked predictions of a model")]
+)
 def test_a_datasets_card_says_what_its_masks_are(tmp_path, tag, words):
     write_dataset_card(
         tmp_path, TEMPLATES / "dataset.md", FEATURES, {"train": 1}, tags=["synthetic", tag][-1:], title="a"

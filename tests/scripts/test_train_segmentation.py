@@ -231,8 +231,8 @@ def test_two_processes_share_the_work(data, tmp_path):
         ({"threshold": 1}, "--threshold is 1.0"),
         ({"encoder_name": "eye"}, "--encoder_name eye"),
         ({"batch_size": 1}, "--batch_size is 1, but --arch unet with --encoder_name mobilenet_v2 at --resolution 32"),
-        ({"dataset": ["FIELD", "CROPS"]}, "--dataset CROPS shows pieces of 64 px of its photos, but --crop_size is 32"),
-        ({"finetune": "CROPS"}, "--finetune CROPS shows pieces of 64 px of its photos, but --crop_size is 32"),
+        ({"dataset": ["FIELD", "CROPS"]}, "--dataset CROPS was made with --crop_size 64, but --crop_size is 32"),
+        ({"finetune": "CROPS"}, "--finetune CROPS was made with --crop_size 64, but --crop_size is 32"),
         ({"learning_rate": 1e30}, "the loss is nan; lower its learning rate"),
     ],
 )

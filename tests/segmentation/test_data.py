@@ -155,7 +155,8 @@ def test_pairs_of_another_scale_are_refused(tmp_path):
         (folder / name).write_text(json.dumps({"crop_size": 256, "seed": 1}))
         assert load_source(*arguments, 256).crop_size == load_source(*arguments).crop_size == 256
         words = (
-            "--dataset .*generated shows pieces of 256 px .* --crop_size is 512, .* 2 times .*; give --crop_size 256"
+            "--dataset .*generated was made with --crop_size 256, but --crop_size is 512, .* 2 times .*; "
+            "give --crop_size 256"
         )
         with pytest.raises(InputError, match=words):
             load_source(*arguments, 512)
@@ -221,7 +222,7 @@ def field(tmp_path):
 def test_named_columns_are_those_of_the_users_own_data(generated, field, caplog):
     with caplog.at_level(logging.INFO, "synthset"):
         assert len(load_source("--dataset", generated, ["train"], None, "leaves")) == 3
-    assert f"{generated} has no column 'leaves'" in caplog.text and "taking image and mask" in caplog.text
+    assert f"{generated} has no column 'leaves'" in caplog.text and "using image and mask" in caplog.text
     leaves = load_source("--test_dataset", field, ["test", "train"], "images", "leaves")
     assert leaves.sha256 != load_source("--test_dataset", field, ["test", "train"], None, None).sha256
     for names in ((None, "leafs"), ("photos", None), ("photos", "leaves")):

@@ -34,9 +34,9 @@ from .folder import decode_pair
 from .transforms import ResizePair, to_tv_tensors
 from .writer import pair_features, write_pairs_shard
 
-COLUMNS = {  # column: (its type for `pair_features`, what it holds); beside `image` and `mask`
+COLUMNS = {  # column: (type for `pair_features`, description); in addition to `image` and `mask`
     "num_objects": ("int64", "number of objects pasted"),
-    "coverage": ("float32", "share of the mask's pixels that are an object, 0 to 1"),
+    "coverage": ("float32", "share of object pixels in the mask, 0 to 1"),
 }
 FEATURES = pair_features(**{name: dtype for name, (dtype, _) in COLUMNS.items()})
 PLACEMENTS = 50  # positions tried before an object is skipped, as in Najafian et al.

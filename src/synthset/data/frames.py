@@ -21,7 +21,7 @@ def iter_frames(path: str | Path, every: int = 1) -> Iterator[Image.Image]:
         every: yield frames 0, `every`, 2 * `every` and so on.
 
     Yields:
-        RGB images, upright: the rotation that phones store beside the image is applied.
+        RGB images, with the rotation from the metadata applied.
 
     Raises:
         InputError: when the first frame is requested, if PyAV is not installed or the file is not a video; later, if a

@@ -1,1 +1,2 @@
-"""Measures of what a model made: `metrics` compares one image or mask with the real one, `divergence` whole sets."""
+"""Evaluation of generated pairs and of segmenters: `metrics` compares single images and masks, `comparison` whole sets,
+`segmentation_metrics` predictions on a test set."""

@@ -1,4 +1,4 @@
-"""A generated set of pairs beside a real one, in numbers."""
+"""Statistics that compare a generated set of pairs with a real one."""
 
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,8 @@ from .fidelity import (
 )
 from .objects import measure_objects
 
-MIN_PHOTOS = 10  # twice the nearest neighbors of the balls in `precision_recall_density_coverage`
-BLOCK_PHOTOS, MAX_BLOCKS = 5, 10  # of `kernel_distance_error`
+MIN_PHOTOS = 10  # twice `nearest_k` of `precision_recall_density_coverage`
+BLOCK_PHOTOS, MAX_BLOCKS = 5, 10  # photos per block and number of blocks for `kernel_distance_error`
 
 
 @dataclass
@@ -27,7 +27,7 @@ class PairSet:
     Attributes:
         images: (N, H, W, 3) uint8.
         masks: (N, H, W) uint8 in {0, 1}.
-        photos: (N,) integers, which photo a pair is cut from.
+        photos: (N,) integers that identify the photo of a pair.
         vectors: (N, D) float64, embeddings of the images.
     """
 
@@ -48,9 +48,9 @@ class PairSet:
 
 
 def describe_set(pairs: PairSet) -> dict[str, float | int | None]:
-    """Statistics of a set: numbers of `images` and `photos`; `difference`, how unlike its images are (gray levels);
-    `coverage`, the mean share of a mask that is object; `empty`, the share of masks without one; `objects` per mask;
-    `object_size`, the median share of a mask that an object takes, None without objects."""
+    """Computes statistics of a set: numbers of `images` and `photos`; `difference`, the mean pairwise distance of its
+    images in gray levels; `coverage`, the mean share of object pixels; `empty`, the share of masks without an object;
+    `objects` per mask; `object_size`, the median area of an object as a share of its mask, None without objects."""
     objects = measure_objects(pairs.masks)
     return {
         "images": len(pairs),
@@ -67,14 +67,16 @@ def compare_sets(real: PairSet, other: PairSet, number: int | None = None) -> di
     """Measures the distance of `other` from `real`.
 
     Args:
-        number: images taken of each set for the measures that depend on it, which are all but the kernel distance:
-            with more of them, balls around points are smaller and histograms smoother. Comparisons that stand side by
-            side must be of one number. As many as both sets have when not given.
+        real: the reference.
+        other: the set to compare with it.
+        number: images drawn from each set for all measures except the kernel distance, because they depend on the
+            number of images; measures are comparable only for the same number. The size of the smaller set when not
+            given.
 
     Returns:
-        `balanced`, that number; `color_divergence`; and where there are `MIN_PHOTOS` photos of both sets, None where
-        there are fewer: `kernel_distance` with its standard error `kernel_distance_error`, of all images;
-        `precision`, `recall`, `density` and `coverage`.
+        `balanced`, that number; `color_divergence`; and if both sets have at least `MIN_PHOTOS` photos, else None:
+        `kernel_distance` with its standard error `kernel_distance_error`, from all images; `precision`, `recall`,
+        `density` and `coverage`.
     """
     number = number or min(len(real), len(other))
     a, b = (pairs.take(choose(pairs.photos, number)) for pairs in (real, other))
@@ -97,11 +99,14 @@ class Comparison:
 
     Attributes:
         numbers: `real` and `generated`, by `describe_set`; `generated_to_real` and `half_to_half` (one half of the real
-            photos against the other), by `compare_sets` of one number of images; `copies`, about the ratios below;
-            `variance`, the shares of it that the two axes of the map show. All are plain Python, ready for JSON.
-        real_places, generated_places: (N, 2) and (M, 2), the map of `principal_components`.
-        ratios, nearest, real_ratios: (M,), (M,) and (N,), by `copy_ratios`.
-        fresh_ratios: the ratios of fresh crops of the real photos.
+            photos against the other), by `compare_sets` with the same number of images; `copies`, summary of the ratios
+            below; `variance`, the explained variance ratios of the two principal components. JSON-serializable.
+        real_places: (N, 2), projections of the real images by `principal_components`.
+        generated_places: (M, 2), projections of the generated images.
+        ratios: (M,), by `copy_ratios`.
+        nearest: (M,), by `copy_ratios`.
+        real_ratios: (N,), by `copy_ratios`.
+        fresh_ratios: (K,), ratios of new crops of the real photos.
     """
 
     numbers: dict
@@ -114,15 +119,15 @@ class Comparison:
 
 
 def compare(real: PairSet, generated: PairSet, fresh: np.ndarray, seed: int = 0) -> Comparison:
-    """Measures all that the report shows.
+    """Computes all results of the report.
 
     Args:
-        real, generated: sets of two photos or more, with images of one size.
-        fresh: (K, D), embeddings of other crops of the real photos: where copies would be.
-        seed: deals the real photos into halves.
+        real: the real set, with two or more photos.
+        generated: the generated set, with two or more images, of the same size as the real ones.
+        fresh: (K, D), embeddings of new crops of the real photos, as an estimate of where copies would be.
+        seed: seed of the split of the real photos into halves.
     """
-    # One factor for all leaves ratios and neighbors as they are, and gives KID's kernel the same scale whatever the
-    # encoder.
+    # A common factor does not change ratios and neighbors, and gives the KID kernel the same scale for every encoder.
     scale = (real.vectors**2).mean() ** 0.5
     real, generated = (replace(pairs, vectors=pairs.vectors / scale) for pairs in (real, generated))
     ratios, nearest, real_ratios = copy_ratios(generated.vectors, real.vectors, real.photos)

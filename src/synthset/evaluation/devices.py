@@ -15,7 +15,7 @@ def default_device() -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device's name and, of a processor, the threads in use."""
+    """Returns the name of the device, and for a CPU the number of threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":

@@ -1,4 +1,4 @@
-"""Images as points: what a network makes of them before it classifies or segments."""
+"""Image embeddings: features of a pretrained network."""
 
 from typing import Any, NamedTuple
 
@@ -11,16 +11,23 @@ from torch import nn
 from ..console import progress
 from ..errors import InputError
 
-SIDE = 224  # pixels that most encoders were trained on; those of fewer or of a fixed side get theirs
+SIDE = 224  # input size in pixels of most encoders; smaller or fixed input sizes of an encoder are respected
 REMEDY = (
-    "give a timm model, such as resnet18.a1_in1k, while there is a network or its weights are in the Hub's cache, a "
-    "folder seed-N that train_segmentation.py wrote, or, untrained and weaker, random:resnet18"
+    "give a timm model, such as resnet18.a1_in1k, with network access or its weights in the cache, a folder seed-N of "
+    "synthset segment, or random:resnet18, which is untrained and weaker"
 )
 
 
 class Encoder(NamedTuple):
-    """`network` turns normalized images (B, 3, side, side) into embeddings (B, D). `trained` is false for random
-    weights."""
+    """Network that maps normalized images (B, 3, side, side) to embeddings (B, D), with its preprocessing.
+
+    Attributes:
+        network: the network.
+        side: side of its input in pixels.
+        mean: mean of R, G and B in [0, 1], for normalization.
+        std: standard deviation of R, G and B in [0, 1], for normalization.
+        trained: false for random weights.
+    """
 
     network: nn.Module
     side: int
@@ -30,7 +37,7 @@ class Encoder(NamedTuple):
 
 
 class SegmenterEncoder(nn.Module):
-    """The mean over the image of the deepest features of `encoder`, of a segmentation-models-pytorch network."""
+    """Mean over the image of the deepest features of `encoder`, of a segmentation-models-pytorch network."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
@@ -41,18 +48,18 @@ class SegmenterEncoder(nn.Module):
 
 
 def load_encoder(name: str) -> Encoder:
-    """Loads what turns images into embeddings.
+    """Loads an encoder.
 
     Args:
         name: one of
 
             - a timm model, such as `vit_small_patch14_dinov2.lvd142m`, with its pretrained weights from the Hub;
-            - `random:` and a timm model: the architecture with random weights, always the same ones. They are a fair
-              basis for comparing sets of images, if a weaker one (Naeem et al. 2020; Lee et al. 2022, "Demystifying
-              Randomly Initialized Networks for Evaluating Generative Models").
+            - `random:` and a timm model: the architecture with fixed random weights, a valid but weaker basis for
+              comparing sets of images (Naeem et al. 2020; Lee et al. 2022, "Demystifying Randomly Initialized Networks
+              for Evaluating Generative Models").
 
     Raises:
-        InputError: there is no such model, or its weights can't be had. Only safetensors are read.
+        InputError: there is no such model, or its weights can't be loaded. Only safetensors are read.
     """
     kind, _, architecture = name.rpartition(":")
     if kind not in ("", "random") or not timm.is_model(architecture):
@@ -69,7 +76,7 @@ def load_encoder(name: str) -> Encoder:
                 torch.manual_seed(0)
                 network = timm.create_model(architecture, **options)
         else:
-            # the file's name keeps timm from falling back to pickled weights
+            # the file name prevents timm from falling back to pickled weights
             weights = {"hf_hub_filename": "model.safetensors", "url": ""}
             network = timm.create_model(architecture, pretrained=True, pretrained_cfg_overlay=weights, **options)
     except Exception as error:  # no network, no such weights, not in the cache, a damaged file, ...
@@ -88,7 +95,7 @@ def embed(
     """Embeds images, resized to the encoder's side by antialiased bicubic interpolation.
 
     Args:
-        encoder: what computes the embeddings.
+        encoder: the encoder.
         images: (N, H, W, 3), uint8.
         batch_size: images per forward pass.
         device: device that the encoder is moved to.
@@ -108,12 +115,12 @@ def embed(
 
 
 def principal_components(real: np.ndarray, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The plane in which the two sets of embeddings, (N, D) and (M, D), vary most, both counting alike whatever their
-    numbers.
+    """Projects two sets of embeddings, (N, D) and (M, D), to their two principal components. Both sets have the same
+    weight regardless of their sizes.
 
     Returns:
-        Places of the real ones (N, 2) and of the generated ones (M, 2) in it, and the shares (2,) of the variance that
-        the two axes show. An axis points to where its largest weight is positive.
+        Projections of the real (N, 2) and of the generated (M, 2) embeddings, and the explained variance ratios (2,) of
+        the two axes. The sign of an axis makes its largest weight positive.
     """
     center = (real.mean(0) + generated.mean(0)) / 2
     real, generated = real - center, generated - center

@@ -1,8 +1,8 @@
-"""Fidelity of a set of generated images to a real set, as sets of embeddings: points (N, D), one an image.
+"""Fidelity of generated images to real ones, computed on embeddings (N, D), one point per image.
 
-Crops of one photo are not independent: they share its light, its soil and often its pixels. Functions therefore take
-`photos`, (N,) integers, which photo each point is from; points of the same photo are never compared within a set. When
-not given, every point is its own photo, and the measures are those of the papers.
+Crops of one photo are not independent: they share light, soil and often pixels. Functions therefore take `photos`,
+(N,) integers that identify the photo of each point; points of the same photo are never compared within a set. When not
+given, every point is its own photo, and the measures are those of the papers.
 """
 
 import numpy as np
@@ -12,20 +12,20 @@ Photos = np.ndarray | None
 
 
 def photos_apart(points: np.ndarray, photos: Photos = None) -> np.ndarray:
-    """(N, N) bool: which pairs of points are of different photos; never a point and itself."""
+    """Mask of the pairs of points that are from different photos, (N, N) bool; false on the diagonal."""
     photos = np.arange(len(points)) if photos is None else photos
     return photos[:, None] != photos
 
 
 def split_photos(photos: np.ndarray, parts: int, seed: int = 0) -> list[np.ndarray]:
-    """Deals the photos out at random: `parts` arrays of indices into `photos`, (N,), whole photos each, with numbers of
-    photos that differ by one at most."""
-    dealt = np.array_split(np.random.default_rng(seed).permutation(np.unique(photos)), parts)
-    return [np.flatnonzero(np.isin(photos, part)) for part in dealt]
+    """Splits the photos at random into `parts` arrays of indices into `photos`, (N,). Photos are kept whole, and the
+    numbers of photos per part differ by at most one."""
+    split = np.array_split(np.random.default_rng(seed).permutation(np.unique(photos)), parts)
+    return [np.flatnonzero(np.isin(photos, part)) for part in split]
 
 
 def choose(photos: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
-    """Indices into `photos`, (N,), of at most `number` points at random, as many from each photo as possible."""
+    """Draws at most `number` random indices into `photos`, (N,), distributed as evenly as possible over photos."""
     order = np.random.default_rng(seed).permutation(len(photos))
     by_photo = order[np.argsort(photos[order], kind="stable")]
     _, first, counts = np.unique(photos[by_photo], return_index=True, return_counts=True)
@@ -37,10 +37,10 @@ def choose(photos: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
 def kernel_distance(
     real: np.ndarray, generated: np.ndarray, real_photos: Photos = None, generated_photos: Photos = None
 ) -> float:
-    """Squared maximum mean discrepancy with the kernel (x . y / D + 1)^3, unbiased: 0 on average for two sets of one
-    distribution (so it may be negative), and the larger, the less alike they are.
+    """Unbiased squared maximum mean discrepancy with the kernel (x . y / D + 1)^3: 0 on average for two sets of the
+    same distribution (so it may be negative), and larger for different ones.
 
-    On embeddings by Inception this is the Kernel Inception Distance of Binkowski et al. 2018, "Demystifying MMD GANs".
+    On Inception embeddings, this is the Kernel Inception Distance of Binkowski et al. 2018, "Demystifying MMD GANs".
     """
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -54,8 +54,8 @@ def kernel_distance(
 def kernel_distance_error(
     real: np.ndarray, generated: np.ndarray, real_photos: np.ndarray, generated_photos: np.ndarray, blocks: int
 ) -> float:
-    """Standard error of [`kernel_distance`], from its spread over `blocks` (2 or more) disjoint parts of both sets; too
-    large rather than too small, because a part is less certain than its share of the whole."""
+    """Standard error of [`kernel_distance`], estimated from its spread over `blocks` (2 or more) disjoint parts of both
+    sets. The estimate is conservative."""
     parts = zip(split_photos(real_photos, blocks), split_photos(generated_photos, blocks), strict=True)
     values = [kernel_distance(real[r], generated[g], real_photos[r], generated_photos[g]) for r, g in parts]
     return float(np.std(values, ddof=1) / blocks**0.5)
@@ -68,19 +68,19 @@ def precision_recall_density_coverage(
     generated_photos: Photos = None,
     nearest_k: int = 5,
 ) -> dict[str, float]:
-    """The four measures of Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models",
-    with their k of 5. Around each point of a set lies a ball that reaches its k-th nearest
-    neighbor.
+    """Precision, recall, density and coverage of Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for
+    Generative Models", with their k of 5. The ball around a point reaches to its k-th nearest neighbor.
 
     Returns:
         `precision`: share of generated points inside any real point's ball, 0 to 1;
         `recall`: share of real points inside any generated point's ball, 0 to 1;
-        `density`: in how many real balls a generated point lies, divided by k: about 1 for equal distributions;
-        `coverage`: share of real points with a generated one inside their ball, 0 to 1; for equal distributions and N
-        points in both sets about 1 - 2^-k (their lemma 2), which different numbers of points change: give as many.
+        `density`: mean number of real balls that contain a generated point, divided by k; about 1 for equal
+            distributions;
+        `coverage`: share of real points with a generated point inside their ball, 0 to 1; about 1 - 2^-k (their lemma
+            2) for equal distributions and equal numbers of points.
 
     Raises:
-        ValueError: a point has fewer than `nearest_k` others.
+        ValueError: a point has fewer than `nearest_k` neighbors.
     """
 
     def radii(points: np.ndarray, photos: Photos) -> np.ndarray:
@@ -103,13 +103,13 @@ def precision_recall_density_coverage(
 def copy_ratios(
     points: np.ndarray, real: np.ndarray, real_photos: Photos = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distances of `points` (M, D) to the nearest real ones (N, D), in units of those between real photos.
+    """Computes distances of `points` (M, D) to the nearest real points (N, D), relative to those between real photos.
 
     Returns:
-        ratio: (M,) float; the distance to the nearest real point, divided by the median distance from a real point to
-            the nearest one of another photo. 0 is a copy, 1 as far as real photos are from each other.
-        nearest: (M,) int; which real point that is.
-        real_ratio: (N,) float; the same for the real points and other photos: its median is 1.
+        ratio: (M,) float, distance to the nearest real point, divided by the median distance from a real point to the
+            nearest one of another photo. 0 is a copy; 1 is the typical distance between real photos.
+        nearest: (M,) int, index of the nearest real point.
+        real_ratio: (N,) float, ratios of the real points to other photos, with a median of 1.
     """
     distances = cdist(points, real)
     within = np.where(photos_apart(real, real_photos), cdist(real, real), np.inf).min(1)

@@ -1,4 +1,4 @@
-"""Figures of a generated set of pairs beside a real one. All return RGB images."""
+"""Figures that compare a generated set of pairs with a real one, as RGB images."""
 
 from collections.abc import Iterable
 
@@ -15,26 +15,26 @@ from .fidelity import choose
 from .objects import Objects, measure_objects
 
 SHOWN = 16  # pairs in a grid
-TILE = 128  # pixels of a image in a grid
+TILE = 128  # side in pixels of an image in a grid
 REAL, GENERATED, COPY = "tab:blue", "tab:orange", "tab:gray"
-CELLS = 14  # along an axis with thumbnails, each of which has a cell for itself
+CELLS = 14  # grid cells along an axis, with at most one thumbnail per cell
 
 
 def to_image(figure: Figure) -> Image.Image:
-    """Draws `figure`, without pyplot and its global state."""
+    """Renders `figure` without pyplot and its global state."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def panels(number: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """A figure with `number` plots in a row, 10.4 inches wide and `height` high."""
+    """Creates a figure with `number` plots in a row, 10.4 inches wide and `height` inches high."""
     figure = Figure(figsize=(10.4, height), dpi=150, layout="constrained")
     return figure, list(np.ravel(figure.subplots(1, number)))
 
 
 def step_histograms(axes: Axes, values: dict[str, tuple[np.ndarray, str]], bins: np.ndarray, unit: str) -> None:
-    """One outline for each set of values, label -> (values, color), in percent of its values."""
+    """Plots the histogram of each set of values, label -> (values, color), as an outline in percent."""
     for label, (numbers, color) in values.items():
         weights = np.full(len(numbers), 100 / max(1, len(numbers)))
         axes.hist(numbers, bins.tolist(), weights=weights, histtype="step", linewidth=1.6, color=color, label=label)
@@ -43,7 +43,7 @@ def step_histograms(axes: Axes, values: dict[str, tuple[np.ndarray, str]], bins:
 
 
 def plot_colors(real: np.ndarray, generated: np.ndarray) -> Image.Image:
-    """Histograms of R, G and B of two sets of images, (N, H, W, 3) uint8."""
+    """Plots histograms of R, G and B of two sets of images, (N, H, W, 3) uint8."""
     figure, plots = panels(3)
     for channel, (axes, name) in enumerate(zip(plots, ("red", "green", "blue"), strict=True)):
         for label, images, color in (("real", real, REAL), ("generated", generated, GENERATED)):
@@ -55,7 +55,7 @@ def plot_colors(real: np.ndarray, generated: np.ndarray) -> Image.Image:
 
 
 def plot_objects(real: Objects, generated: Objects) -> Image.Image:
-    """Histograms of what masks hold: coverage, objects in a mask, and their sizes on a logarithmic axis."""
+    """Plots histograms of coverage, of objects per mask, and of object sizes on a logarithmic axis."""
     figure, (coverage, count, size) = panels(3)
 
     def both(name: str, scale: float = 1) -> dict[str, tuple[np.ndarray, str]]:
@@ -86,7 +86,7 @@ def plot_embeddings(
     generated_images: np.ndarray,
     variance: list[float],
 ) -> Image.Image:
-    """The plane of `principal_components`: points, and the images at their places (SynthSet, figure 9)."""
+    """Plots the projection of `principal_components`, as points and as thumbnails (SynthSet, figure 9)."""
     figure, (points, *sprites) = panels(3, height=3.9)
     places = np.concatenate([real, generated])
     low, high = places.min(0), places.max(0)
@@ -110,13 +110,13 @@ def plot_embeddings(
 
 
 def plot_copies(generated: np.ndarray, real: np.ndarray, copies: np.ndarray) -> Image.Image:
-    """Histograms of the ratios of `copy_ratios`, those above 3 at 3: of generated and of real images, and of fresh
-    crops of the photos."""
+    """Plots histograms of the ratios of `copy_ratios`, clipped at 3, of generated images, of real images and of new
+    crops of the real photos."""
     figure, (axes,) = panels(1)
     values = {
         "generated": (np.minimum(generated, 3), GENERATED),
         "real, to other photos": (np.minimum(real, 3), REAL),
-        "fresh crops of the real photos: where copies would be": (np.minimum(copies, 3), COPY),
+        "new crops of the real photos: where copies would be": (np.minimum(copies, 3), COPY),
     }
     step_histograms(axes, values, np.linspace(0, 3, 49), "images")
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
@@ -127,14 +127,15 @@ def plot_copies(generated: np.ndarray, real: np.ndarray, copies: np.ndarray) -> 
 def show_pairs(
     images: Iterable[np.ndarray], masks: Iterable[np.ndarray], captions: list[str] | None = None
 ) -> Image.Image:
-    """A `pair_grid` of arrays."""
+    """Lays out arrays as a `pair_grid`."""
     image_list, mask_list = ([Image.fromarray(array) for array in arrays] for arrays in (images, masks))
     return pair_grid(image_list, mask_list, tile=TILE, captions=captions)
 
 
 def draw_figures(real: PairSet, generated: PairSet, comparison: Comparison, seed: int = 0) -> dict[str, Image.Image]:
-    """All figures of the report: `generated` and `real` pairs chosen with `seed`, `colors`, `objects`, `embeddings`,
-    `copies`, and `closest`, the generated pairs of lowest ratio, each followed by its nearest real one."""
+    """Draws all figures of the report: `generated` and `real` pairs chosen with `seed`, `colors`, `objects`,
+    `embeddings`, `copies`, and `closest`, the generated pairs with the lowest ratios, each followed by its nearest real
+    pair."""
     some_generated, some_real = (pairs.take(choose(pairs.photos, SHOWN, seed)) for pairs in (generated, real))
     ratios, nearest = comparison.ratios, comparison.nearest
     closest = np.argsort(ratios, kind="stable")[:SHOWN]

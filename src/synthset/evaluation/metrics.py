@@ -1,4 +1,4 @@
-"""Metrics that compare one image or mask with the real one: functions of numpy arrays.
+"""Metrics that compare an image or a mask with its reference, as functions of numpy arrays.
 
 Images are (H, W, 3), uint8 in 0..255 or float in [0, 1]; the two of a pair may differ in that. Masks are (H, W); any
 value above 0 is the object. All results are Python floats.
@@ -37,9 +37,9 @@ def sharpness(image: np.ndarray) -> float:
     """Variance of the Laplacian of the luminance (Pech-Pacheco et al. 2000; LAP4 in Pertuz et al. 2013, "Analysis of
     focus measure operators"), 0 or more.
 
-    To be read as a ratio to the real image's: below 1 is blurred, above 1 is noisy or oversharpened. Unlike the Sobel
-    gradients of Tenengrad, which vanish at the highest frequency, the Laplacian weighs most the octave that a twofold
-    enlargement has to invent.
+    Interpreted as a ratio to the sharpness of the real image: below 1 is blurred, above 1 is noisy or oversharpened.
+    Unlike the Sobel gradients of Tenengrad, which vanish at the highest frequency, the Laplacian gives most weight to
+    the octave that twofold super-resolution adds.
     """
     return float(ndimage.laplace(rgb2gray(img_as_float(image))).var())
 
@@ -52,7 +52,7 @@ def dice(mask: np.ndarray, reference: np.ndarray) -> float:
 
 
 def near(places: np.ndarray, distance: float) -> np.ndarray:
-    """Where any of `places`, (H, W) bool, is at most `distance` pixels away."""
+    """Dilates `places`, (H, W) bool, by a disk with a radius of `distance` pixels."""
     reach, (height, width) = int(distance), places.shape
     padded, found = np.pad(places, reach), np.zeros_like(places)
     for top, left in np.ndindex(2 * reach + 1, 2 * reach + 1):
@@ -62,28 +62,31 @@ def near(places: np.ndarray, distance: float) -> np.ndarray:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the object's pixels with background above, below, to the left or to the right of them. The edge of
-    the image is not background: where it cuts an object, there is no boundary."""
+    """Finds the pixels of the object with background above, below, left or right of them, (H, W) bool. Where the edge
+    of the image cuts an object, there is no boundary."""
     return (mask > 0) & near(mask <= 0, 1)
 
 
 def boundary_f1(mask: np.ndarray, reference: np.ndarray, tolerance: float = 1.0) -> float:
     """Boundary F1 score, 0 to 1 (Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?",
-    section 3): the harmonic mean of precision, the share of `mask`'s boundary pixels with one of `reference`'s within
-    `tolerance`, and recall, the same the other way round. Boundary pixels are those of [`boundary`].
+    section 3): the harmonic mean of precision, the share of boundary pixels of `mask` within `tolerance` of a boundary
+    pixel of `reference`, and recall, the reverse. Boundary pixels are those of [`boundary`].
 
-    Beyond the paper, such a pixel must be object in both masks or touch what is background in both. Else a mask would
-    agree with its opposite, whose boundary runs beside its own: where every pixel is wrong, this score is 0.
+    In addition to the paper, a matching pixel must be object in both masks or adjacent to a pixel that is background in
+    both. Otherwise a mask would match its inverse, whose boundary is adjacent to its own; here the score of the inverse
+    is 0.
 
     Args:
-        tolerance: Euclidean distance in pixels up to which boundaries agree. The default, 1 pixel, forgives an edge
-            that falls on the other side of a pixel's border. The paper's 0.75 % of the diagonal (1.4 pixels at 128,
-            2.7 at 256) is for hand-drawn masks and forgives the whole staircase of a mask enlarged twofold; 1 pixel
-            still forgives most of it, 0 nothing.
+        mask: (H, W); any value above 0 is the object.
+        reference: (H, W), likewise.
+        tolerance: Euclidean distance in pixels up to which boundaries match. The default of 1 pixel tolerates an edge
+            on the other side of a pixel border. The paper's 0.75 % of the diagonal (1.4 pixels at 128, 2.7 at 256) is
+            meant for hand-drawn masks and tolerates all of the jagged edges of a mask enlarged twofold; 1 pixel
+            tolerates most of them, 0 none.
 
     Returns:
-        Without a boundary in either mask, which are then all object or all background, 1 when they are the same and 0
-        when they are not; 0 when only one has a boundary.
+        The score. If neither mask has a boundary (each is all object or all background), 1 if they are equal, else 0.
+        If only one has a boundary, 0.
     """
     mask, reference = mask > 0, reference > 0
     drawn, real = boundary(mask), boundary(reference)

@@ -1,4 +1,4 @@
-"""The page that shows a generated set of pairs beside a real one to people who were not there."""
+"""HTML report that compares a generated set of pairs with a real one."""
 
 import base64
 import io
@@ -62,7 +62,7 @@ th, td { text-align: left; padding: .25em 1em .25em 0; border-bottom: 1px solid 
 {% endfor %}
 {% endfor %}
 <h2>How this page was made</h2>
-<p class="settings">report.py {{ settings }}</p>
+<p class="settings">synthset report {{ settings }}</p>
 </body>
 </html>
 """)
@@ -70,15 +70,15 @@ th, td { text-align: left; padding: .25em 1em .25em 0; border-bottom: 1px solid 
 
 @dataclass
 class Section:
-    """A part of the page.
+    """Section of the page.
 
     Attributes:
         title: its heading.
-        good: one sentence, what good looks like.
+        good: one sentence that describes a good result.
         text: paragraphs.
         tables: each a list of rows of cells, the header first.
         figures: name of a figure -> caption.
-        warnings: what the reader must not overlook.
+        warnings: highlighted paragraphs.
     """
 
     title: str
@@ -90,32 +90,32 @@ class Section:
 
 
 def number(value: float | int | None, scale: float = 1, unit: str = "") -> str:
-    """Three significant digits, or that there is none."""
+    """Formats `value` with three significant digits; None is "not computed"."""
     return "not computed" if value is None else f"{value * scale:.3g}{unit}"
 
 
 def few_photos(numbers: dict) -> list[str]:
-    """Warnings about sets so small that their numbers say little."""
+    """Warns about sets that are too small for reliable numbers."""
     photos = {name: numbers[name]["photos"] for name in ("real", "generated")}
     few = min(photos.values())
     if few < MIN_PHOTOS:
         return [
-            f"With {photos['real']} real and {photos['generated']} generated photos, the measures on embeddings mean "
-            f"nothing and were not computed; they need {MIN_PHOTOS} of each."
+            f"With {photos['real']} real and {photos['generated']} generated photos, the measures on embeddings are "
+            f"not meaningful and were not computed; they need {MIN_PHOTOS} of each."
         ]
     if few >= 100:
         return []
     return [
-        f"These are only {few} {'real' if few == photos['real'] else 'generated'} photos. Others would give other "
-        f"numbers: they move shares such as precision, recall and coverage by up to ± {0.5 / few**0.5:.2f} (one "
-        "standard error), and smaller differences mean nothing."
+        f"There are only {few} {'real' if few == photos['real'] else 'generated'} photos. The standard error of shares "
+        f"such as precision, recall and coverage is up to ± {0.5 / few**0.5:.2f}; smaller differences are not "
+        "significant."
     ]
 
 
 def distance_section(numbers: dict, encoder: str) -> Section:
-    """KID, precision, recall, density, coverage and color divergence, of the generated set and of one half of the real
-    photos against the other."""
-    rows = [["measure", "generated against real", "real half against real half", "good is"]]
+    """Builds the section on KID, precision, recall, density, coverage and color divergence, of the generated set and of
+    one half of the real photos against the other."""
+    rows = [["measure", "generated vs. real", "real vs. real (halves)", "good value"]]
     columns = [numbers["generated_to_real"], numbers["half_to_half"]]
 
     def kernel_distance(column: dict) -> str:
@@ -124,35 +124,36 @@ def distance_section(numbers: dict, encoder: str) -> Section:
 
     rows.append(
         [
-            "difference of colors, bits",
+            "color divergence, bits",
             *(number(c["color_divergence"]) for c in columns),
             "near 0 (1: no color in common)",
         ]
     )
-    rows.append(["KID × 1000", *map(kernel_distance, columns), "near 0: within twice its ±"])
+    rows.append(["KID × 1000", *map(kernel_distance, columns), "near 0: within two standard errors"])
     for name, good in (
-        ("precision", "near 1: generated images lie among real ones"),
-        ("recall", "near 1: real images lie among generated ones"),
-        ("density", "near 1: generated images crowd where real ones do"),
-        ("coverage", "near 0.97: every real image has a generated one near it"),
+        ("precision", "near 1: generated images are similar to real ones"),
+        ("recall", "near 1: real images are similar to generated ones"),
+        ("density", "near 1: generated images are as dense as real ones"),
+        ("coverage", "near 0.97: almost every real image has a similar generated one"),
     ):
         rows.append([name, *(number(column[name]) for column in columns), good])
     counts = [f"{c['balanced']} and {c['balanced']}" for c in columns]
-    rows.append(["images compared (but for KID)", *counts, ""])
+    rows.append(["images compared (except for KID)", *counts, ""])
     text = (
-        f"The measures from KID to coverage see images through an encoder, {encoder}; they depend on it, and compare "
-        "only with reports of the same encoder and resolution. Crops of one photo are never compared with each other."
+        f"KID, precision, recall, density and coverage are computed on embeddings of the encoder {encoder}; they are "
+        "comparable only with reports of the same encoder and resolution. Crops of one photo are never compared with "
+        "each other."
     )
     if columns[0]["kernel_distance"] is not None:
         text += (
             f" KID uses all {numbers['generated']['images']} generated and {numbers['real']['images']} real "
-            "images; its ± is the standard error from disjoint blocks of photos, rather too large than too small, "
-            "and one factor for all embeddings makes the real ones' mean square 1. The other measures depend on how "
-            "many images are compared, so both columns use as many as a half of the real ones has."
+            "images; ± is a conservative standard error from disjoint blocks of photos. Embeddings are scaled so that "
+            "the mean square of the real ones is 1. The other measures depend on the number of images, so both columns "
+            "use as many images as half of the real set has."
         )
     return Section(
         "Distance in numbers",
-        good="the first column of numbers is near the second, which shows what other real photos would get.",
+        good="the first column is close to the second, which shows the values that other real photos would get.",
         text=[text],
         tables=[rows],
         warnings=few_photos(numbers),
@@ -160,7 +161,7 @@ def distance_section(numbers: dict, encoder: str) -> Section:
 
 
 def content_section(numbers: dict) -> Section:
-    """Objects in the masks."""
+    """Builds the section on the objects in the masks."""
     columns = [numbers["real"], numbers["generated"]]
     rows = [["", "real", "generated"]]
     rows.append(["images", *(str(column["images"]) for column in columns)])
@@ -174,58 +175,59 @@ def content_section(numbers: dict) -> Section:
         rows.append([label, *(number(column[name], scale, unit) for column in columns)])
     return Section(
         "Objects in the masks",
-        good="the outlines coincide and the columns agree; many more or smaller objects mean ragged masks, a smaller "
-        "difference between images means that the generator repeats itself.",
-        text=["An object is a group of mask pixels that touch; plants whose leaves overlap count as one."],
+        good="the histograms coincide and the columns agree. Many more or smaller objects indicate fragmented masks; a "
+        "smaller difference between images indicates low diversity.",
+        text=["An object is a connected component of the mask; overlapping plants count as one object."],
         tables=[rows],
-        figures={"objects": "How much of a mask is object, how many objects there are and how large they are"},
+        figures={"objects": "Histograms of the share of object pixels, the number of objects and their sizes"},
     )
 
 
 def copies_section(numbers: dict, complete: bool) -> Section:
-    """Memorization."""
+    """Builds the section on memorization."""
     copies, warnings = numbers["copies"], []
     if not complete:
         warnings.append(
-            "Parts of the real photos were not searched, and copies of those are not found; raise --num_samples."
+            "Parts of the real photos were not searched, so copies of them are not found; raise --num_samples."
         )
     if not copies["finds_fresh"]:
         warnings.append(
-            "This search would miss shifted or mirrored copies: even fresh crops of the very photos that were searched "
-            "are about as far from them as other photos are. Only near-exact copies would stand out. A trained encoder "
+            "This search would miss shifted or mirrored copies: even new crops of the searched photos are about as far "
+            "from them as other photos are. Only near-exact copies would be found. A trained encoder "
             "or a larger --num_samples may see more."
         )
     return Section(
         "Copies of the training photos",
-        good="the generated outline lies over that of the real photos, well to the right of the gray one, and the "
-        "closest pairs below are visibly different plants.",
+        good="the histogram of generated images coincides with that of the real photos, clearly to the right of the "
+        "gray one, and the closest pairs below show different plants.",
         text=[
-            "For each generated image, the nearest real one was looked for among "
-            f"{numbers['real']['images']} crops of {numbers['real']['photos']} photos. The ratio is that distance, "
-            "divided by the median distance from a real image to the nearest one of another photo: 0 is an exact "
-            "copy, 1 is as new as another real photo, below 1 is closer to the training photos than they are to each "
-            "other. A copy may be shifted or mirrored, and then is not at 0: fresh crops of the same photos have a "
+            "For each generated image, the nearest real image was searched among "
+            f"{numbers['real']['images']} crops of {numbers['real']['photos']} photos. The ratio is its distance, "
+            "divided by the median distance from a real image to the nearest one of another photo: 0 is an exact copy, "
+            "1 is as different as another real photo, and below 1 is closer to the training photos than they are to "
+            "each other. The ratio of a shifted or mirrored copy is above 0: new crops of the same photos have a "
             f"median of {number(copies['fresh_ratio'])}.",
-            f"The generated images have a median of {number(copies['ratio'])}, and the closest is at "
-            f"{number(copies['closest_ratio'])}; {number(copies['closer_than_fresh'], 100, ' %')} of them are closer "
-            "than the median fresh crop. A low ratio is a reason to look, not a proof: plain images are close to "
-            "each other without being copies, and no known measure tells the two apart (Stein et al. 2023).",
+            f"The median ratio of the generated images is {number(copies['ratio'])}, the lowest is "
+            f"{number(copies['closest_ratio'])}, and {number(copies['closer_than_fresh'], 100, ' %')} of them are "
+            "below the median of new crops. A low ratio is a reason to look, not a proof: images with little detail "
+            "are close to each other without being copies, and no known measure distinguishes the two (Stein et al. "
+            "2023).",
         ],
         figures={
-            "copies": "How far each image is from the nearest real one",
-            "closest": "The generated images closest to a real one, each beside it, with their ratios",
+            "copies": "Distance of each image to the nearest real image",
+            "closest": "The generated images closest to a real image, each next to it, with their ratios",
         },
         warnings=warnings,
     )
 
 
 def downstream_section(results: dict[str, dict[str, str]]) -> Section:
-    """Scores of segmenters: name -> column -> text, all with the same columns."""
+    """Builds the table of segmenter scores, name -> column -> text, all with the same columns."""
     header = ["segmenter", *next(iter(results.values()))]
     return Section(
         "Segmenters trained on it",
-        good="a segmenter trained on generated pairs comes close to one trained on real ones, and both together pass "
-        "it; this is what the data is for.",
+        good="a segmenter trained on generated pairs is close to one trained on real pairs, and one trained on both is "
+        "better.",
         text=["Scores on the test images, mean and standard deviation over training runs; 1 is perfect."],
         tables=[[header, *([name, *row.values()] for name, row in results.items())]],
     )
@@ -241,12 +243,12 @@ def card_text(
     complete: bool,
     results: dict[str, dict[str, str]],
 ) -> str:
-    """The page's distances, copies and segmenters as Markdown, for the generated dataset's card; arguments as in
-    `render_page`."""
+    """Formats the results on distances, copies and segmenters as Markdown for the card of the generated dataset.
+    Arguments as in `render_page`."""
     lines = [
         f"{numbers['generated']['images']} of these pairs against {numbers['real']['images']} real ones ({real}), "
         f"squares of {crop_size} pixels cut from {numbers['real']['photos']} photos, at {resolution} × {resolution} "
-        f"pixels (`scripts/report.py`){'' if trained else ', seen through an encoder with random weights'}."
+        f"pixels (`synthset report`){'' if trained else ', with an encoder with random weights'}."
     ]
     sections = [distance_section(numbers, encoder), copies_section(numbers, complete)]
     for section in [*([downstream_section(results)] if results else []), *sections]:
@@ -269,19 +271,20 @@ def render_page(
     results: dict[str, dict[str, str]],
     settings: str,
 ) -> str:
-    """The page as HTML, with its figures in it.
+    """Renders the page as HTML with embedded figures.
 
     Args:
-        numbers: those of a `Comparison`.
-        figures: what `draw_figures` drew.
-        real, generated: what the sets are called.
-        encoder: what the encoder is called.
-        trained: false for random weights, which the page then says loudly.
+        numbers: `numbers` of a `Comparison`.
+        figures: result of `draw_figures`.
+        real: name of the real set.
+        generated: name of the generated set.
+        encoder: name of the encoder.
+        trained: false for random weights, which adds a warning.
         crop_size: side in pixels of the real crops.
-        resolution: side in pixels at which all is compared.
-        complete: whether the real images are all of the real photos.
+        resolution: side in pixels of the compared images.
+        complete: true if the real images cover all real photos.
         results: scores of segmenters, name -> column -> text, all with the same columns; may be empty.
-        settings: the command line.
+        settings: flags of the command.
     """
     png = {}
     for name, figure in figures.items():
@@ -292,45 +295,45 @@ def render_page(
     sections = [
         Section(
             "Images",
-            good="you could not say which is which, and the red overlay sits on what the real masks mark.",
-            text=["Some of each, drawn by chance: image, mask, and the mask over the image."],
+            good="generated and real images are indistinguishable, and the red overlay covers the objects.",
+            text=["Random pairs of each set: image, mask, and overlay."],
             figures={"generated": "Generated", "real": "Real"},
         ),
         *([downstream_section(results)] if results else []),
         distance_section(numbers, encoder),
         Section(
             "Colors",
-            good="the outlines coincide.",
-            figures={"colors": "How often each value of red, green and blue occurs"},
+            good="the histograms coincide.",
+            figures={"colors": "Histograms of red, green and blue values"},
         ),
         content_section(numbers),
         Section(
             "Map of the images",
-            good="generated points lie everywhere that real ones do, and nowhere else.",
+            good="generated and real points cover the same area.",
             text=[
-                "Each image is a point; the encoder puts similar ones near each other. The map shows the two "
-                f"directions in which they differ most, {variance:.0%} of all their variance."
+                "Each point is an image; the encoder maps similar images to nearby points. The map shows the two "
+                f"principal components, {variance:.0%} of the variance."
             ],
-            figures={"embeddings": "Principal components of the embeddings, as points and as the images themselves"},
+            figures={"embeddings": "Principal components of the embeddings, as points and as thumbnails"},
         ),
         copies_section(numbers, complete),
     ]
     introduction = [
-        "Each pair is a image and a mask that says which pixels are the object. This page compares "
+        "Each pair is an image and a mask of its object pixels. This page compares "
         f"{numbers['generated']['images']} generated pairs ({generated}) with {numbers['real']['images']} real "
-        f"pairs ({real}), squares of {crop_size} pixels cut from {numbers['real']['photos']} photos. All are shown and "
-        f"measured at {resolution} × {resolution} pixels. Where real is set against real, the photos were dealt into "
-        "two halves at random: no generator can be expected to do better.",
+        f"pairs ({real}), squares of {crop_size} pixels cut from {numbers['real']['photos']} photos, all at "
+        f"{resolution} × {resolution} pixels. For comparison, the real photos were split at random into halves, and "
+        "one half was compared with the other: no generator can be expected to do better.",
     ]
     warnings = []
     if not trained:
         warnings = [
             f"UNTRAINED ENCODER: the distances, the map and the nearest images on this page come from {encoder}, a "
-            "network with random weights. It sees colors and textures, hardly shapes. That is a fair basis for "
-            "comparing sets of images, but a weaker one than a trained encoder (Naeem et al. 2020; Lee et al. 2022)."
+            "network with random weights, which represents colors and textures but hardly shapes. It is a valid but "
+            "weaker basis for comparing sets of images than a trained encoder (Naeem et al. 2020; Lee et al. 2022)."
         ]
     return TEMPLATE.render(
-        title=f"Generated pairs beside real ones: {generated}",
+        title=f"Generated and real pairs compared: {generated}",
         introduction=introduction,
         warnings=warnings,
         sections=sections,

@@ -1,16 +1,15 @@
 """Segmentation metrics over a whole test set.
 
-`count` reduces each mask to a few numbers and `scores_of` makes scores of those, so that processes that share a test
-set out exchange numbers only. The same as `evaluate` metrics that need no download and no network:
+[`count`] reduces each mask to a few numbers and [`scores_of`] computes scores from them, so that processes that share
+a test set exchange only numbers. The same metrics as `evaluate` modules, which need no download:
 
     metric = Dice()
-    metric.add_batch(predictions=masks, references=real_masks)  # as often as there are batches
+    metric.add_batch(predictions=masks, references=real_masks)  # for every batch
     metric.compute()  # {"dice": ..., "dice_per_image": ..., "n_images": ..., "n_empty": ...}
 
-An empty mask makes Dice and IoU 0 / 0, so what counts then is said here and not left to a NaN. Without `ignore_empty`,
-an image scores 1 where both masks are empty, and 0 where only one is. With it, images whose reference is empty are left
-out of the means over images, as monai's `ignore_empty` does. They always count in the scores over the whole set, where
-their false positives weigh as much as any others. `n_empty` says how many there are.
+Dice and IoU of two empty masks are 0 / 0. Without `ignore_empty`, an image scores 1 if both masks are empty, and 0 if
+only one is. With it, images with an empty reference are excluded from the means over images, as by `ignore_empty` in
+MONAI. They are always included in the scores over the whole set. `n_empty` is their number.
 """
 
 from collections.abc import Sequence
@@ -23,13 +22,13 @@ from PIL import Image
 
 from .metrics import boundary_f1
 
-RESAMPLES = 1000  # of the test set, behind a standard error
+RESAMPLES = 1000  # bootstrap samples of the test set for a standard error
 
 _INPUTS = """
 Args:
     predictions: masks, PIL "L" images or uint8 arrays (H, W), of any sizes; any value above 0 is the object.
-    references: the real masks, the same way.
-    ignore_empty: leave images whose reference is empty out of the means over images.
+    references: real masks, in the same format.
+    ignore_empty: exclude images with an empty reference from the means over images.
 """
 _CITATION = """
 @inproceedings{csurka2013,
@@ -42,11 +41,13 @@ _CITATION = """
 
 
 class Counts(NamedTuple):
-    """One image in numbers, or as arrays many.
+    """Counts of one image, or of many as arrays.
 
     Attributes:
-        both, predicted, real: numbers of pixels that are object in both masks, in the predicted one, in the real one.
-        boundary_f1: how well outlines agree, by [`~metrics.boundary_f1`].
+        both: number of pixels that are object in both masks.
+        predicted: number of object pixels in the predicted mask.
+        real: number of object pixels in the real mask.
+        boundary_f1: boundary F1 score, by [`~metrics.boundary_f1`].
     """
 
     both: int | np.ndarray
@@ -56,12 +57,12 @@ class Counts(NamedTuple):
 
     @property
     def dice(self) -> np.ndarray:
-        """2 |A and B| / (|A| + |B|), 1 where both are empty."""
+        """Dice, 2 |A and B| / (|A| + |B|); 1 if both masks are empty."""
         return _ratio(2 * self.both, self.predicted + self.real)
 
     @property
     def iou(self) -> np.ndarray:
-        """|A and B| / |A or B|, 1 where both are empty."""
+        """IoU, |A and B| / |A or B|; 1 if both masks are empty."""
         return _ratio(self.both, self.predicted + self.real - self.both)
 
 
@@ -70,7 +71,7 @@ def _ratio(part: int | np.ndarray, whole: int | np.ndarray) -> np.ndarray:
 
 
 def count(predicted: np.ndarray, real: np.ndarray, tolerance: float = 1.0) -> Counts:
-    """The numbers of one image; masks (H, W), any value above 0 is the object, `tolerance` in pixels."""
+    """Counts pixels of one image; masks (H, W), any value above 0 is the object, `tolerance` in pixels."""
     predicted, real = predicted > 0, real > 0
     both = int(np.count_nonzero(predicted & real))
     areas = int(np.count_nonzero(predicted)), int(np.count_nonzero(real))
@@ -78,14 +79,14 @@ def count(predicted: np.ndarray, real: np.ndarray, tolerance: float = 1.0) -> Co
 
 
 def scores_of(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str, float | int]:
-    """The scores of a test set.
+    """Computes the scores of a test set.
 
     Args:
-        images: one for every image.
-        ignore_empty: leave images whose reference is empty out of the means over images.
+        images: counts of every image.
+        ignore_empty: exclude images with an empty reference from the means over images.
 
     Returns:
-        `dice` and `iou`, of the pixels of all images together; `dice_per_image`, `iou_per_image` and `boundary_f1`,
+        `dice` and `iou` over the pixels of all images together; `dice_per_image`, `iou_per_image` and `boundary_f1`,
         means over images; `n_images`, the number of images, and `n_empty`, that of empty references.
 
     Raises:
@@ -99,10 +100,9 @@ def scores_of(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str,
 
 
 def standard_errors(images: Sequence[Counts], ignore_empty: bool = False) -> dict[str, float | None]:
-    """Standard error of each score of [`scores_of`] over images like these, as `NAME_se`: its standard deviation
-    over `RESAMPLES` test sets drawn from `images` with replacement (the bootstrap; Efron 1979, "Bootstrap methods:
-    another look at the jackknife"). The draws are always the same. None where fewer than two images are averaged: one
-    tells nothing about others."""
+    """Computes the standard error of each score of [`scores_of`], as `NAME_se`, by the bootstrap: the standard
+    deviation over `RESAMPLES` test sets drawn from `images` with replacement (Efron 1979, "Bootstrap methods: another
+    look at the jackknife"). The random draws are fixed. None if fewer than two images are averaged."""
     rng, number = np.random.default_rng(0), len(images)
     scores = _weighted_scores(images, rng.multinomial(number, np.full(number, 1 / number), RESAMPLES), ignore_empty)
     few = sum(image.real > 0 or not ignore_empty for image in images) < 2
@@ -111,7 +111,7 @@ def standard_errors(images: Sequence[Counts], ignore_empty: bool = False) -> dic
 
 
 def _weighted_scores(images: Sequence[Counts], weights: np.ndarray, ignore_empty: bool) -> dict[str, np.ndarray]:
-    """The scores (S,) of S test sets, in which images stand as often as `weights`, (S, N), say."""
+    """Computes the scores (S,) of S test sets, in which images are repeated as often as `weights`, (S, N), give."""
     counts = Counts(*np.array(images, float).T)
     whole = Counts(*(weights @ values for values in counts))
     judged = weights * (counts.real > 0) if ignore_empty else weights
@@ -130,7 +130,7 @@ def _weighted_scores(images: Sequence[Counts], weights: np.ndarray, ignore_empty
 
 
 class MaskMetric(evaluate.Metric):
-    """Base class of the metrics. A subclass says in `names` what of [`scores_of`] it measures; all add `n_images`, the
+    """Base class of the metrics. A subclass lists its scores of [`scores_of`] in `names`; all add `n_images`, the
     number of masks, and `n_empty`, the number of empty references.
 
     Raises (from `compute`):
@@ -164,30 +164,30 @@ class MaskMetric(evaluate.Metric):
 
 
 class Dice(MaskMetric):
-    """2 |A and B| / (|A| + |B|): `dice`, with the pixels of all images together, and `dice_per_image`, the mean over
-    images."""
+    """Dice, 2 |A and B| / (|A| + |B|): `dice` over the pixels of all images together, and `dice_per_image`, the mean
+    over images."""
 
     names = ("dice", "dice_per_image")
 
 
 class IoU(MaskMetric):
-    """|A and B| / |A or B|: `iou`, with the pixels of all images together, and `iou_per_image`, the mean over
-    images."""
+    """Intersection over union, |A and B| / |A or B|: `iou` over the pixels of all images together, and `iou_per_image`,
+    the mean over images."""
 
     names = ("iou", "iou_per_image")
 
 
 class BoundaryF1(MaskMetric):
-    """`boundary_f1`: the mean over images of how well outlines agree, up to `tolerance` pixels (default 1), by
-    [`~metrics.boundary_f1`]."""
+    """Boundary F1: `boundary_f1`, the mean over images of [`~metrics.boundary_f1`] with a `tolerance` in pixels
+    (default 1)."""
 
     names = ("boundary_f1",)
 
 
 def mean_and_std(runs: Sequence[dict[str, float | int | None]]) -> dict[str, float | int | None]:
-    """The mean of every score over several runs, and as `NAME_std` its sample standard deviation (divisor n - 1), which
-    is None for a single run, as one run tells nothing about it. Counts (int) are those of the first run. Standard
-    errors (`NAME_se`) are averaged and have no deviation: the runs share their images."""
+    """Computes the mean of every score over several runs, and as `NAME_std` its sample standard deviation (divisor
+    n - 1), None for a single run. Counts (int) are taken from the first run. Standard errors (`NAME_se`) are averaged
+    and get no standard deviation, because the runs share their images."""
     summary = {}
     for name, first in runs[0].items():
         summary[name] = first

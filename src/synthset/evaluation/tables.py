@@ -1,4 +1,5 @@
-"""The paper's tables, made of parts: folders that one script each fills and that remember what they were made with."""
+"""Reproduction of the paper's tables from parts: folders that are each written by one script, with a record of their
+settings."""
 
 import hashlib
 import json
@@ -35,7 +36,7 @@ ACTIVITIES = {  # script -> name in log lines
 
 @dataclass
 class Part:
-    """A folder that one script fills, and beside it `FOLDER.json`, which says what it was made with.
+    """A folder that is written by one script, with a record of its settings in `FOLDER.json` beside it.
 
     Args:
         folder: the script's `--output_dir`.
@@ -55,9 +56,9 @@ class Part:
     columns: dict[str, int] = field(default_factory=dict)
 
     def read_record(self) -> dict:
-        """`settings` that the folder was made with, and whether it is `finished`; empty where nothing was made."""
+        """Reads the `settings` that the folder was made with, and `finished`; empty if nothing was made."""
         record = self.folder.with_name(f"{self.folder.name}.json")
-        # a script that refused its flags left no folder, and then they may change
+        # a script that refused its flags left no folder, so the settings may change
         return json.loads(record.read_text()) if record.exists() and self.folder.exists() else {}
 
     def write_record(self, finished: bool) -> None:
@@ -65,7 +66,7 @@ class Part:
             temporary.write_text(json.dumps({"settings": self.settings, "finished": finished}, indent=2) + "\n")
 
     def differing(self) -> str:
-        """The settings that the folder was made with and those of now, where they differ."""
+        """Lists the settings that differ from those that the folder was made with."""
         old = self.read_record().get("settings", self.settings)
         names = [name for name in {**self.settings, **old} if old.get(name) != self.settings.get(name)]
         return ", ".join(f"--{name} {old.get(name)!r} -> {self.settings.get(name)!r}" for name in names)
@@ -79,7 +80,7 @@ class Part:
         """Fills the folder unless it is finished. A folder made with other settings is removed first.
 
         Raises:
-            InputError: the script failed; why, it has said itself.
+            InputError: the script failed; it has printed its own error.
         """
         if self.differing():
             shutil.rmtree(self.folder)
@@ -90,7 +91,7 @@ class Part:
         self.write_record(finished=True)
 
     def read_cells(self) -> dict[str, str]:
-        """Cells of a segmenter in the table: text by `COLUMN MEASURE`."""
+        """Reads the cells of a segmenter in the table: text by `COLUMN MEASURE`."""
         seeds = json.loads((self.folder / "results.json").read_text())["seeds"] if self.columns else []
         scores = {column: [seed["stages"][stage] for seed in seeds] for column, stage in self.columns.items()}
         return {f"{column} {measure}": cell(scores[column], measure) for column in scores for measure in MEASURES}
@@ -101,7 +102,7 @@ class Table:
 
     Args:
         args: the flags.
-        scripts: the folder of the scripts that make the parts.
+        scripts: folder of the scripts that make the parts.
 
     Raises (also from the methods that make a `Part`):
         InputError: there is no such accelerate configuration or recipe.
@@ -125,8 +126,8 @@ class Table:
         self.processes: dict[str, Any] = {"launch": decisive}
 
     def read_flags(self, name: str) -> tuple[list[object], dict[str, Any]]:
-        """The flags that the table's flag `name` holds for a script, and as settings, where recipes go by their
-        content."""
+        """Splits the flag `name` of the table into flags for a script. Also returns them as settings, in which recipes
+        are identified by their content."""
         flags = shlex.split(getattr(self.args, name).replace("--config=", "--config "))
         said = list(flags)
         for i in range(1, len(flags)):
@@ -138,11 +139,11 @@ class Table:
         return list(flags), {name: " ".join(said)}
 
     def side(self, enlarged: bool) -> int:
-        """Side in pixels of generated pairs."""
+        """Returns the side in pixels of generated pairs."""
         return self.args.resolution * (self.args.scale_factor if enlarged else 1)
 
     def model(self, folder: Path, row_flags: Sequence[str], steps: int | None = None) -> Part:
-        """A generator: `training`, with the row's own flags and steps."""
+        """Trains a generator: `training` with the flags and steps of the row."""
         flags, settings = self.read_flags("training")
         steps_flags = [] if steps is None else ["--max_train_steps", steps]
         size = ["--resolution", self.side(False), "--crop_size", self.args.crop_size]
@@ -155,7 +156,7 @@ class Table:
         )
 
     def sr_model(self) -> Part:
-        """The super-resolution model, of all rows."""
+        """Trains the super-resolution model, shared by all rows."""
         flags, settings = self.read_flags("sr_training")
         size = ["--resolution", self.side(True), "--crop_size", self.args.crop_size]
         return Part(
@@ -167,8 +168,8 @@ class Table:
         )
 
     def generated(self, folder: Path, model: Part, sr_model: Part | None = None, row_flags: Sequence = ()) -> Part:
-        """Pairs that `model` draws, enlarged if there is an `sr_model`. By their seed, the pairs drawn are the same
-        every time."""
+        """Generates pairs with `model`, enlarged by `sr_model` if given. With the same seed, the pairs before
+        super-resolution are the same."""
         flags, settings = self.read_flags("generation")
         settings |= {**model.settings, "num_samples": self.args.num_samples}
         if sr_model is not None:
@@ -179,7 +180,7 @@ class Table:
         return Part(folder, self.scripts / "generate_dataset.py", flags, settings, self.launch)
 
     def pasted(self, folder: Path, enlarged: bool) -> Part:
-        """Pairs with pasted objects."""
+        """Makes pairs with pasted objects."""
         flags, settings = self.read_flags("copy_paste")
         size = ["--resolution", self.side(enlarged), "--crop_size", self.args.crop_size]
         flags = ["--dataset", self.data, *size, "--num_samples", self.args.num_samples, *flags]
@@ -191,7 +192,7 @@ class Table:
     def segmenter(
         self, folder: Path, sources: Sequence, columns: dict[str, int], enlarged: bool, pairs: Part | None = None
     ) -> Part:
-        """Segmenters trained on `sources`, among them `pairs`."""
+        """Trains segmenters on `sources`, which include `pairs`."""
         flags, settings = self.read_flags("segmentation")
         size = ["--resolution", self.side(enlarged), "--crop_size", self.args.crop_size]
         settings |= {**(pairs.settings if pairs else {}), **self.processes}
@@ -210,10 +211,10 @@ class Table:
         return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch, columns)
 
     def fill(self, rows: dict[Row, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[Row, dict[str, str]]]:
-        """Makes the parts of one row after the other; gives the cells of all rows so far after each.
+        """Makes the parts row by row; yields the cells of all rows so far after each row.
 
         Args:
-            rows: each row's parts, in the order in which they need each other.
+            rows: parts of each row, in order of dependency.
             finetune: further real pairs that segmenters learn from.
 
         Raises:
@@ -237,9 +238,9 @@ class Table:
             if not args.remake and part.differing():
                 raise InputError(
                     f"{part.folder} was made with other settings: {part.differing()}; give the old values, choose "
-                    "another --output_dir, or add --remake to make it anew"
+                    "another --output_dir, or add --remake to make it again"
                 )
-        if not self.data.exists():  # whole or not there
+        if not self.data.exists():  # written atomically
             call(
                 self.scripts / "prepare_dataset.py", "--dataset", args.dataset, "--output_dir", self.data, *self.columns
             )
@@ -257,15 +258,15 @@ class Table:
 
 
 def cell(scores: Sequence[dict], measure: str) -> str:
-    """Mean and spread of a measure over segmenters, as a table shows it; `scores` are one's after one stage each."""
+    """Formats mean and standard deviation of a measure over segmenters; `scores` has one entry per segmenter."""
     values = mean_and_std([{measure: score[measure]} for score in scores])
     spread = values[f"{measure}_std"]
     return f"{values[measure]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
 
 
 def markdown(corner: str, columns: dict[str, str], rows: dict[str, dict[str, str]]) -> list[str]:
-    """The lines of a table: `columns` are titles by name, `rows` cells by `COLUMN MEASURE`; one that a row lacks is
-    empty."""
+    """Formats a Markdown table as lines: `columns` are titles by name, `rows` cells by `COLUMN MEASURE`; missing cells
+    are empty."""
     titles = [f"{title}, {measure}" for title in columns.values() for measure in MEASURES.values()]
     lines = [f"| {corner} | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
     for row, cells in rows.items():

@@ -1,4 +1,4 @@
-"""The rows of a generated dataset: pairs drawn from noise, enlarged, and compared with what was enlarged."""
+"""Rows of a generated dataset: sampling, super-resolution, and the consistency check of the two stages."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,38 +13,42 @@ from .pipeline_output import SynthSetPipelineOutput
 from .pipeline_synthset import SynthSetPipeline
 from .pipeline_synthset_sr import SynthSetSRPipeline
 
-MAX_PSNR = 100.0  # dB, in place of the infinity of equal images, for which JSON has no number
+MAX_PSNR = 100.0  # dB, replaces the infinity of equal images, which JSON cannot store
 
-# column: (the flag that brings it, its type for `pair_features`, what it holds); beside `image` and `mask`
+# column: (flag that adds it, type for `pair_features`, description); in addition to `image` and `mask`
 COLUMNS = {
-    "number": ("model", "int64", "the pair's number: its noise is that of `synthset.keyed_generator(seed, number)`"),
-    "coverage": ("model", "float32", "share of the mask's pixels that are the object, 0 to 1"),
-    "low_res_image": ("keep_low_res", "image", "the image before it was enlarged"),
-    "low_res_mask": ("keep_low_res", "image", "the mask before it was enlarged: 0 is background, 255 is the object"),
+    "number": (
+        "model",
+        "int64",
+        "number of the pair, generated from the noise of `synthset.keyed_generator(seed, number)`",
+    ),
+    "coverage": ("model", "float32", "share of object pixels in the mask, 0 to 1"),
+    "low_res_image": ("keep_low_res", "image", "image before super-resolution"),
+    "low_res_mask": ("keep_low_res", "image", "mask before super-resolution: 0 is background, 255 is the object"),
     "consistency_psnr": (
         "consistency",
         "float32",
-        "PSNR, in dB and at most 100, of the image made small again against the one before it was enlarged",
+        "PSNR in dB, at most 100, of the downsampled image with the image before super-resolution",
     ),
     "consistency_dice": (
         "consistency",
         "float32",
-        "Dice of the mask made small again with the one before it was enlarged, 0 to 1",
+        "Dice of the downsampled mask with the mask before super-resolution, 0 to 1",
     ),
     "consistent": (
         "consistency",
         "bool",
-        "whether the two reach `min_consistency_psnr` and `min_consistency_dice`; otherwise the pair drifted",
+        "true if both reach `min_consistency_psnr` and `min_consistency_dice`; otherwise the pair drifted",
     ),
 }
 
 
 def check_stages(pipeline: SynthSetPipeline, sr_pipeline: SynthSetSRPipeline, noise_level: int) -> None:
-    """Checks that the second stage was trained for what it will get from the first.
+    """Checks that the super-resolution model fits the output of the first stage.
 
     Raises:
-        InputError: it was trained for pairs of another size or of another scale, or with less noise than `noise_level`
-            timesteps'.
+        InputError: it was trained for pairs of another size or of another scale, or with less noise than
+            `noise_level`.
     """
     scale_factor, max_noise_level = sr_pipeline.config.scale_factor, sr_pipeline.config.max_noise_level
     drawn, enlarged = (np.broadcast_to(stage.unet.config.sample_size, 2) for stage in (pipeline, sr_pipeline))
@@ -52,19 +56,19 @@ def check_stages(pipeline: SynthSetPipeline, sr_pipeline: SynthSetSRPipeline, no
         expected = enlarged // scale_factor
         found, wanted, result = (f"{width} x {height}" for height, width in (drawn, expected, enlarged))
         raise InputError(
-            f"--model draws {found} pixels, but --sr_model enlarges {wanted} to {result}; give a --model trained with "
-            f"--resolution {expected[0]}, or an --sr_model trained with --resolution {drawn[0] * scale_factor}"
+            f"--model generates {found} pixels, but --sr_model enlarges {wanted} to {result}; give a --model trained "
+            f"with --resolution {expected[0]}, or an --sr_model trained with --resolution {drawn[0] * scale_factor}"
         )
     crops = {pipeline.config.crop_size, sr_pipeline.config.crop_size} - {None}
     if len(crops) > 1:
         raise InputError(
-            f"--model draws what {pipeline.config.crop_size} pixels of a photo show, but --sr_model was trained on "
-            f"crops of {sr_pipeline.config.crop_size}; give two models trained with the same --crop_size"
+            f"--model was trained on crops of {pipeline.config.crop_size} pixels, but --sr_model on crops of "
+            f"{sr_pipeline.config.crop_size}; give two models trained with the same --crop_size"
         )
     if noise_level > max_noise_level:
         raise InputError(
-            f"--sr_noise_level is {noise_level}, but --sr_model was trained with 0 to {max_noise_level}; give one of "
-            "those"
+            f"--sr_noise_level is {noise_level}, but --sr_model was trained with 0 to {max_noise_level}; give a value "
+            "in this range"
         )
 
 
@@ -75,14 +79,14 @@ def draw_rows(
     num_inference_steps: int,
     on_step: Callable[[], object],
 ) -> list[dict]:
-    """Draws pairs, as one batch. A pair's noise is that of `keyed_generator(seed, number)`.
+    """Generates pairs as one batch. The noise of a pair is that of `keyed_generator(seed, number)`.
 
     Args:
         pipeline: the first stage.
-        seed: the dataset's.
-        numbers: each pair's number in the dataset.
+        seed: seed of the dataset.
+        numbers: number of each pair in the dataset.
         num_inference_steps: denoising steps.
-        on_step: called after each of them.
+        on_step: called after each step.
 
     Returns:
         Rows with `image` and `mask` (PIL), `coverage` and `number`.
@@ -104,18 +108,19 @@ def enlarge_rows(
     noise_level: int,
     on_step: Callable[[], object],
 ) -> list[dict]:
-    """Enlarges the pairs of `rows`, as one batch. A pair follows from the small one, as 8-bit pictures, and from the
-    noise of `keyed_generator(seed, number, 1)`.
+    """Applies super-resolution to the pairs of `rows` as one batch. The result is a function of the low-resolution
+    pair, as 8-bit images, and of the noise of `keyed_generator(seed, number, 1)`.
 
     Args:
         pipeline: the second stage.
-        rows: [`draw_rows`]'s result for `seed`.
+        rows: result of [`draw_rows`] for `seed`.
+        seed: seed of the dataset.
         num_inference_steps: denoising steps.
-        noise_level: noise for the small pairs, as in `SynthSetSRPipeline`.
+        noise_level: noise added to the low-resolution pairs, as in `SynthSetSRPipeline`.
         on_step: called after each step.
 
     Returns:
-        The rows enlarged, with `low_res_image` and `low_res_mask` (PIL).
+        The enlarged rows, with `low_res_image` and `low_res_mask` (PIL).
     """
     images, masks, numbers = ([row[column] for row in rows] for column in ("image", "mask", "number"))
     pairs = pipeline(
@@ -130,12 +135,12 @@ def enlarge_rows(
 
 
 def consistency(row: dict, min_psnr: float, min_dice: float) -> dict:
-    """Compares an enlarged pair, made small as in training, with the one it was enlarged from.
+    """Compares an enlarged pair, downsampled as in training, with its low-resolution pair.
 
     Args:
-        row: one of [`enlarge_rows`]'s result.
-        min_psnr: PSNR in dB from which images agree.
-        min_dice: Dice from which masks agree.
+        row: a row of [`enlarge_rows`].
+        min_psnr: minimum PSNR in dB of a consistent image.
+        min_dice: minimum Dice of a consistent mask.
 
     Returns:
         `consistency_psnr`, `consistency_dice` and `consistent`.
@@ -157,7 +162,7 @@ def _rows(pairs: SynthSetPipelineOutput | tuple, **columns: Sequence) -> list[di
 
 
 def _callback(on_step: Callable[[], object]) -> Callback:
-    """`on_step` as pipelines call it."""
+    """Wraps `on_step` in the signature of pipeline callbacks."""
 
     def callback(pipeline, step, timestep, tensors):
         on_step()

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import yaml
@@ -147,7 +148,7 @@ def write_dataset_card(
     tags: Iterable[str] = (),
     details: dict | None = None,
     data_license: str | None = None,
-    **variables: object,
+    **variables: Any,
 ) -> None:
     """Writes `folder/README.md`, the card of a dataset of pairs.
 
@@ -252,7 +253,7 @@ def _hub_ids(sources: Iterable[str]) -> list[str] | None:
 def describe(source: str, kind: str = "datasets/") -> str:
     """Formats a source for a card; one on the Hub becomes a link. `kind` is empty for models."""
     if source == "demo":
-        return "`demo`, the rendered wheat canopies that come with SynthSet"
+        return "`demo`, the rendered wheat canopies of SynthSet"
     if _hub_ids([source]):
         return f"[{source}](https://huggingface.co/{kind}{source})"
     return f"`{public_name(source)}`"
@@ -277,7 +278,7 @@ def license_sentence(data_license: str | None) -> str:
     """License section of a card."""
     header = license_header(data_license)
     if not header:
-        return "The license of the source data was not named. Ask whoever published this before you use it."
+        return "The license of the source data was not named. Ask the publisher before use."
     name = f"`{header.get('license_name', header['license'])}`"
     name = f"[{name}]({header['license_link']})" if "license_link" in header else name
     return f"The license of the source data, {name}, holds for this as well."

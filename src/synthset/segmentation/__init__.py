@@ -1,7 +1,7 @@
-"""The yardstick of a generated dataset: a segmenter trained on it.
+"""Segmentation models, the downstream evaluation of generated datasets.
 
-`data` makes inputs of pairs, `segmenter` is the network with its preprocessing, which predicts, saves and loads,
-`results` tests it.
+`data` prepares pairs for training and testing, `segmenter` is the network with its preprocessing, prediction and
+loading, `results` tests it.
 """
 
 from .data import PairSource, TestPhotos, TrainingPairs, check_stage, check_test, load_source, tile_boxes

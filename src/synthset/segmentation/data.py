@@ -1,4 +1,4 @@
-"""Pairs as a segmenter gets them: mixed, cropped and flipped to train on, whole photos at its scale to test on."""
+"""Data of segmenters: mixed and augmented training pairs, and whole test photos at the scale of the training data."""
 
 import hashlib
 import logging
@@ -23,12 +23,12 @@ _ORDER, _AUGMENTATION = range(2)
 
 
 class PairSource:
-    """The pairs of one dataset, and what must be known of them before training starts. Reads each of them once.
+    """Pairs of one dataset with the properties that are checked before training. Reads every pair once.
 
     Args:
-        name: what the user calls it, with its flag, for messages: `--dataset generated/field`.
-        pairs: what `load_pairs` returned.
-        crop_size: side in pixels of the piece of a photo that every image shows, where that is known.
+        name: name for error messages, with its flag: `--dataset generated/field`.
+        pairs: dataset of `load_pairs`.
+        crop_size: side in pixels of the part of a photo that every image shows, if known.
 
     Attributes:
         crop_size: as given.
@@ -36,10 +36,10 @@ class PairSource:
         sizes: (height, width) of every pair in pixels.
         digests: SHA-256 of every image's pixels.
         sha256: SHA-256 of all images and masks.
-        has_objects: whether any mask has an object.
+        has_objects: true if any mask has an object.
 
     Raises:
-        InputError: there are no pairs, or one is unusable, such as a mask with other classes than 0 and 1 (or 255).
+        InputError: there are no pairs, or one is invalid, such as a mask with classes other than 0 and 1 (or 255).
     """
 
     def __init__(self, name: str, pairs: datasets.Dataset, crop_size: int | None = None):
@@ -69,26 +69,26 @@ def load_source(
     mask_column: str | None,
     crop_size: int | None = None,
 ) -> PairSource:
-    """Loads the first of `splits` that `source` has.
+    """Loads the first existing split of `splits` of `source`.
 
     Args:
-        flag: the one that gave `source`, for messages.
+        flag: flag of `source`, for error messages.
         source: as in `load_pairs`.
-        image_column: the column of the user's own data, as in `load_pairs`. Generated data has `image`, whatever that
-            is called: so a dataset, other than a raw folder, that lacks it is read by this name.
-        mask_column: the same for the masks, and `mask`.
-        crop_size: side in pixels of the pieces of photos to be trained on, which `source` must show if it records what
-            it shows; any when not given.
+        image_column: image column of the user's own data, as in `load_pairs`. A dataset, other than a raw folder,
+            without this column is read by `image`, the column of generated data.
+        mask_column: mask column, likewise; `mask` in generated data.
+        crop_size: side in pixels of the crops to train on. If `source` records its crop size, it must be the same. Not
+            checked when not given.
 
     Raises:
-        InputError: as `load_pairs` and [`PairSource`] do, and if objects are at another scale.
+        InputError: as `load_pairs` and [`PairSource`], or objects are at another scale.
     """
     shown = recorded_crop_size(source)
     if shown is not None and crop_size not in (None, shown):
         raise InputError(
-            f"{flag} {source} shows pieces of {shown} px of its photos, but --crop_size is {crop_size}, so its objects "
-            f"would be {crop_size / shown:.3g} times as large as in the test photos; give --crop_size {shown}, or "
-            f"pairs made with --crop_size {crop_size}"
+            f"{flag} {source} was made with --crop_size {shown}, but --crop_size is {crop_size}, so its objects would "
+            f"be {crop_size / shown:.3g} times as large as in the test photos; give --crop_size {shown}, or pairs made "
+            f"with --crop_size {crop_size}"
         )
     for split in splits:
         try:
@@ -104,7 +104,7 @@ def load_source(
 def load_own_or_generated(
     source: str, split: str, image_column: str | None, mask_column: str | None
 ) -> datasets.Dataset:
-    """`load_pairs` with the named columns, or if there are none such in a dataset, with `image` and `mask`."""
+    """Calls `load_pairs` with the named columns, or with `image` and `mask` if a dataset lacks the named ones."""
     try:
         return load_pairs(source, split, image_column, mask_column)
     except InputError as error:
@@ -112,24 +112,24 @@ def load_own_or_generated(
         raw = folder.is_dir() and (raw_splits(folder) or raw_splits(folder, image_column))
         if isinstance(error, SplitNotFoundError) or raw or not (image_column or mask_column):
             raise
-        logger.info(f"{error}; taking image and mask")
+        logger.info(f"{error}; using image and mask")
     return load_pairs(source, split)
 
 
 def check_stage(sources: Sequence[PairSource]) -> None:
-    """Raises InputError if none of the masks that a stage trains on has an object."""
+    """Raises InputError if no training mask of a stage has an object."""
     if not any(source.has_objects for source in sources):
         raise InputError(
             f"{', '.join(source.name for source in sources)}: none of the {sum(map(len, sources))} masks has an "
-            "object, so there is nothing to learn; give pairs with objects"
+            "object; give pairs with objects"
         )
 
 
 def check_test(test: PairSource, training: Sequence[PairSource]) -> None:
-    """Checks that `test` can tell how good a segmenter trained on `training` is.
+    """Checks that `test` is valid for segmenters trained on `training`.
 
     Raises:
-        InputError: an image of `test` is among those trained on, pixel by pixel, or no test mask has an object.
+        InputError: `test` and `training` share an image with equal pixels, or no test mask has an object.
     """
     if not test.has_objects:
         raise InputError(f"{test.name}: none of the {len(test)} masks has an object; give a test set with objects")
@@ -144,19 +144,19 @@ def check_test(test: PairSource, training: Sequence[PairSource]) -> None:
 
 
 class TrainingPairs(Dataset):
-    """Maps a position of the endless training stream to a pair.
+    """Training dataset whose indices are positions in an endless stream.
 
-    A pass over the stream is as long as all sources together. Without `mix` it holds every pair once. With it, pairs
-    are drawn with replacement: from the first source with probability `mix`, else from all others alike. Which pair
-    stands at a position, its crop and its flips are functions of `key` and the position.
+    An epoch is as long as all sources together. Without `mix`, it holds every pair once. With `mix`, pairs are drawn
+    with replacement: from the first source with probability `mix`, else uniformly from all others. The pair at a
+    position, its crop and its flips are functions of `key` and the position.
 
     Args:
-        sources: where the pairs come from.
-        resolution: side in pixels of what the network gets.
-        crop_size: side in pixels of the random crop that is resized to `resolution`. Of a smaller image, and of one
-            that is known to be a crop itself, such as a generated one, the largest square.
-        key: non-negative integers, such as a seed and a stage.
-        mix: share of the first source.
+        sources: datasets to draw from.
+        resolution: side in pixels of the input of the network.
+        crop_size: side in pixels of the random crop that is resized to `resolution`. The largest square is used for
+            smaller images, and for images that are crops themselves, such as generated ones.
+        key: non-negative integers, such as seed and stage.
+        mix: share of pairs from the first source.
 
     Items are uint8 tensors: an image (3, R, R) in 0..255 and a mask (1, R, R) in {0, 1}.
     """
@@ -176,7 +176,7 @@ class TrainingPairs(Dataset):
         return len(self.places)
 
     def place(self, position: int) -> tuple[int, int]:
-        """The number of the source and the index in it of the pair at `position`."""
+        """Returns the source of the pair at `position`, as its index in `sources`, and the index in this source."""
         epoch, i = divmod(position, len(self))
         return self.places[draw_order(self.key, epoch, tuple(map(len, self.sources)), self.mix)[i]]
 
@@ -194,7 +194,7 @@ class TrainingPairs(Dataset):
 
 @lru_cache(maxsize=2)
 def draw_order(key: tuple[int, ...], epoch: int, sizes: tuple[int, ...], mix: float | None) -> list[int]:
-    """The order of pass `epoch` over sources of `sizes` pairs, counted through: see [`TrainingPairs`]."""
+    """Draws the order of an epoch over sources of `sizes` pairs, numbered consecutively, see [`TrainingPairs`]."""
     generator = keyed_generator(*key, _ORDER, epoch)
     if mix is None:
         return torch.randperm(sum(sizes), generator=generator).tolist()
@@ -204,8 +204,8 @@ def draw_order(key: tuple[int, ...], epoch: int, sizes: tuple[int, ...], mix: fl
 
 
 def tile_boxes(height: int, width: int, size: int) -> list[tuple[int, int]]:
-    """(top, left) of the fewest squares of `size` pixels a side that cover an image, evenly spread; they overlap where
-    the image is no multiple of `size`. Of a 1024 x 1024 image with 512: its four quarters."""
+    """Computes (top, left) of the fewest squares of side `size` that cover an image, evenly spaced. They overlap if a
+    side of the image is not a multiple of `size`. A 1024 x 1024 image has four tiles of 512 pixels."""
     tops, lefts = (
         np.linspace(0, side - size, -(-side // size)).round().astype(int).tolist() for side in (height, width)
     )
@@ -213,29 +213,28 @@ def tile_boxes(height: int, width: int, size: int) -> list[tuple[int, int]]:
 
 
 def scaled_size(height: int, width: int, resolution: int, crop_size: int) -> tuple[int, int]:
-    """Height and width of an image after it is resized so that `crop_size` pixels become `resolution`."""
+    """Computes height and width of an image resized by the factor `resolution / crop_size`."""
     return round(height * resolution / crop_size), round(width * resolution / crop_size)
 
 
 class TestPhotos(Dataset):
-    """The photos of a test set at a segmenter's scale, where `crop_size` pixels are `resolution` (SynthSet, section 4,
-    "External Evaluation": 512 -> 256).
+    """Photos of a test set, resized by the factor `resolution / crop_size` to the scale of the training data (SynthSet,
+    section 4, "External Evaluation": 512 -> 256).
 
-    Photos at this scale are kept in memory, as many as fit into [`cache_limit`]: decoding and resizing one takes longer
-    than scoring it.
+    Resized photos are cached up to [`cache_limit`], because decoding and resizing takes longer than scoring.
 
     Args:
         source: the test set; no image has a side below `crop_size`.
-        resolution: side in pixels of what the network gets.
-        crop_size: side in pixels of what of a photo that is.
+        resolution: side in pixels of the input of the network.
+        crop_size: side in pixels of the crops of photos that it corresponds to.
 
     Items are uint8 tensors: an image (3, H, W) in 0..255 and a mask (1, H, W) in {0, 1}, sizes by [`scaled_size`].
 
     Raises:
-        InputError: the objects are so small that none is left.
+        InputError: no object is left after resizing.
     """
 
-    __test__ = False  # for pytest, which takes every class called Test... for one of its own
+    __test__ = False  # pytest would collect the class by its name
 
     def __init__(self, source: PairSource, resolution: int, crop_size: int):
         self.source, self.resolution, self.crop_size = source, resolution, crop_size

@@ -1,4 +1,4 @@
-"""Scores of a segmenter, and its files for others to see and use."""
+"""Testing and saving of segmenters."""
 
 import json
 from collections.abc import Iterator
@@ -22,19 +22,20 @@ from .segmenter import Segmenter
 def score(
     segmenter: Segmenter, photos: TestPhotos, accelerator: Accelerator, batch_size: int, ignore_empty: bool
 ) -> dict[str, float | int | None]:
-    """Tests a segmenter, the photos shared out over the processes; the same for every process and any number of them.
+    """Tests a segmenter, with photos distributed over processes. The result does not depend on their number.
 
-    Every pixel counts once: tiles that overlap are joined before they are scored ([`Segmenter.probabilities`]), at the
-    scale of the training data, so a photo of 1024 pixels counts 512 x 512 where 512 become 256.
+    Every pixel counts once: overlapping tiles are merged before scoring ([`Segmenter.probabilities`]), at the scale of
+    the training data. A photo of 1024 x 1024 pixels thus has 512 x 512 pixels if `crop_size` is 512 and `resolution`
+    256.
 
     Args:
-        segmenter: not wrapped for training; the first process's running means and variances are copied to the others.
+        segmenter: the unwrapped model; running means and variances are broadcast from the first process.
         photos: the test set.
-        batch_size: tiles at once, all of one photo, so that no number depends on which process predicts it.
+        batch_size: tiles per forward pass, all of one photo, so that results do not depend on the process.
         ignore_empty: as in [`scores_of`].
 
     Returns:
-        What [`scores_of`] and [`standard_errors`] return, an image being a whole photo.
+        The results of [`scores_of`] and [`standard_errors`] over whole photos.
     """
     for buffer in segmenter.buffers():
         broadcast(buffer)
@@ -49,7 +50,7 @@ def score(
 
 
 def prediction_grid(segmenter: Segmenter, photos: TestPhotos, number: int = 8) -> Image.Image:
-    """The first `number` tiles with an object, each with its real mask and beside it with the predicted one."""
+    """Shows the first `number` tiles with an object, each with its real and its predicted mask."""
 
     def tiles() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         side = segmenter.resolution

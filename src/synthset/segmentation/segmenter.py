@@ -1,4 +1,4 @@
-"""A segmentation network of segmentation-models-pytorch (smp) with all that it takes to use it."""
+"""Segmentation network of segmentation-models-pytorch (smp) with its preprocessing."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.2
 
 
 class Segmenter(torch.nn.Module):
-    """Normalization and network in one module, with the sizes and the threshold that a mask depends on.
+    """Segmentation model: normalization and network, with the sizes and the threshold for prediction.
 
     Args:
         network: any smp model with three input channels and one class.
-        resolution: side in pixels of what the network was trained on.
-        crop_size: side in pixels of the piece of an image that is resized to `resolution`.
-        threshold: probability, 0 to 1, above which a pixel is the object.
+        resolution: side in pixels of the training input.
+        crop_size: side in pixels of the crop of an image that is resized to `resolution`.
+        threshold: probability, 0 to 1, above which a pixel is classified as object.
         image_mean: of R, G and B in [0, 1], by which images are normalized.
         image_std: their standard deviations.
     """
@@ -50,13 +50,12 @@ class Segmenter(torch.nn.Module):
         self.register_buffer("std", torch.tensor(image_std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 images (B, 3, R, R) in 0..255 -> logits (B, 1, R, R) of being the object."""
+        """Computes object logits (B, 1, R, R) of uint8 images (B, 3, R, R) in 0..255."""
         return self.network((images / 255 - self.mean) / self.std)
 
     @torch.no_grad()
     def probabilities(self, image: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
-        """The probability of being the object for every pixel, from tiles of `resolution` pixels a side; where they
-        overlap, their mean.
+        """Predicts object probabilities from tiles of side `resolution`, averaged where tiles overlap.
 
         Args:
             image: uint8 (3, H, W) in 0..255 at the scale of the training data, no side below `resolution`.
@@ -79,15 +78,15 @@ class Segmenter(torch.nn.Module):
         return total / count
 
     def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
-        """The probability of being the object for every pixel: [`probabilities`] of the image resized so that
-        `crop_size` pixels become `resolution`, and resized back.
+        """Predicts object probabilities: resizes the image by the factor `resolution / crop_size`, applies
+        [`probabilities`] and resizes the result back.
 
         Args:
-            image: RGB, of any size; if a side is below `crop_size`, that side becomes `resolution`.
+            image: RGB, of any size; if a side is below `crop_size`, the shorter side becomes `resolution`.
             batch_size: tiles at once.
 
         Returns:
-            float32 (H, W) in [0, 1]; the mask is where it exceeds `threshold`. Computed in `eval` mode.
+            float32 (H, W) in [0, 1]; the mask is where they exceed `threshold`. Computed in `eval` mode.
         """
         pixels = F.pil_to_tensor(image)
         height, width = pixels.shape[-2:]
@@ -96,8 +95,8 @@ class Segmenter(torch.nn.Module):
         return F.resize(probabilities[None], (height, width), antialias=True)[0].numpy()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the network as smp does (`config.json`, `model.safetensors`; `smp.from_pretrained(folder)` opens it)
-        and the rest as `segmenter.json`."""
+        """Saves the network in the format of smp (`config.json`, `model.safetensors`, for `smp.from_pretrained`) and
+        the other attributes as `segmenter.json`."""
         self.network.save_pretrained(folder)
         names = ("resolution", "crop_size", "threshold", "image_mean", "image_std")
         rest = {name: getattr(self, name) for name in names}
@@ -105,7 +104,7 @@ class Segmenter(torch.nn.Module):
 
     @classmethod
     def from_pretrained(cls, model: str | Path, revision: str | None = None) -> "Segmenter":
-        """Opens what `save_pretrained` wrote, in `eval` mode.
+        """Loads a segmenter that `save_pretrained` wrote, in `eval` mode.
 
         Args:
             model: a folder, or the id of such a model on the Hub.
@@ -115,13 +114,13 @@ class Segmenter(torch.nn.Module):
             InputError: the folder or the repository holds pickled weights or code.
         """
         folder = find_folder(model, revision)
-        # Without this argument, smp would download the encoder's first weights only to overwrite them.
+        # without this argument, smp would download the pretrained encoder weights, only to overwrite them
         network = smp.from_pretrained(folder, encoder_weights=None)
         return cls(network, **json.loads((Path(folder) / CONFIG).read_text())).eval()
 
 
 def find_folder(model: str | Path, revision: str | None = None) -> Path:
-    """`model` itself, or where its files from the Hub are in the cache.
+    """Returns `model` if it is a folder, else the cached folder of the model from the Hub.
 
     Raises:
         InputError: the folder or the repository holds pickled weights or code.
@@ -143,7 +142,7 @@ def build_segmenter(
     threshold: float = 0.5,
     batch_size: int | None = None,
 ) -> Segmenter:
-    """A new segmenter; weights come from PyTorch's global generator or, for the encoder, from a download.
+    """Builds a segmenter; weights are initialized by PyTorch's global generator or, for the encoder, downloaded.
 
     Args:
         arch: as in `smp.create_model`.
@@ -152,11 +151,11 @@ def build_segmenter(
         resolution: as in [`Segmenter`].
         crop_size: as in [`Segmenter`].
         threshold: as in [`Segmenter`].
-        batch_size: images at once in training; not checked when not given.
+        batch_size: training batch size; not checked when not given.
 
     Raises:
-        InputError: smp has no such network, can't get its weights, it can't take images of this size, or it can't be
-            trained on batches of this size.
+        InputError: smp has no such network or can't load its weights, or the network does not support images or
+            training batches of this size.
     """
     try:
         network = smp.create_model(arch, encoder_name, encoder_weights, in_channels=3, classes=1)
@@ -170,7 +169,7 @@ def build_segmenter(
             f"be built ({shorten(str(error), 200)}); smp.readthedocs.io lists architectures and encoders"
         ) from error
     segmenter = Segmenter(network, resolution, crop_size, threshold, **statistics).eval()
-    sizes: set[int] = set()  # values per image and channel that batch normalization gets
+    sizes: set[int] = set()  # values per image and channel at batch normalization layers
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(lambda _, x: sizes.add(x[0][0, 0].numel())) for norm in norms]
     try:
@@ -192,7 +191,7 @@ def build_segmenter(
 
 
 def load_segmenter(model: str) -> tuple[Segmenter, str]:
-    """Loads a segmenter that train_segmentation.py saved, and the SHA-256 of its files.
+    """Loads a trained segmenter, and computes the SHA-256 of its files.
 
     Args:
         model: its folder, or its id on the Hub.
@@ -208,8 +207,8 @@ def load_segmenter(model: str) -> tuple[Segmenter, str]:
     except Exception as error:  # no such repository, no network, no model in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
-            f"--model is {model}, which can't be loaded ({reason}); give a folder seed-N that train_segmentation.py "
-            "wrote, or such a model's id on the Hub"
+            f"--model is {model}, which can't be loaded ({reason}); give a folder seed-N that synthset segment "
+            "wrote, or the id of such a model on the Hub"
         ) from error
     digest = hashlib.sha256()
     for name in (CONFIG, "config.json", "model.safetensors"):
@@ -226,11 +225,10 @@ def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor
 
 
 def confidence(probability: np.ndarray, mask: np.ndarray) -> float:
-    """Confidence of a segmenter in its mask, 0 to 1: the Dice that it expects.
+    """Confidence of a segmenter in its mask, 0 to 1: the expected Dice.
 
-    2 sum(p m) / (sum(p) + sum(m)) is the Dice of mask m with one drawn from the probabilities p, with sums in place of
-    their expectations. Of the many background pixels, which are always sure, only the doubtful ones count. For an empty
-    mask, which has no such Dice, it is 1 - max(p).
+    2 sum(p m) / (sum(p) + sum(m)) approximates the expected Dice of mask m with a mask drawn from the probabilities p.
+    Confident background pixels do not contribute. For an empty mask, whose Dice is undefined, it is 1 - max(p).
 
     Args:
         probability: (H, W) in [0, 1].
