@@ -19,11 +19,12 @@ NETWORK = {
     "block_out_channels": "[8,16]",
     "layers_per_block": "1",
     "attention_head_dim": "8",
-    "batch_size": "4",
+    "batch_size": "32",  # of validation as well, which takes most of the time
     "validation_steps": "0",
     "num_validation_images": "2",
     "num_divergence_images": "2",
     "validation_num_inference_steps": "2",
+    "lr_warmup_steps": "0",
     "mixed_precision": "no",
     "report_to": "none",
 }
