@@ -5,11 +5,11 @@ import shlex
 from dataclasses import MISSING, Field, fields
 
 import pytest
-from synthset.arguments.parser import parse
-from synthset.resources import find_configuration
 from testing_utils.documentation import PAGES, ROOT, arguments, blocks, commands
 
+from synthset.arguments.parser import parse
 from synthset.cli import COMMANDS, RESEARCH
+from synthset.resources import find_configuration
 
 SCRIPT_FLAGS = {  # flags of the tables and of `select` that hold flags of another command
     "training": "train",

@@ -19,11 +19,14 @@ NETWORK = {
     "block_out_channels": "[8,16]",
     "layers_per_block": "1",
     "attention_head_dim": "8",
-    "batch_size": "4",
+    "batch_size": "32",  # of validation as well, which takes most of the time
     "validation_steps": "0",
     "num_validation_images": "2",
     "num_divergence_images": "2",
     "validation_num_inference_steps": "2",
+    "lr_warmup_steps": "0",
+    "mixed_precision": "no",
+    "report_to": "none",
 }
 LENGTH = {"max_train_minutes": "0.5", "max_train_steps": "2"}  # steps, unless the command says minutes
 SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "24", "batch_size": "4"}
@@ -35,6 +38,7 @@ TINY = {
     "paste": {"num_samples": "4", "resolution": "16", "crop_size": "24", "num_workers": "0", "min_area": "1"},
     "report": {"embedding_model": "random:test_resnet", "num_samples": "6"},
     "select": {
+        "checkpoints": "final",
         "num_divergence_images": "2",
         "probe_num_samples": "4",
         "probe_generation": "--num_inference_steps 2",

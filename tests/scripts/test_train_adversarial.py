@@ -200,7 +200,7 @@ def test_flags_that_nothing_reads_are_refused(script, idle, needed, others, caps
 
 def planned(script, flags, steps=4000, num_pairs=160):
     """The timesteps of a run of `steps` steps of 16 pairs."""
-    flags = f"--batch_size 16 --max_train_steps {steps} --curriculum {flags}"
+    flags = f"--batch_size 16 --max_train_steps {steps} --lr_warmup_steps 0 --curriculum {flags}"
     args = parse_arguments(script.PairedArguments, [*REQUIRED, *flags.split()])
     return script.build_timesteps(args, num_pairs, 1)
 
@@ -248,6 +248,7 @@ def test_recipes_are_the_papers(script, variant):
     changed = {name for name in vars(recipe) if getattr(recipe, name) != getattr(plain, name)}
     assert changed == {"gan_weight", "curriculum", "curriculum_form"}
     assert recipe.gan_weight == 0.25 and recipe.variant == variant
+    recipe.max_train_steps = 231_750  # 1500 passes over the paper's 9888 pairs
     timesteps = script.build_timesteps(recipe, 9888, 1)
     assert [timesteps.t_max(9888 * epoch) for epoch in (0, 5, 1499)] == [10, 20, 1000]
     assert timesteps.priority == 9888 * 500

@@ -25,6 +25,11 @@ TINY = {
     "num_divergence_images": 3,
     "validation_num_inference_steps": 2,
     "learning_rate": 1e-3,
+    "lr_scheduler": "constant",
+    "lr_warmup_steps": 0,
+    "beta_schedule": "linear",
+    "prediction_type": "epsilon",
+    "checkpoints_total_limit": 5,
     "mixed_precision": "no",
     "report_to": "none",
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from synthset.arguments import TrainingArguments
+from synthset.arguments import PairedArguments, SRArguments, TrainingArguments
 from synthset.cli import parse_arguments
 from synthset.errors import InputError
 from synthset.training.components import resolve_mixed_precision
@@ -21,24 +21,33 @@ REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
     "flags, words",
     [
         ("--resolution 100 --block_out_channels [32,64,128,256]", ["--resolution", "100", "8", "96"]),
-        ("--resolution 24 --patch_size 2", ["--resolution", "24", "--patch_size 2", "16", "32"]),
+        ("--resolution 20 --patch_size 2", ["--resolution", "20", "--patch_size 2", "8", "16"]),
         ("--resolution 0", ["--resolution", "0"]),
         ("--learning_rate -1", ["--learning_rate", "-1"]),
         ("--batch_size 1.5", ["--batch_size", "1.5"]),
         ("--validation_fraction 1", ["--validation_fraction", "1"]),
         ("--block_out_channels []", ["--block_out_channels", "[]"]),
         ("--lr_scheduler multistep", ["--lr_milestones"]),
-        ("--lr_milestones [10]", ["--lr_scheduler", "constant"]),
+        ("--lr_milestones [10]", ["--lr_scheduler", "cosine"]),
         ("--beta_schedule cosine", ["--beta_schedule", "squaredcos_cap_v2", "cosine"]),
         ("--max_train_step 10", ["--max_train_step"]),
         ("--config missing.yaml", ["missing.yaml"]),
         ("--report_to no_such_tracker", ["--report_to", "no_such_tracker"]),
         ("--report_to os", ["--report_to", "os", "tensorboard", "wandb"]),
         ("--report_to none --report_to tensorboard", ["--report_to", "none alone"]),
-        ("--lr_scheduler multistep --lr_milestones [200,100]", ["--lr_milestones", "[200, 100]", "100 200"]),
+        (
+            "--lr_scheduler multistep --lr_milestones [200,100]",
+            ["--lr_milestones", "[200, 100]", "100 200"],
+        ),
         ("--lr_scheduler multistep --lr_milestones [100,100,200]", ["--lr_milestones", "100 200"]),
-        ("--lr_scheduler multistep --lr_milestones [0,100]", ["--lr_milestones", "[0, 100]", "such as 100"]),
-        ("--lr_scheduler multistep --lr_milestones [10,90] --max_train_steps 90", ["--lr_milestones", "[90]", "90"]),
+        (
+            "--lr_scheduler multistep --lr_milestones [0,100]",
+            ["--lr_milestones", "[0, 100]", "such as 100"],
+        ),
+        (
+            "--lr_scheduler multistep --lr_milestones [10,90] --max_train_steps 90",
+            ["--lr_milestones", "[90]", "90"],
+        ),
         ("--lr_warmup_steps 100 --max_train_steps 100", ["--lr_warmup_steps", "100", "give 10,"]),
         ("--num_train_timesteps 16", ["--validation_num_inference_steps is 25", "--num_train_timesteps 16"]),
         ("--adam_beta1 1", ["--adam_beta1", "below 1"]),
@@ -48,6 +57,7 @@ REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
     ],
 )
 def test_bad_flags_end_in_one_line(flags, words, capsys):
+    flags = f"--lr_warmup_steps 0 {flags}" if "multistep --" in flags else flags
     with pytest.raises(SystemExit) as stop:
         parse_arguments(TrainingArguments, [*REQUIRED, *flags.split()])
     assert stop.value.code == 2
@@ -102,7 +112,7 @@ def test_recipes_keep_few_checkpoints(recipe):
 
 
 def test_milestones_divide_the_rate_by_ten_each():
-    flags = "--lr_scheduler multistep --lr_milestones [2,3,5] --max_train_steps 8 --learning_rate 1"
+    flags = "--lr_warmup_steps 0 --lr_scheduler multistep --lr_milestones [2,3,5] --max_train_steps 8 --learning_rate 1"
     args = parse_arguments(TrainingArguments, [*REQUIRED, *flags.split()])
     optimizer = build_optimizer(args, [torch.nn.Parameter(torch.zeros(1))])
     scheduler, rates = build_lr_scheduler(args, optimizer), []
@@ -125,11 +135,34 @@ def test_xformers_must_be_there():
         TrainingArguments(dataset="demo", output_dir="run", enable_xformers_memory_efficient_attention=True)
 
 
-def test_the_defaults_are_the_papers():
-    args = parse_arguments(TrainingArguments, REQUIRED)
+@pytest.mark.parametrize("cls, recipe", [(PairedArguments, "fast"), (SRArguments, "sr_fast")])
+def test_the_defaults_are_the_small_budgets_but_for_the_length(cls, recipe):
+    plain, fast = (parse_arguments(cls, [*REQUIRED, *flags]) for flags in ([], ["--config", recipe]))
+    differing = {name for name in vars(plain) if getattr(plain, name) != getattr(fast, name)}
+    assert differing == {"max_train_minutes", "max_train_steps"} and plain.max_train_minutes == 30
+
+
+@pytest.mark.parametrize("recipe", sorted((RECIPES / "paper").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_papers_recipes_name_all_of_its_values(recipe):
+    args = parse_arguments(SRArguments if recipe.stem == "sr" else PairedArguments, [*REQUIRED, f"--config={recipe}"])
     assert (args.num_train_timesteps, args.beta_schedule, args.prediction_type) == (1000, "linear", "epsilon")
     assert (args.learning_rate, args.batch_size, args.num_train_epochs) == (2.1e-4, 64, 1500)
-    assert (args.resolution, args.block_out_channels, args.layers_per_block) == (128, [32, 64, 128, 256], 2)
+    assert (args.lr_scheduler, args.lr_warmup_steps, args.max_grad_norm) == ("constant", 0, None)
+    assert (args.block_out_channels, args.layers_per_block, args.patch_size) == ([32, 64, 128, 256], 2, 1)
+    assert args.resolution == (256 if recipe.stem == "sr" else 128) and not args.input_skip
+    assert args.max_train_steps is None and args.max_train_minutes is None
+
+
+def test_a_run_has_one_length(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        parse_arguments(PairedArguments, [*REQUIRED, "--max_train_minutes", "3", "--num_train_epochs", "3"])
+    assert "--max_train_minutes and --num_train_epochs exclude each other" in capsys.readouterr().err
+    args = parse_arguments(PairedArguments, [*REQUIRED, "--config", "fast", "--max_train_minutes", "3"])
+    assert (args.max_train_minutes, args.max_train_steps) == (3, None)
+    # what runs of 0.1.0.dev0 wrote into arguments.yaml
+    (tmp_path / "arguments.yaml").write_text("max_train_steps: 400\nnum_train_epochs: 1500\n")
+    args = parse_arguments(PairedArguments, [*REQUIRED, f"--config={tmp_path / 'arguments.yaml'}"])
+    assert args.max_train_steps == 400 and args.max_train_minutes is None
 
 
 @pytest.mark.parametrize("widths, groups", [([32, 64], 8), ([8, 16], 8), ([12, 24], 4), ([30, 60], 2)])

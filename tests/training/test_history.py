@@ -14,7 +14,12 @@ DATA = {"training pairs": "5, sha256 aa", "validation pairs": "2, sha256 bb"}
 
 
 def arguments(folder: Path, **changes) -> TrainingArguments:
-    return TrainingArguments(output_dir=str(folder), dataset="field", max_train_steps=12, **changes)
+    return TrainingArguments(
+        output_dir=str(folder),
+        dataset="field",
+        max_train_steps=12,
+        **{"lr_scheduler": "constant", "lr_warmup_steps": 0, **changes},
+    )
 
 
 def identity_of(args: TrainingArguments, **data) -> dict:
@@ -61,7 +66,7 @@ def test_a_checkpoint_with_the_flags_earlier_names_continues(tmp_path):
     write_checkpoint(tmp_path, 3, [{"start": 0, "identity": earlier}])
     assert continue_from(args, identity_of(args)).step == 3
     args.batch_size *= 2
-    with pytest.raises(InputError, match=r"trained with batch_size x gradient_accumulation_steps x processes 64 \(now"):
+    with pytest.raises(InputError, match=r"trained with batch_size x gradient_accumulation_steps x processes 16 \(now"):
         continue_from(args, identity_of(args))
 
 
@@ -157,6 +162,6 @@ def test_a_finished_run_without_checkpoints_is_not_written_over(tmp_path):
     args = arguments(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps({"legs": [{"start": 0, "identity": identity_of(args)}]}))
     assert continue_from(args, identity_of(args)).step == 0
-    args.learning_rate, args.new_leg = 1e-3, True
-    with pytest.raises(InputError, match=r"learning_rate 0.00021 \(now 0.001\); .*another --output_dir"):
+    args.learning_rate, args.new_leg = 2e-3, True
+    with pytest.raises(InputError, match=r"learning_rate 0.001 \(now 0.002\); .*another --output_dir"):
         continue_from(args, identity_of(args))

@@ -10,7 +10,14 @@ from synthset.arguments import TrainingArguments
 from synthset.errors import InputError
 from synthset.training.components import build_model, build_streams, load_training_pairs
 
-SMALL = {"resolution": 16, "crop_size": 16, "report_to": "none", "block_out_channels": [8]}
+SMALL = {
+    "num_train_epochs": 4,
+    "lr_warmup_steps": 0,
+    "resolution": 16,
+    "crop_size": 16,
+    "report_to": "none",
+    "block_out_channels": [8],
+}
 
 
 def folder_of(tmp_path, masks):
@@ -47,7 +54,7 @@ def test_some_empty_masks_are_fine(tmp_path, masks):
 )
 def test_a_learning_rate_that_outlasts_the_run_is_refused_when_epochs_say_how_long_it_is(tmp_path, flags, words):
     args = TrainingArguments(
-        output_dir="run", dataset=folder_of(tmp_path, [None] * 6), num_train_epochs=4, batch_size=8, **flags, **SMALL
+        output_dir="run", dataset=folder_of(tmp_path, [None] * 6), batch_size=8, **{**SMALL, **flags}
     )
     with pytest.raises(InputError, match=words):
         load_training_pairs(args, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from typing import ClassVar
 
 from ..errors import InputError
 
@@ -16,9 +17,11 @@ class Arguments:
 
     Attributes:
         group: title of the flags that the class itself declares.
+        exclusive: flags of which a command line may have one; it replaces those of a recipe.
     """
 
     group = "Options"
+    exclusive: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         pass

@@ -71,6 +71,11 @@ def _parse(cls: type[Parsed], argv: list[str], prog: str, launchable: bool) -> t
         _, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         raise InputError(explain(error, cls, prog, launchable)) from None
+    given = [name for name in cls.exclusive if name in bound.arguments]
+    if len(given) > 1:
+        raise InputError(f"--{given[0]} and --{given[1]} exclude each other; give one")
+    if given:
+        values = {name: value for name, value in values.items() if name not in cls.exclusive}
     values |= bound.arguments
     values.pop("config", None)
     launch = values.pop("launch", None) if launchable else None

@@ -14,6 +14,7 @@ from .hub import HUB_FLAGS, TrainingHubArguments
 OPERATIONAL = {
     "output_dir",
     "new_leg",
+    "max_train_minutes",
     "num_train_epochs",
     "checkpointing_steps",
     "checkpoints_total_limit",
@@ -46,6 +47,11 @@ FIXED = (
 )
 
 
+# Lengths of a run, of which one counts.
+LENGTHS = ("max_train_minutes", "max_train_steps", "num_train_epochs")
+DEFAULT_MINUTES = 30.0
+
+
 @dataclass(kw_only=True)
 class RunArguments(Arguments):
     """Flags of a run as a whole.
@@ -54,26 +60,37 @@ class RunArguments(Arguments):
         dataset: pairs to learn from: a raw folder (`images/` and `masks/`), a prepared, saved or parquet folder, a Hub
             dataset id, or `demo`.
         output_dir: folder of checkpoints, previews, logs and the finished pipeline.
-        max_train_steps: optimizer steps.
-        num_train_epochs: passes over the training pairs, in place of `max_train_steps`.
+        max_train_minutes: length of the run, in minutes; 30 if no length is given. The first steps measure the pace,
+            which fixes the number of steps.
+        max_train_steps: length of the run, in optimizer steps.
+        num_train_epochs: length of the run, in passes over the training pairs; unused with `max_train_steps`.
         seed: decides the split, initial weights, data order, crops, timesteps and noise; 0 or more.
         overfit: train on the first N pairs without augmentation and validate on the same; 0 = off.
         dry_run: print the resolved configuration, parameters, FLOPs, memory and disk, write nothing, and stop.
     """
 
     group = "Run"
+    exclusive = LENGTHS
 
     dataset: str
     output_dir: str
+    max_train_minutes: float | None = None
     max_train_steps: int | None = None
-    num_train_epochs: int = 1500
+    num_train_epochs: int | None = None
     seed: int = 0
     overfit: int = 0
     dry_run: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        self.require_positive("max_train_steps", "num_train_epochs")
+        self.require_positive(*LENGTHS)
+        if self.max_train_minutes is None and self.max_train_steps is None and self.num_train_epochs is None:
+            self.max_train_minutes = DEFAULT_MINUTES
+        elif self.max_train_minutes is not None and (self.max_train_steps or self.num_train_epochs):
+            length = "max_train_steps" if self.max_train_steps else "num_train_epochs"
+            raise InputError(
+                f"--max_train_minutes is {self.max_train_minutes:g} and --{length} {getattr(self, length)}; give one"
+            )
         self.require_at_least(0, "seed", "overfit")
 
 
@@ -130,10 +147,10 @@ class ModelArguments(Arguments):
 
     group = "Model"
 
-    resolution: int = 128
+    resolution: int = 64
     variant: Variant = "two_encoder"
     skip_fusion: SkipFusion = "scale_u"
-    block_out_channels: list[int] = field(default_factory=lambda: [32, 64, 128, 256])
+    block_out_channels: list[int] = field(default_factory=lambda: [32, 64, 128])
     layers_per_block: int = 2
     patch_size: int = 1
     input_skip: bool = False
@@ -172,8 +189,8 @@ class DiffusionArguments(Arguments):
     group = "Diffusion"
 
     num_train_timesteps: int = 1000
-    beta_schedule: BetaSchedule = "linear"
-    prediction_type: PredictionType = "epsilon"
+    beta_schedule: BetaSchedule = "squaredcos_cap_v2"
+    prediction_type: PredictionType = "v_prediction"
     snr_gamma: float | None = None
 
     def __post_init__(self):
@@ -188,7 +205,7 @@ class OptimizationArguments(Arguments):
     Args:
         batch_size: pairs per process and forward pass.
         gradient_accumulation_steps: forward passes per optimizer step.
-        learning_rate: peak learning rate of Adam.
+        learning_rate: peak learning rate of Adam (paper: 2.1e-4).
         lr_scheduler: course of the learning rate; `cosine` falls to zero, `multistep` is divided by 10 at each of
             `lr_milestones`.
         lr_warmup_steps: optimizer steps of linear warm-up.
@@ -205,13 +222,13 @@ class OptimizationArguments(Arguments):
 
     group = "Optimization"
 
-    batch_size: int = 64
+    batch_size: int = 16
     gradient_accumulation_steps: int = 1
-    learning_rate: float = 2.1e-4
-    lr_scheduler: Literal["constant", "cosine", "multistep"] = "constant"
-    lr_warmup_steps: int = 0
+    learning_rate: float = 1e-3
+    lr_scheduler: Literal["constant", "cosine", "multistep"] = "cosine"
+    lr_warmup_steps: int = 100
     lr_milestones: list[int] = field(default_factory=list)
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = 1.0
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_weight_decay: float = 0.0
@@ -259,7 +276,7 @@ class HardwareArguments(Arguments):
 
     group = "Hardware"
 
-    mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = None
+    mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = "auto"
     gradient_checkpointing: bool = False
     enable_xformers_memory_efficient_attention: bool = False
     allow_tf32: bool = False
@@ -285,7 +302,7 @@ class CheckpointArguments(Arguments):
     group = "Checkpoints"
 
     checkpointing_steps: int = 500
-    checkpoints_total_limit: int | None = 5
+    checkpoints_total_limit: int | None = 2
     resume_from_checkpoint: str = "latest"
     new_leg: bool = False
 
@@ -515,8 +532,10 @@ class SRArguments(SuperResolutionArguments, TrainingArguments):
         resolution: side of the enlarged pairs, in pixels.
     """
 
-    resolution: int = 256
+    resolution: int = 128
     variant: Variant = "concat"
+    layers_per_block: int = 1
+    batch_size: int = 8
 
     def __post_init__(self):
         super().__post_init__()
