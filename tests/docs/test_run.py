@@ -37,6 +37,7 @@ TINY = {
     "segment": SEGMENTER | {"max_train_steps": "2"},
     "paste": {"num_samples": "4", "resolution": "16", "crop_size": "24", "num_workers": "0", "min_area": "1"},
     "report": {"embedding_model": "random:test_resnet", "num_samples": "6"},
+    "label": {"min_confidence": "0"},
     "select": {
         "checkpoints": "final",
         "num_divergence_images": "2",
