@@ -15,7 +15,7 @@ PAGES = "README docs/data docs/train docs/enlarge docs/generate docs/evaluate".s
 LEFT_OUT = re.compile(r"ORGANIZATION/|--launch|research table")
 NETWORK = {
     "resolution": "16",
-    "crop_size": "24",
+    "crop_size": "32",
     "block_out_channels": "[8,16]",
     "layers_per_block": "1",
     "attention_head_dim": "8",
@@ -29,13 +29,13 @@ NETWORK = {
     "mixed_precision": "no",
     "report_to": "none",
 }
-SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "24", "batch_size": "4"}
+SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "32", "batch_size": "4"}
 TINY = {
     "train": NETWORK,
     "train-sr": NETWORK | {"resolution": "32"},
     "generate": {"num_samples": "6", "num_inference_steps": "2", "batch_size": "3"},
     "segment": SEGMENTER | {"max_train_steps": "2"},
-    "paste": {"num_samples": "4", "resolution": "16", "crop_size": "24", "num_workers": "0", "min_area": "1"},
+    "paste": {"num_samples": "4", "resolution": "16", "crop_size": "32", "num_workers": "0", "min_area": "1"},
     "report": {"embedding_model": "random:test_resnet", "num_samples": "6"},
     "label": {"min_confidence": "0"},
     "select": {
