@@ -8,7 +8,7 @@ from nbclient import NotebookClient
 from testing_utils.documentation import ROOT
 
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
-TINY = "minutes, num_samples, segmenter_steps = 0.5, 6, 2"
+TINY = "length, num_samples, segmenter_steps = '--max_train_steps 2 --lr_warmup_steps 0', 6, 2"
 
 
 def test_the_notebook_is_kept_without_outputs():

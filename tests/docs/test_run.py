@@ -15,7 +15,7 @@ PAGES = "README docs/data docs/train docs/enlarge docs/generate docs/evaluate".s
 LEFT_OUT = re.compile(r"ORGANIZATION/|--launch|research table")
 NETWORK = {
     "resolution": "16",
-    "crop_size": "24",
+    "crop_size": "32",
     "block_out_channels": "[8,16]",
     "layers_per_block": "1",
     "attention_head_dim": "8",
@@ -24,19 +24,20 @@ NETWORK = {
     "num_validation_images": "2",
     "num_divergence_images": "2",
     "validation_num_inference_steps": "2",
+    "max_train_steps": "2",
     "lr_warmup_steps": "0",
     "mixed_precision": "no",
     "report_to": "none",
 }
-LENGTH = {"max_train_minutes": "0.5", "max_train_steps": "2"}  # steps, unless the command says minutes
-SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "24", "batch_size": "4"}
+SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "32", "batch_size": "4"}
 TINY = {
-    "train": NETWORK | LENGTH,
-    "train-sr": NETWORK | LENGTH | {"resolution": "32"},
+    "train": NETWORK,
+    "train-sr": NETWORK | {"resolution": "32"},
     "generate": {"num_samples": "6", "num_inference_steps": "2", "batch_size": "3"},
     "segment": SEGMENTER | {"max_train_steps": "2"},
-    "paste": {"num_samples": "4", "resolution": "16", "crop_size": "24", "num_workers": "0", "min_area": "1"},
+    "paste": {"num_samples": "4", "resolution": "16", "crop_size": "32", "num_workers": "0", "min_area": "1"},
     "report": {"embedding_model": "random:test_resnet", "num_samples": "6"},
+    "label": {"min_confidence": "0"},
     "select": {
         "checkpoints": "final",
         "num_divergence_images": "2",
@@ -52,8 +53,6 @@ def tiny(words):
     """A command with the flags of `TINY` in place of its own of the same names."""
     command = words[1] if words[1] != "research" else words[2]
     changes = dict(TINY.get(command, {}))
-    if "max_train_minutes" in changes:
-        del changes["max_train_steps" if "--max_train_minutes" in words else "max_train_minutes"]
     if "--sr_model" in words:
         changes["sr_num_inference_steps"] = "2"
     kept, skip = [], False
