@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.arguments import BenchmarkArguments
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
 from synthset.evaluation.devices import describe_device
 from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
@@ -37,7 +37,6 @@ from synthset.training.timesteps import UniformTimesteps
 
 
 def main(args: BenchmarkArguments) -> None:
-    configure_logging()
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     print(f"## {describe_device(device)}, torch {torch.__version__}\n")
     print(f"{args.resolution} px, batch {args.batch_size}, precision {args.mixed_precision}, widths", end=" ")

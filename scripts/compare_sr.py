@@ -31,7 +31,7 @@ from synthset import SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
 from synthset.arguments import CompareArguments
 from synthset.arguments.research import parse_sampler
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
@@ -170,7 +170,6 @@ def draw_figures(output_dir: Path, samplers: list[str], results: dict[str, Pairs
 
 def main(args: CompareArguments) -> None:
     # 1. model, pairs
-    configure_logging()
     pipeline, weights = load_pipeline(SynthSetSRPipeline, args.model)
     num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
     too_long = [sampler for sampler in args.samplers if parse_sampler(sampler)[1] > num_train_timesteps]

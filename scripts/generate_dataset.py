@@ -29,7 +29,7 @@ from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from synthset.arguments import GenerateArguments
 from synthset.arguments.generation import NEEDS
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
@@ -140,7 +140,6 @@ def main(args: GenerateArguments) -> None:
     # accelerator would not be connected.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
-    configure_logging()
     if args.push_to_hub and accelerator.is_main_process:
         check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
     digests: dict[str, str] = {}

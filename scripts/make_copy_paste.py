@@ -21,7 +21,7 @@ from PIL import Image
 
 from synthset.arguments import CopyPasteArguments
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data import GrowingDataset, files_digest, load_pairs, pairs_digest
 from synthset.data.copy_paste import (
     COLUMNS,
@@ -106,7 +106,6 @@ def finish(args: CopyPasteArguments, settings: dict, copy_paste: CopyPaste) -> N
 
 
 def main(args: CopyPasteArguments) -> None:
-    configure_logging()
     output_dir = Path(args.output_dir)
 
     # 1. objects

@@ -20,7 +20,7 @@ import numpy as np
 
 from synthset.arguments import PrepareArguments
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_pairs_shard
 from synthset.data.previews import pair_grid
 from synthset.errors import InputError
@@ -55,7 +55,6 @@ class Summary:
 
 
 def main(args: PrepareArguments) -> None:
-    configure_logging()
     output_dir = Path(args.output_dir)
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise InputError(f"--output_dir {output_dir} exists and is not empty; remove it or choose another")

@@ -22,7 +22,7 @@ from PIL import Image
 
 from synthset.arguments import PseudoLabelArguments
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data.folder import SUFFIXES, open_image, to_rgb
 from synthset.data.frames import count_frames, iter_frames
 from synthset.data.growing import HIDDEN
@@ -139,7 +139,6 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
 
 
 def main(args: PseudoLabelArguments) -> None:
-    configure_logging()
     segmenter, sha256 = load_segmenter(args.model)
     segmenter.to(default_device())
     path = Path(args.images)

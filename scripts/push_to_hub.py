@@ -7,12 +7,10 @@ Files of an interrupted push are not sent again. Pushing a changed folder adds a
 
 from synthset.arguments import PushArguments
 from synthset.cli import run
-from synthset.console import configure_logging
 from synthset.publishing.hub import push_folder
 
 
 def main(args: PushArguments) -> None:
-    configure_logging()
     print(f"pushed to {push_folder(args.folder, args.repo_id, args.hub_private_repo, args.data_license)}")
 
 

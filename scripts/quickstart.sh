@@ -3,34 +3,31 @@
 # on 2 CPU cores after the installation. Everything goes into quickstart/; run it again to continue where it was stopped.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"  # accelerate's default is one thread, and a page of advice
 
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-    train=accelerate_configs/single_gpu.yaml generate=accelerate_configs/single_gpu.yaml
+    generate=single_gpu
 else
-    train=accelerate_configs/cpu.yaml generate=accelerate_configs/multi_cpu.yaml
+    generate=multi_cpu
 fi
 
 echo "1/5 Preparing the built-in wheat canopy: 160 pairs to train on, 40 to validate, 40 to test ..."
-[ -e quickstart/data ] || python scripts/prepare_dataset.py --dataset demo --output_dir quickstart/data
+[ -e quickstart/data ] || synthset prepare --dataset demo --output_dir quickstart/data
 
 echo "2/5 Training a small diffusion model that draws pairs ..."
-accelerate launch --quiet --config_file "$train" scripts/train_paired.py \
-    --config scripts/recipes/demo.yaml --dataset quickstart/data --output_dir quickstart/model
+synthset train --config demo --dataset quickstart/data --output_dir quickstart/model
 
 echo "3/5 Training one that enlarges them ..."
-accelerate launch --quiet --config_file "$train" scripts/train_sr.py \
-    --config scripts/recipes/demo_sr.yaml --dataset quickstart/data --output_dir quickstart/sr
+synthset train-sr --config demo_sr --dataset quickstart/data --output_dir quickstart/sr
 
 echo "4/5 Generating a dataset with both ..."
-accelerate launch --quiet --main_process_port 0 --config_file "$generate" scripts/generate_dataset.py \
+synthset generate --launch "$generate" \
     --model quickstart/model --sr_model quickstart/sr --output_dir quickstart/dataset --num_samples 512 \
     --scheduler dpmsolver++ --num_inference_steps 20 --sr_scheduler dpmsolver++ --sr_num_inference_steps 10 \
     --keep_low_res --batch_size 32 --samples_per_shard 128
 
 echo "5/5 Training a segmenter on the generated pairs alone, and one on the real ones, to test both on real images ..."
 for pairs in dataset data; do  # real images are cropped and resized as for the diffusion models
-    accelerate launch --quiet --config_file "$train" scripts/train_segmentation.py \
+    synthset segment \
         --dataset "quickstart/$pairs" --test_dataset quickstart/data --output_dir "quickstart/segmenter-on-$pairs" \
         --arch linknet --encoder_name resnet18 --resolution 32 --crop_size 64 --batch_size 16 \
         --max_train_steps 60 --learning_rate 0.02

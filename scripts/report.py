@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as F
 
 from synthset.arguments import ReportArguments
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data import (
     ResizePair,
     load_pairs,
@@ -113,7 +113,6 @@ def cut(
 
 def main(args: ReportArguments) -> None:
     # 1. encoder and pairs
-    configure_logging()
     if args.update_card:
         load_card(args.generated)  # there is one
     results = read_results(args.results)

@@ -18,7 +18,6 @@ from pathlib import Path
 from synthset.arguments import Table1Arguments
 from synthset.arguments.research import ROWS
 from synthset.cli import run
-from synthset.console import configure_logging
 from synthset.evaluation.tables import Part, Table, markdown
 from synthset.output_dir import atomic_path
 
@@ -62,7 +61,6 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
 
 
 def main(args: Table1Arguments) -> None:
-    configure_logging()
     table = Table(args, SCRIPTS)
     rows = {row: plan_row(table, args, row) for row in args.rows}
     for cells in table.fill(rows, args.finetune or []):

@@ -15,7 +15,6 @@ from pathlib import Path
 from synthset.arguments import Table2Arguments
 from synthset.arguments.research import TABLE_SEEDS, parse_sampler
 from synthset.cli import run
-from synthset.console import configure_logging
 from synthset.evaluation.tables import Part, Table, markdown
 from synthset.output_dir import atomic_path
 
@@ -36,7 +35,6 @@ def plan_row(table: Table, name: str, sampler: str) -> list[Part]:
 
 
 def main(args: Table2Arguments) -> None:
-    configure_logging()
     table = Table(args, SCRIPTS)
     places = [(name, sampler) for name in args.tables for sampler in args.samplers]
     for cells in table.fill({place: plan_row(table, *place) for place in places}):

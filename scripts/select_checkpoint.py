@@ -29,7 +29,6 @@ from torchvision.transforms.v2.functional import to_pil_image
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.arguments import SelectionArguments, TrainingArguments
 from synthset.cli import call, run
-from synthset.console import configure_logging
 from synthset.data import SplitNotFoundError, load_pairs, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
@@ -160,7 +159,6 @@ def draw_figure(rows: list[dict], measures: list[str]) -> Figure:
 
 
 def main(args: SelectionArguments) -> None:
-    configure_logging()
     candidates = find_candidates(args)
     training = read_arguments(Path(args.run_dir))
     training.num_divergence_images = args.num_divergence_images

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 
 from synthset.arguments import SegmentationArguments
 from synthset.cli import run
-from synthset.console import configure_logging, progress
+from synthset.console import progress
 from synthset.data import choose_crop_size
 from synthset.errors import InputError
 from synthset.evaluation.devices import describe_device
@@ -121,7 +121,6 @@ def main(args: SegmentationArguments) -> None:
         # some encoders have unused layers
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    configure_logging()
     splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
     test = load_source("--test_dataset", args.test_dataset, splits, args.image_column, args.mask_column)
     sides = [min(size) for size in test.sizes]

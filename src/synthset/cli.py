@@ -19,6 +19,7 @@ import yaml
 from . import __version__, arguments, signals
 from .arguments.base import Arguments
 from .arguments.parser import describe, parse, print_commands
+from .console import configure_logging
 from .errors import InputError
 from .resources import SCRIPTS, find_configuration
 
@@ -177,6 +178,7 @@ def _supervise(work: Callable[[], None]) -> None:
     """Does the work of a command, and reports bad input, a full disk and a request to stop in one line; after the last,
     the exit code is `signals.EXIT_CODE`."""
     signals.install()
+    configure_logging()
     message, stopped = None, None
     try:
         try:

@@ -208,7 +208,8 @@ class OptimizationArguments(Arguments):
         learning_rate: peak learning rate of Adam (paper: 2.1e-4).
         lr_scheduler: course of the learning rate; `cosine` falls to zero, `multistep` is divided by 10 at each of
             `lr_milestones`.
-        lr_warmup_steps: optimizer steps of linear warm-up.
+        lr_warmup_steps: optimizer steps of linear warm-up; a tenth of the run, at most 100, if not given; none with
+            `multistep`.
         lr_milestones: optimizer steps of `multistep`, increasing.
         max_grad_norm: clip the gradient to this norm; off if not given.
         adam_beta1: decay of Adam's first moment, 0 to below 1.
@@ -226,7 +227,7 @@ class OptimizationArguments(Arguments):
     gradient_accumulation_steps: int = 1
     learning_rate: float = 1e-3
     lr_scheduler: Literal["constant", "cosine", "multistep"] = "cosine"
-    lr_warmup_steps: int = 100
+    lr_warmup_steps: int | None = None
     lr_milestones: list[int] = field(default_factory=list)
     max_grad_norm: float | None = 1.0
     adam_beta1: float = 0.9
@@ -292,7 +293,7 @@ class CheckpointArguments(Arguments):
     """Flags of checkpoints and resuming.
 
     Args:
-        checkpointing_steps: optimizer steps between checkpoints.
+        checkpointing_steps: optimizer steps between checkpoints; a tenth of the run if not given.
         checkpoints_total_limit: checkpoints to keep, 2 or more; `none` keeps all.
         resume_from_checkpoint: `latest`, the newest in the output folder if there is one, a checkpoint's path, or
             `none` to start anew.
@@ -301,7 +302,7 @@ class CheckpointArguments(Arguments):
 
     group = "Checkpoints"
 
-    checkpointing_steps: int = 500
+    checkpointing_steps: int | None = None
     checkpoints_total_limit: int | None = 2
     resume_from_checkpoint: str = "latest"
     new_leg: bool = False
@@ -318,7 +319,8 @@ class ValidationArguments(Arguments):
     """Flags of validation.
 
     Args:
-        validation_steps: optimizer steps between validations and previews; 0 = only at the end.
+        validation_steps: optimizer steps between validations and previews; 0 = only at the end; a tenth of the run if
+            not given.
         num_validation_images: pairs in a preview.
         num_divergence_images: pairs generated to compare their colors with the training data's; 0 = none.
         validation_num_inference_steps: DPM-Solver++ steps for a preview, at most `num_train_timesteps`.
@@ -326,7 +328,7 @@ class ValidationArguments(Arguments):
 
     group = "Validation"
 
-    validation_steps: int = 500
+    validation_steps: int | None = None
     num_validation_images: int = 16
     num_divergence_images: int = 64
     validation_num_inference_steps: int = 25
@@ -398,7 +400,10 @@ class TrainingArguments(
             self.require_steps()
 
     def require_steps(self) -> None:
-        """Raises InputError for a plan of the learning rate that does not fit into `max_train_steps`."""
+        """Fills in `lr_warmup_steps`, once `max_train_steps` is known. Raises InputError for a plan of the learning rate
+        that does not fit into it."""
+        if self.lr_warmup_steps is None:
+            self.lr_warmup_steps = 0 if self.lr_scheduler == "multistep" else min(100, self.max_train_steps // 10)
         if self.lr_warmup_steps >= self.max_train_steps:
             raise InputError(
                 f"--lr_warmup_steps is {self.lr_warmup_steps}, and the run ends after {self.max_train_steps} steps, "

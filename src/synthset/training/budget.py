@@ -56,14 +56,15 @@ def plan_steps(
     Raises:
         InputError: no step fits, or the folder holds a run with another budget.
     """
-    minutes, budget = getattr(args, "max_train_minutes", None), None
+    minutes, budget = args.max_train_minutes, None
     if args.max_train_steps is None:
         done, budget = on_main_process(accelerator, lambda: find_budget(args))
         known = budget is not None
         if not known:
             budget = _measure(args, accelerator, started, done, run)
         args.max_train_minutes, args.max_train_steps = None, budget["max_train_steps"]
-        args.lr_warmup_steps = min(args.lr_warmup_steps, budget["lr_warmup_steps"])
+        if args.lr_warmup_steps is not None:
+            args.lr_warmup_steps = min(args.lr_warmup_steps, budget["lr_warmup_steps"])
         for name in ("validation_steps", "checkpointing_steps"):
             if getattr(args, name) is None:
                 setattr(args, name, budget[name])
@@ -119,6 +120,7 @@ def _measure(
         output_dir=str(Path(args.output_dir) / PILOT_DIR),
         max_train_minutes=None,
         max_train_steps=ENDLESS,
+        lr_warmup_steps=0,
         validation_steps=0,
         checkpointing_steps=ENDLESS,
         resume_from_checkpoint="latest",
@@ -189,7 +191,7 @@ def fit_steps(
     return {
         "max_train_minutes": args.max_train_minutes,
         "max_train_steps": done + low,
-        "lr_warmup_steps": args.lr_warmup_steps if args.lr_warmup_steps < low else low // 10,
+        "lr_warmup_steps": low // 10 if (args.lr_warmup_steps or 0) >= low else args.lr_warmup_steps,
         **{name: every[name] if getattr(args, name) is None else getattr(args, name) for name in every},
         "seconds_per_step": cost(low) / low,
     }

@@ -12,7 +12,6 @@ from diffusers import DDPMScheduler
 from torch.utils.data import DataLoader
 
 from ..arguments.training import TrainingArguments
-from ..console import configure_logging
 from ..data import (
     PairTensors,
     StreamedPairs,
@@ -49,7 +48,6 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
         # While the main process draws a preview, which may take long on a processor, the others wait.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
-    configure_logging()
     return accelerator
 
 
@@ -86,7 +84,7 @@ def load_training_pairs(
         if args.overfit:
             train = validation = train.select(range(min(args.overfit, len(train))))
         args.crop_size = resolve_crop_size(args.crop_size, train, validation)
-    if args.max_train_steps is None and getattr(args, "max_train_minutes", None) is None:
+    if args.max_train_steps is None and args.max_train_minutes is None:
         args.max_train_steps = max(1, args.num_train_epochs * len(train) // args.pairs_per_step(num_processes))
     if args.max_train_steps is not None:
         check_steps(args)
