@@ -400,8 +400,8 @@ class TrainingArguments(
             self.require_steps()
 
     def require_steps(self) -> None:
-        """Fills in `lr_warmup_steps` from `max_train_steps`, which is known. Raises InputError for a plan of the learning
-        rate that does not fit into the run."""
+        """Fills in `lr_warmup_steps`, given `max_train_steps`. Raises InputError for a plan of the learning rate that
+        does not fit into the run."""
         if self.lr_warmup_steps is None:
             self.lr_warmup_steps = 0 if self.lr_scheduler == "multistep" else min(100, self.max_train_steps // 10)
         if self.lr_warmup_steps >= self.max_train_steps:
