@@ -100,7 +100,7 @@ def pushed(world, generated):
     """The same, pushed with the command that the failure printed."""
     result, _ = generated
     retry = shlex.split(result.stderr.split("To try again: ")[1].splitlines()[0])
-    again = world.run([sys.executable, *retry[1:]])
+    again = world.run([sys.executable, "-m", "synthset", *retry[1:]])
     assert again.returncode == 0, again.stderr
     return world.folder / "pairs"
 
