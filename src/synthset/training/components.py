@@ -136,12 +136,11 @@ def build_streams(
     still = eval_transform(args.resolution, crop_size)
     moving = still if args.overfit else train_transform(args.resolution, crop_size)
     rest = timesteps or UniformTimesteps(args.num_train_timesteps), args.seed
-    kind = TrainingStream
     if args.streaming:
-        kind = StreamedTraining
-    else:
-        train, validation = PairTensors(train), PairTensors(validation)
-    return kind(train, moving, *rest, **options), ValidationItems(validation, still, *rest, **options)
+        stream = StreamedTraining(train, moving, *rest, **options)
+        return stream, ValidationItems(validation, still, *rest, **options)
+    stream = TrainingStream(PairTensors(train), moving, *rest, **options)
+    return stream, ValidationItems(PairTensors(validation), still, *rest, **options)
 
 
 def build_loader(args: TrainingArguments, accelerator: Accelerator, stream: TrainingStream, step: int) -> DataLoader:
