@@ -137,8 +137,8 @@ def build_streams(
     moving = still if args.overfit else train_transform(args.resolution, crop_size)
     rest = timesteps or UniformTimesteps(args.num_train_timesteps), args.seed
     if args.streaming:
-        stream = StreamedTraining(train, moving, *rest, **options)
-        return stream, ValidationItems(validation, still, *rest, **options)
+        streamed = StreamedTraining(train, moving, *rest, **options)
+        return streamed, ValidationItems(validation, still, *rest, **options)
     stream = TrainingStream(PairTensors(train), moving, *rest, **options)
     return stream, ValidationItems(PairTensors(validation), still, *rest, **options)
 
