@@ -28,8 +28,8 @@ from synthset.console import progress
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
 from synthset.evaluation.devices import describe_device
 from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
-from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU
+from synthset.registry import VARIANTS
 from synthset.training import objectives
 from synthset.training.adversarial import Adversary
 from synthset.training.stream import PositionSampler, TrainingStream

@@ -67,7 +67,7 @@ def plan_steps(
         if budget is None:
             budget = _measure(args, accelerator, started, done, run)
         args.max_train_minutes, args.max_train_steps = None, budget["max_train_steps"]
-        if args.lr_warmup_steps is not None:
+        if args.lr_warmup_steps is not None and budget["lr_warmup_steps"] is not None:
             args.lr_warmup_steps = min(args.lr_warmup_steps, budget["lr_warmup_steps"])
         for name in ("validation_steps", "checkpointing_steps"):
             if getattr(args, name) is None:
