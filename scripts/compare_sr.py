@@ -33,13 +33,13 @@ from synthset.arguments.research import parse_sampler
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
-from synthset.data.previews import pair_grid
 from synthset.errors import InputError
 from synthset.evaluation.devices import DTYPES, default_device, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines.loading import load_pipeline
 from synthset.random import keyed_generator
+from synthset.visualization.previews import pair_grid
 
 logger = logging.getLogger("synthset")
 

@@ -31,15 +31,15 @@ from synthset.arguments.generation import NEEDS
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
-from synthset.data.previews import pair_grid
 from synthset.errors import InputError
 from synthset.evaluation.devices import DTYPES
 from synthset.output_dir import atomic_path, claim_output_dir
-from synthset.pipelines.generation import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
 from synthset.publishing.cards import describe, license_of_models, write_dataset_card
 from synthset.publishing.hub import check_push, push_folder
+from synthset.stages import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
+from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 Pipeline = TypeVar("Pipeline", bound=PairPipeline)

@@ -35,10 +35,10 @@ from synthset.data.copy_paste import (
 )
 from synthset.data.folder import SUFFIXES
 from synthset.data.frames import count_frames, iter_frames
-from synthset.data.previews import pair_grid
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card
+from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 

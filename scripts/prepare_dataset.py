@@ -22,9 +22,9 @@ from synthset.arguments import PrepareArguments
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data import SplitNotFoundError, load_pairs, load_train_validation, write_pairs_shard
-from synthset.data.previews import pair_grid
 from synthset.errors import InputError
 from synthset.publishing.cards import license_of_pairs, write_dataset_card
+from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 PAIRS_PER_SHARD = 1000

@@ -40,7 +40,7 @@ from pathlib import Path
 import numpy as np
 
 from synthset.data import load_pairs
-from synthset.data.previews import pair_grid
+from synthset.visualization.previews import pair_grid
 
 generated, real = load_pairs("quickstart/dataset"), load_pairs("quickstart/data")
 test = load_pairs("quickstart/data", "test")

@@ -36,11 +36,11 @@ from synthset.evaluation.comparison import PairSet, compare
 from synthset.evaluation.devices import default_device
 from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
 from synthset.evaluation.fidelity import choose
-from synthset.evaluation.figures import draw_figures
-from synthset.evaluation.page import card_text, render_page
 from synthset.output_dir import atomic_path
 from synthset.publishing.cards import add_section, describe, load_card, public_name
 from synthset.segmentation import Segmenter, tile_boxes
+from synthset.visualization.figures import draw_figures
+from synthset.visualization.page import card_text, render_page
 
 SCORES = {
     "dice": "Dice",

@@ -18,8 +18,8 @@ from pathlib import Path
 from synthset.arguments import Table1Arguments
 from synthset.arguments.research import ROWS
 from synthset.cli import run
-from synthset.evaluation.tables import Part, Table, markdown
 from synthset.output_dir import atomic_path
+from synthset.research.tables import Part, Table, markdown
 
 SCRIPTS = Path(__file__).parent
 COLUMNS = {

@@ -15,8 +15,8 @@ from pathlib import Path
 from synthset.arguments import Table2Arguments
 from synthset.arguments.research import TABLE_SEEDS, parse_sampler
 from synthset.cli import run
-from synthset.evaluation.tables import Part, Table, markdown
 from synthset.output_dir import atomic_path
+from synthset.research.tables import Part, Table, markdown
 
 SCRIPTS = Path(__file__).parent
 COLUMNS = {"synthetic": "generated only", "finetuned": "fine-tuned on real"}

@@ -2,14 +2,11 @@
 
 import ast
 import configparser
-import os
 import re
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 from setuptools import find_packages
@@ -51,46 +48,8 @@ def test_every_import_is_declared():
     assert not missing
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The command of the wheel, installed where everything else comes from this environment, and an empty folder."""
-    folder = tmp_path_factory.mktemp("package")
-    source = folder / "source"
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    for name in filter(None, files):
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_file():
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", folder / "wheel", source], check=True)
-    (wheel,) = (folder / "wheel").glob("*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
-    python = folder / "venv" / "bin" / "python"
-    target = sysconfig.get_path("purelib", vars={"base": str(folder / "venv"), "platbase": str(folder / "venv")})
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
-    install = [*pip, "--python", python, "install", "-q", "--no-deps", wheel]
-    subprocess.run(install, check=True, env=environment)
-    # a line that is a path adds a folder, but does not read the .pth files in it, which would lead to a clone
-    here = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    here += [
-        path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and "src" not in Path(path).parts
-    ]
-    (Path(target) / "environment.pth").write_text("\n".join(here))
-    empty = folder / "empty"
-    empty.mkdir()
-
-    def run(*flags, code=0):
-        command = [str(python.with_name("synthset")), *" ".join(flags).split()]
-        result = subprocess.run(command, cwd=empty, capture_output=True, text=True, env=environment)
-        assert result.returncode == code, result.stderr
-        return result.stdout + result.stderr
-
-    return run, wheel, empty
-
-
 @pytest.mark.slow
-def test_the_wheel_holds_everything_and_nothing_else(installed):
-    _, wheel, _ = installed
+def test_the_wheel_holds_everything_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     tracked = {
         *((ROOT / "src").rglob("*.py")),
@@ -105,14 +64,23 @@ def test_the_wheel_holds_everything_and_nothing_else(installed):
 
 
 @pytest.mark.slow
-def test_the_command_works_without_a_clone(installed):
-    run, _, empty = installed
+def test_the_command_works_without_a_clone(installed, tmp_path):
+    environment = {name: value for name, value in installed.items() if name != "OMP_NUM_THREADS"}
+
+    def run(*flags, code=0):
+        command = ["synthset", *" ".join(flags).split()]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert result.returncode == code, result.stderr
+        return result.stdout + result.stderr
+
     assert "train-sr" in run("--help")
     assert "paper/two_encoder" in run("train --config paper/no_such --dataset data --output_dir run", code=2)
     run("prepare --dataset demo --output_dir data")
     run("train --config fast --dataset data --output_dir run", TINY)
-    assert (empty / "run" / "model_index.json").is_file()
+    assert (tmp_path / "run" / "model_index.json").is_file()
     printed = run("train --launch multi_cpu --config fast --dataset data --output_dir two", TINY)
-    assert (empty / "two" / "model_index.json").is_file() and "2 x cpu" in printed and "OMP_NUM_THREADS" not in printed
-    card = (empty / "two" / "README.md").read_text()
+    assert (
+        (tmp_path / "two" / "model_index.json").is_file() and "2 x cpu" in printed and "OMP_NUM_THREADS" not in printed
+    )
+    card = (tmp_path / "two" / "README.md").read_text()
     assert "data" in card and str(ROOT) not in card

@@ -368,7 +368,7 @@ def test_enlarged_pairs_come_with_what_a_run_of_one_stage_draws(dataset, enlarge
     assert not [name for name in json.loads((dataset / "generation.json").read_text()) if name.startswith("sr_")]
     card = (enlarged / "README.md").read_text()
     assert f"`{model.name}` and enlarged by the super-resolution model `{sr_model.name}`" in card
-    assert "| `low_res_mask` | the mask before" in card and "| `consistent` | whether" in card
+    assert "| `low_res_mask` | mask before super-resolution" in card and "| `consistent` |" in card
 
 
 def test_stored_columns_enlarge_the_pair_again(enlarged, sr_model):
@@ -483,7 +483,7 @@ def test_enlarged_pairs_alone(model, sr_model, tmp_path):
         ({"sr_model": True, "sr_num_inference_steps": 1001}, "--sr_num_inference_steps is 1001; use 1 to 1000"),
         (
             {"sr_model": True, "sr_noise_level": 51},
-            "--sr_noise_level is 51, but --sr_model was trained with 0 to 50; give one of those",
+            "--sr_noise_level is 51, but --sr_model was trained with 0 to 50; give a value in this range",
         ),
     ],
 )
@@ -510,7 +510,7 @@ def test_models_that_are_not_two_stages(capsys, monkeypatch, model, sr_model, tm
         ),
         (
             (small, sr_model),
-            "error: --model draws 8 x 8 pixels, but --sr_model enlarges 16 x 16 to 32 x 32; give a --model trained "
+            "error: --model generates 8 x 8 pixels, but --sr_model enlarges 16 x 16 to 32 x 32; give a --model trained "
             "with --resolution 16, or an --sr_model trained with --resolution 16",
         ),
     ):

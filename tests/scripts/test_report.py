@@ -61,7 +61,7 @@ def test_the_outcome_goes_into_the_card_of_the_generated_dataset(data, made, tmp
     copies = made[1]["copies"]
     assert text.count("## Compared with real pairs") == 1 and text.endswith("## License\n\nMIT.\n")
     assert "22 of these pairs against 40 real ones (`real`)" in text and "random weights" in text
-    assert f"the closest is at {copies['closest_ratio']:.3g};" in text and str(data) not in text
+    assert f"the lowest is {copies['closest_ratio']:.3g}, and" in text and str(data) not in text
     assert f"| {made[1]['generated_to_real']['color_divergence']:.3g} |" in text
 
 

@@ -14,7 +14,7 @@ from testing_utils.runs import ROOT
 from synthset.cli import parse_arguments
 from synthset.data import load_pairs, load_train_validation
 from synthset.errors import InputError
-from synthset.evaluation.tables import Table
+from synthset.research.tables import Table
 
 TABLE1, TABLE2 = (runpy.run_path(str(ROOT / "scripts" / f"reproduce_table{n}.py")) for n in (1, 2))
 MODEL = (

@@ -38,7 +38,7 @@ def test_validations_take_a_tenth_of_the_time_where_the_flags_do_not_say_how_oft
 
 
 def test_the_warm_up_is_shortened_only_where_it_would_outlast_the_run():
-    args = arguments(lr_warmup_steps=100, validation_steps=0)
+    args = arguments(lr_warmup_steps=100, validation_steps=0, checkpointing_steps=1000)
     assert [fit_steps(args, seconds, 1.0, 0.1, 0.1)["lr_warmup_steps"] for seconds in (90.5, 120.0)] == [9, 100]
 
 

@@ -79,7 +79,7 @@ def test_too_few_pairs_come_with_a_remedy_that_works(tmp_path, count, remedy):
 
 @pytest.mark.parametrize("limit, told", [(None, True), (5, False)])
 def test_a_long_run_that_keeps_every_checkpoint_is_told(tmp_path, limit, told, caplog):
-    flags = {"checkpoints_total_limit": limit, "max_train_steps": 231_750}
+    flags = {"checkpoints_total_limit": limit, "max_train_steps": 231_750, "checkpointing_steps": 500}
     args = TrainingArguments(output_dir="run", dataset=folder_of(tmp_path, [None] * 6), **flags, **SMALL)
     with caplog.at_level(logging.WARNING, "synthset"):
         load_training_pairs(args, 1)

@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
 from ..console import progress
-from ..data.previews import pair_grid
 from ..evaluation.segmentation_metrics import count, scores_of, standard_errors
+from ..visualization.previews import pair_grid
 from .data import TestPhotos, tile_boxes
 from .segmenter import Segmenter
 

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, Subset
 
 from ..arguments.training import TrainingArguments
 from ..console import progress, shows_progress
-from ..data.previews import pair_grid
 from ..evaluation.divergence import color_divergence
 from ..output_dir import atomic_path
 from ..pipelines import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from ..random import keyed_generator
 from ..signals import Stopped, deferred, undeferred
+from ..visualization.previews import pair_grid
 from .ema import ema_weights
 from .export import save_pipeline, whole_model
 from .log import MetricsLog

@@ -9,7 +9,7 @@ from PIL import Image
 from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline
 from synthset.data import export_imagefolder, pair_features, write_pairs_shard
 from synthset.errors import InputError
-from synthset.pipelines.generation import COLUMNS, check_stages, consistency
+from synthset.stages import COLUMNS, check_stages, consistency
 
 
 def flat_row(gray, low_res_gray, object_width):

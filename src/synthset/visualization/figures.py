@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
-from ..data.previews import pair_grid
-from .comparison import Comparison, PairSet
-from .fidelity import choose
-from .objects import Objects, measure_objects
+from ..evaluation.comparison import Comparison, PairSet
+from ..evaluation.fidelity import choose
+from ..evaluation.objects import Objects, measure_objects
+from .previews import pair_grid
 
 SHOWN = 16  # pairs in a grid
 TILE = 128  # side in pixels of an image in a grid

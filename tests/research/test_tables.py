@@ -8,7 +8,7 @@ import pytest
 from testing_utils.pairs import random_pairs, write_raw_folder
 
 from synthset.errors import InputError
-from synthset.evaluation.tables import Part, Table, TableArguments, cell, markdown
+from synthset.research.tables import Part, Table, TableArguments, cell, markdown
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 

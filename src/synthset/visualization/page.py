@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import jinja2
 from PIL import Image
 
-from .comparison import MIN_PHOTOS
+from ..evaluation.comparison import MIN_PHOTOS
 
 TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <!DOCTYPE html>

@@ -16,10 +16,10 @@ import yaml
 from ..arguments import TableArguments
 from ..cli import call
 from ..errors import InputError
+from ..evaluation.segmentation_metrics import mean_and_std
 from ..output_dir import atomic_path, claim_output_dir
 from ..resources import find_configuration, find_recipe
 from ..segmentation import PairSource, check_test, load_source
-from .segmentation_metrics import mean_and_std
 
 logger = logging.getLogger("synthset")
 

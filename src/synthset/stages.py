@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..data.transforms import ResizePair, to_tv_tensors
-from ..errors import InputError
-from ..evaluation.metrics import dice, psnr
-from ..random import keyed_generator
-from .pair_pipeline import Callback, PairPipeline
-from .pipeline_output import SynthSetPipelineOutput
-from .pipeline_synthset import SynthSetPipeline
-from .pipeline_synthset_sr import SynthSetSRPipeline
+from .data.transforms import ResizePair, to_tv_tensors
+from .errors import InputError
+from .evaluation.metrics import dice, psnr
+from .pipelines.pair_pipeline import Callback, PairPipeline
+from .pipelines.pipeline_output import SynthSetPipelineOutput
+from .pipelines.pipeline_synthset import SynthSetPipeline
+from .pipelines.pipeline_synthset_sr import SynthSetSRPipeline
+from .random import keyed_generator
 
 MAX_PSNR = 100.0  # dB, replaces the infinity of equal images, which JSON cannot store
 

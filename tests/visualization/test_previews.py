@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from synthset.data.previews import overlay, pair_grid
+from synthset.visualization.previews import overlay, pair_grid
 
 IMAGE = Image.new("RGB", (2, 2), (100, 100, 100))
 MASK = Image.fromarray(np.array([[0, 1], [255, 0]], dtype=np.uint8))

@@ -1,0 +1,1 @@
+"""Images of pairs, figures and the report page."""
