@@ -28,8 +28,8 @@ from synthset.console import progress
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
 from synthset.evaluation.devices import describe_device
 from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
-from synthset.models.paired_unet_2d import VARIANTS
 from synthset.models.skip_fusion import ScaleU
+from synthset.registry import VARIANTS
 from synthset.training import objectives
 from synthset.training.adversarial import Adversary
 from synthset.training.stream import PositionSampler, TrainingStream
@@ -112,7 +112,7 @@ def compare_models(args: BenchmarkArguments, device: torch.device) -> None:
 
 
 def compare_adversarial_steps(args: BenchmarkArguments, device: torch.device) -> None:
-    """Prints the time of a training step of `train_paired.py` with its optimizers, with and without `--gan_weight`."""
+    """Prints the time of a training step of `synthset train` with its optimizers, with and without `--gan_weight`."""
     accelerator = Accelerator(device_placement=False, cpu=device.type == "cpu", mixed_precision=args.mixed_precision)
     scheduler, widths = DDPMScheduler(), tuple(args.block_out_channels)
     draws = torch.randn(4, args.batch_size, 4, args.resolution, args.resolution, device=device)
@@ -168,7 +168,7 @@ def compare_scale_u(args: BenchmarkArguments, device: torch.device) -> None:
 
 
 def measure_loader(args: BenchmarkArguments) -> None:
-    """Prints the throughput of the data loader of `train_paired.py` without a model."""
+    """Prints the throughput of the data loader of `synthset train` without a model."""
     pairs = load_pairs(args.dataset, mask_column=args.mask_column)
     transform = train_transform(args.resolution, resolve_crop_size(None, pairs))
     stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)

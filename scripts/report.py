@@ -81,7 +81,7 @@ def read_results(results: list[str]) -> dict[str, dict[str, str]]:
         except (OSError, ValueError, KeyError, TypeError) as error:  # no such file, no JSON, no such scores
             reason = f"{type(error).__name__}: {error}"
             raise InputError(
-                f"--results {item} can't be read ({reason}); give a results.json of train_segmentation.py"
+                f"--results {item} can't be read ({reason}); give a results.json of synthset segment"
             ) from error
     return table
 

@@ -77,7 +77,7 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
     run_dir = Path(args.run_dir)
     if not (run_dir / "arguments.yaml").is_file():
         raise InputError(
-            f"--run_dir is {run_dir}, which has no arguments.yaml; give an output folder of train_paired.py"
+            f"--run_dir is {run_dir}, which has no arguments.yaml; give an output folder of synthset train"
         )
     steps = sorted(run_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     there = {"final": run_dir} | {path.name: path for path in (*sorted(run_dir.glob("best-*")), *steps)}
@@ -100,7 +100,7 @@ def find_candidates(args: SelectionArguments) -> dict[str, Candidate]:
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(unet.glob("*.safetensors")))).hexdigest()
         candidates.setdefault(digest, Candidate([], folder, unet, scheduler)).names.append(name)
     if not candidates:
-        raise InputError(f"--run_dir {run_dir} holds no weights yet; let train_paired.py write a checkpoint")
+        raise InputError(f"--run_dir {run_dir} holds no weights yet; let synthset train write a checkpoint")
     return candidates
 
 
@@ -114,7 +114,7 @@ def require_split(args: SelectionArguments) -> None:
             f"--probe {error}, named with --probe_split; not your test pairs, which could then test nothing"
         ) from None
     except InputError:
-        pass  # its columns may be given in --probe_segmentation; train_segmentation.py reports other errors
+        pass  # its columns may be given in --probe_segmentation; synthset segment reports other errors
 
 
 def write_validation(pairs: Dataset | list, folder: Path) -> Path:

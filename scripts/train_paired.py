@@ -15,6 +15,7 @@ from datasets import Dataset
 
 from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.arguments import PairedArguments
+from synthset.arguments.base import resolved
 from synthset.cli import run
 from synthset.data import StreamedPairs
 from synthset.errors import InputError
@@ -56,7 +57,7 @@ def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -
     Raises:
         InputError: the run would end before all of them are in use, and sampling begins with the last.
     """
-    top, positions = args.num_train_timesteps, args.max_train_steps * args.pairs_per_step(num_processes)
+    top, positions = args.num_train_timesteps, resolved(args.max_train_steps) * args.pairs_per_step(num_processes)
     if not args.curriculum:
         return UniformTimesteps(top)
     if args.curriculum_form == "share":
@@ -210,12 +211,16 @@ def dry_run(args: PairedArguments, accelerator: Accelerator, num_pairs: int) -> 
 def main(args: PairedArguments) -> None:
     started = time.monotonic()
     accelerator = start_accelerator(args)
-    pairs = load_training_pairs(args, accelerator.num_processes)
+    train_pairs, validation_pairs = load_training_pairs(args, accelerator.num_processes)
     if args.dry_run:
-        dry_run(args, accelerator, len(pairs[0]))
+        dry_run(args, accelerator, len(train_pairs))
         return
-    timetable = plan_steps(args, accelerator, started, lambda flags, pilot: train(flags, accelerator, *pairs, pilot))
-    exporter = train(args, accelerator, *pairs, timetable)
+
+    def run_for(flags: PairedArguments, timetable: Timetable) -> Exporter:
+        return train(flags, accelerator, train_pairs, validation_pairs, timetable)
+
+    timetable = plan_steps(args, accelerator, started, run_for)
+    exporter = run_for(args, timetable)
     accelerator.end_training()
     exporter.push()
     logger.info(f"next: synthset generate --model {args.output_dir} --output_dir PAIRS --num_samples 1000")

@@ -7,7 +7,7 @@ With `--finetune REAL_TRAIN`, which may be repeated, training continues there in
 
 - `results.json`: Dice, IoU and boundary F1 on the test photos, each pixel counted once: mean and standard deviation
   over `--seeds` (`dice_std`), and the standard error over photos (`dice_se`);
-- `seed-N/`: the model, for pseudo_label.py and `synthset.segmentation.Segmenter.from_pretrained`, its scores after
+- `seed-N/`: the model, for `synthset label` and `synthset.segmentation.Segmenter.from_pretrained`, its scores after
   every stage (`results.json`) and real and predicted masks of some test tiles (`predictions.png`).
 
 An interrupted run is continued by the same command, after the last finished seed; more seeds may be added. On one

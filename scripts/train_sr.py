@@ -156,12 +156,16 @@ def train(
 def main(args: SRArguments) -> None:
     started = time.monotonic()
     accelerator = start_accelerator(args)
-    pairs = load_training_pairs(args, accelerator.num_processes)
+    train_pairs, validation_pairs = load_training_pairs(args, accelerator.num_processes)
     if args.dry_run:
         accelerator.print(costs.report(args, build_sr_model(args)))
         return
-    timetable = plan_steps(args, accelerator, started, lambda flags, pilot: train(flags, accelerator, *pairs, pilot))
-    exporter = train(args, accelerator, *pairs, timetable)
+
+    def run_for(flags: SRArguments, timetable: Timetable) -> Exporter:
+        return train(flags, accelerator, train_pairs, validation_pairs, timetable)
+
+    timetable = plan_steps(args, accelerator, started, run_for)
+    exporter = run_for(args, timetable)
     accelerator.end_training()
     exporter.push()
     logger.info(

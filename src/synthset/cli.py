@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def load_script(name: str) -> ModuleType:
     """Imports `scripts/NAME.py`."""
     spec = importlib.util.spec_from_file_location(f"synthset.scripts.{name}", SCRIPTS / f"{name}.py")
+    assert spec is not None and spec.loader is not None  # as for every file that ends with .py
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -34,7 +35,7 @@ def shows_progress() -> bool:
     return is_main_process() and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
-def progress(iterable: Iterable | None = None, description: str = "", **options) -> tqdm:
+def progress(iterable: Iterable | None = None, description: str = "", **options: Any) -> tqdm:
     """A tqdm progress bar with the time left, where `shows_progress`. A bar within another one vanishes at its end.
 
     Args:

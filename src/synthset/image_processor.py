@@ -93,15 +93,16 @@ class PairImageProcessor(ConfigMixin):
         image, mask = self.decode(sample)
         if output_type == "pt":
             return image, mask
-        image, mask = (x.movedim(1, -1).cpu().numpy() for x in (image, mask))
+        images, masks = (x.movedim(1, -1).cpu().numpy() for x in (image, mask))
         if output_type == "np":
-            return image, mask
-        images = [Image.fromarray(i) for i in (image * 255).round().astype(np.uint8)]
-        masks = [Image.fromarray(m[..., 0]) for m in (mask * 255).astype(np.uint8)]
-        return images, masks
+            return images, masks
+        return (
+            [Image.fromarray(i) for i in (images * 255).round().astype(np.uint8)],
+            [Image.fromarray(m[..., 0]) for m in (masks * 255).astype(np.uint8)],
+        )
 
 
-def _to_uint8(pictures, channels: int, name: str) -> torch.Tensor:
+def _to_uint8(pictures: PipelineImageInput, channels: int, name: str) -> torch.Tensor:
     """uint8 tensor (B, C, H, W) from PIL images, an array (B, H, W, C) or a tensor (B, C, H, W)."""
     if isinstance(pictures, Image.Image):
         pictures = [pictures]
@@ -127,5 +128,5 @@ def _to_uint8(pictures, channels: int, name: str) -> torch.Tensor:
     return (values * 255).round().to(torch.uint8)
 
 
-def _describe(value) -> str:
+def _describe(value: object) -> str:
     return f"{type(value).__name__} {tuple(value.shape)}" if hasattr(value, "shape") else type(value).__name__

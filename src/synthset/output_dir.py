@@ -16,7 +16,7 @@ from .errors import InputError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 _LOCKED: dict[Path, int] = {}  # folder -> descriptor, until this process ends
 

@@ -31,8 +31,14 @@ class StopRequest:
         signal: name of the signal that asked for it; None while nobody has.
     """
 
-    def __init__(self):
-        self.signal: str | None = None
+    signal: str | None
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets a request, and takes those to the process that calls."""
+        self.signal = None
         self.depth, self.since, self.process, self.token = 0, 0.0, os.getpid(), object()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
@@ -52,7 +58,7 @@ request = StopRequest()
 
 def install() -> None:
     """Handles the signals of `SIGNALS`, those that the system has, by `request` from now on."""
-    request.__init__()
+    request.reset()
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to at once, whatever the main thread does

@@ -194,5 +194,5 @@ def test_bad_models(capsys, pairs, tmp_path, monkeypatch):
     for path, problem in ((base, "which holds a SynthSetPipeline"), (tmp_path / "missing", "which can't be loaded (")):
         line = refused(capsys, path, pairs, tmp_path / "out")
         assert line.startswith(f"error: --model is {path}, {problem}")
-        assert line.endswith("give a folder that train_sr.py ended with, or a model id on the Hub")
+        assert line.endswith("give a folder that synthset train-sr ended with, or a model id on the Hub")
     assert not (tmp_path / "out").exists()

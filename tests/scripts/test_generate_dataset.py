@@ -326,7 +326,7 @@ def test_bad_models(capsys, monkeypatch, model, tmp_path):
     for path in (damaged, empty, tmp_path / "missing"):
         line = refused(capsys, monkeypatch, path, output_dir)
         assert line.startswith(f"error: --model is {path}, which can't be loaded (")
-        assert line.endswith("give a folder that train_paired.py ended with, or a model id on the Hub")
+        assert line.endswith("give a folder that synthset train ended with, or a model id on the Hub")
     assert not output_dir.exists()
 
 
@@ -499,14 +499,14 @@ def test_models_that_are_not_two_stages(capsys, monkeypatch, model, sr_model, tm
     pipeline = SynthSetPipeline.from_pretrained(model)
     pipeline.unet.register_to_config(sample_size=8)
     pipeline.save_pretrained(small)
-    sr_remedy = "give a folder that train_sr.py ended with, or a model id on the Hub"
+    sr_remedy = "give a folder that synthset train-sr ended with, or a model id on the Hub"
     for models, message in (
         ((model, model), f"error: --sr_model is {model}, which holds a SynthSetPipeline; {sr_remedy}"),
         ((model, missing), f"error: --sr_model is {missing}, which can't be loaded ("),
         (
             (sr_model, sr_model),
             f"error: --model is {sr_model}, which holds a SynthSetSRPipeline; "
-            "give a folder that train_paired.py ended with, or a model id on the Hub",
+            "give a folder that synthset train ended with, or a model id on the Hub",
         ),
         (
             (small, sr_model),

@@ -89,7 +89,9 @@ def test_a_run_that_goes_on_opens_at_its_newest_whole_checkpoint(finished, tmp_p
     assert "checkpoint-12 is not whole (" in caplog.text and "newest whole checkpoint, checkpoint-9" in caplog.text
     with pytest.raises(InputError, match="checkpoint-12, which can't be loaded"):
         load_pipeline(SynthSetPipeline, str(run / "checkpoint-12"))
-    with pytest.raises(InputError, match="--sr_model is .*run, which holds a SynthSetPipeline; give .* train_sr.py"):
+    with pytest.raises(
+        InputError, match="--sr_model is .*run, which holds a SynthSetPipeline; give .* synthset train-sr"
+    ):
         load_pipeline(SynthSetSRPipeline, str(run), "--sr_model")
     for folder in (run, run / "checkpoint-9"):
         with pytest.raises(InputError, match="is of a training run that has not ended, and has no card to push"):

@@ -4,10 +4,11 @@ import json
 import math
 
 import pytest
+from accelerate import Accelerator
 
 from synthset.arguments import TrainingArguments
 from synthset.errors import InputError
-from synthset.training.budget import find_budget, fit_steps
+from synthset.training.budget import find_budget, fit_steps, plan_steps
 
 
 def arguments(**flags):
@@ -63,6 +64,15 @@ def test_a_run_takes_the_number_of_steps_that_it_began_with(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"legs": []}))
     with pytest.raises(InputError, match="was begun with a given number of steps; give that, or --new_leg"):
         find_budget(args)
+
+
+def test_a_warm_up_that_a_resumed_run_is_given_anew_stays_for_the_comparison_with_the_run(tmp_path):
+    args = arguments(output_dir=str(tmp_path), lr_warmup_steps=3)
+    budget = {"max_train_minutes": 2.0, "max_train_steps": 9, "lr_warmup_steps": None}
+    budget |= {"validation_steps": 1, "checkpointing_steps": 1}
+    (tmp_path / "run.json").write_text(json.dumps({"legs": [], "budget": budget}))
+    plan_steps(args, Accelerator(cpu=True), 0.0, run=None)
+    assert (args.max_train_steps, args.lr_warmup_steps) == (9, 3)
 
 
 def test_a_new_leg_is_measured_from_the_checkpoint_on(tmp_path):

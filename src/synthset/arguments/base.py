@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import ClassVar
+from importlib.util import find_spec
+from typing import ClassVar, TypeVar
 
 from ..errors import InputError
+
+Value = TypeVar("Value")
 
 
 @dataclass(kw_only=True)
@@ -23,7 +26,7 @@ class Arguments:
     group = "Options"
     exclusive: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         pass
 
     def require_positive(self, *names: str) -> None:
@@ -46,11 +49,6 @@ class Arguments:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; give 0 to 1")
 
-    def require_seeds(self) -> None:
-        """Raises InputError unless `seeds` are different numbers of 0 or more."""
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise InputError(f"--seeds is {self.seeds}; give different numbers, 0 or more")
-
     def require_needed(self, needs: Mapping[str, str]) -> None:
         """Refuses flags whose value no code would read.
 
@@ -62,7 +60,7 @@ class Arguments:
             InputError: a flag of `needs` differs from its default while one that it needs is off.
         """
         defaults = {
-            f.name: f.default_factory() if f.default is MISSING else f.default
+            f.name: f.default if f.default_factory is MISSING else f.default_factory()
             for f in fields(self)
             if not (f.default is MISSING and f.default_factory is MISSING)
         }
@@ -79,11 +77,26 @@ class Arguments:
                     )
 
 
-def require_xformers(args: Arguments) -> None:
-    """Raises InputError if xformers is asked for and not installed."""
-    from importlib.util import find_spec
+def resolved(value: Value | None) -> Value:
+    """The value of a flag that is filled in when it is not given.
 
-    if args.enable_xformers_memory_efficient_attention and find_spec("xformers") is None:
+    Raises:
+        RuntimeError: it has not been filled in yet.
+    """
+    if value is None:
+        raise RuntimeError("a flag is read before it is filled in")
+    return value
+
+
+def require_seeds(seeds: list[int]) -> None:
+    """Raises InputError unless `--seeds` are different numbers of 0 or more."""
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds is {seeds}; give different numbers, 0 or more")
+
+
+def require_xformers(enabled: bool) -> None:
+    """Raises InputError if xformers is asked for and not installed."""
+    if enabled and find_spec("xformers") is None:
         raise InputError(
             "--enable_xformers_memory_efficient_attention is true, but xformers is not installed; "
             "pip install 'synthset[xformers]' or leave the flag out"

@@ -1,6 +1,6 @@
 """Values that flags choose from, known without importing the library that implements them."""
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import registry
 
@@ -8,8 +8,15 @@ BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 # accelerate's, of accelerate.utils.LoggerType
 TRACKERS = ("all", "tensorboard", "wandb", "comet_ml", "aim", "clearml", "dvclive", "mlflow", "swanlab", "trackio")
 
-Variant: TypeAlias = Literal[tuple(registry.VARIANTS)]
-SkipFusion: TypeAlias = Literal[tuple(registry.SKIP_FUSIONS)]
-Scheduler: TypeAlias = Literal[tuple(registry.SCHEDULERS)]
-PredictionType: TypeAlias = Literal[tuple(registry.PREDICTION_TYPES)]
-BetaSchedule: TypeAlias = Literal[BETA_SCHEDULES]
+if TYPE_CHECKING:  # a type checker does not read registries
+    Variant: TypeAlias = str
+    SkipFusion: TypeAlias = str
+    Scheduler: TypeAlias = str
+    PredictionType: TypeAlias = str
+    BetaSchedule: TypeAlias = str
+else:
+    Variant = Literal[tuple(registry.VARIANTS)]
+    SkipFusion = Literal[tuple(registry.SKIP_FUSIONS)]
+    Scheduler = Literal[tuple(registry.SCHEDULERS)]
+    PredictionType = Literal[tuple(registry.PREDICTION_TYPES)]
+    BetaSchedule = Literal[BETA_SCHEDULES]

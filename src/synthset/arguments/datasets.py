@@ -32,7 +32,7 @@ class PrepareArguments(Arguments):
     mask_column: str | None = None
     data_license: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
@@ -65,7 +65,7 @@ class PastingArguments(Arguments):
     color_balance: float = 1.0
     augment: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "min_area")
         self.require_at_least(0, "max_rotation")
@@ -115,7 +115,7 @@ class CopyPasteArguments(PastingArguments):
     image_column: str | None = None
     mask_column: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "video_every", "num_samples", "resolution", "crop_size", "samples_per_shard")
         self.require_at_least(0, "seed", "num_workers")
@@ -145,7 +145,7 @@ class PseudoLabelArguments(Arguments):
     batch_size: int = 16
     samples_per_shard: int = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "video_every", "batch_size", "samples_per_shard")
         self.require_share("min_confidence")

@@ -51,7 +51,7 @@ class ReportArguments(Arguments):
     batch_size: int = 32
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(2, "num_samples")
         self.require_at_least(1, "batch_size")
@@ -93,7 +93,7 @@ class SelectionArguments(Arguments):
     probe_generation: str = "--scheduler dpmsolver++ --num_inference_steps 25"
     probe_segmentation: str = "--encoder_name resnet18 --max_train_steps 400"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "num_divergence_images", "probe_num_samples")
         if self.probe_split != "validation" and self.probe in (None, "validation"):

@@ -45,7 +45,7 @@ class EnlargeArguments(Arguments):
     min_consistency_psnr: float = 25.0
     min_consistency_dice: float = 0.8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_needed(NEEDS)
         self.require_at_least(1, "sr_num_inference_steps")
@@ -87,8 +87,8 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments):
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     enable_xformers_memory_efficient_attention: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "num_samples", "num_inference_steps", "batch_size", "samples_per_shard")
         self.require_at_least(0, "seed")
-        require_xformers(self)
+        require_xformers(self.enable_xformers_memory_efficient_attention)

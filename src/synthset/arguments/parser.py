@@ -141,7 +141,7 @@ def build_app(
             show_choices=not all(f"`{choice}`" in text for choice in _choices(hint)),
             show_default=default is not False and default not in (None, "", [], {}) and (lambda value: _spell(value)),
         )
-        annotation = Annotated[str if get_origin(hint) is dict else hint, parameter]
+        annotation: Any = Annotated[str if get_origin(hint) is dict else hint, parameter]
         default = default if require or default is not Parameter.empty else None
         parameters.append(Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
     for name, text in options.items():
@@ -149,10 +149,10 @@ def build_app(
         annotation = Annotated[str | None, parameter]
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
-    def command(**_):
+    def command(**_: Any) -> None:
         pass
 
-    command.__signature__ = Signature(parameters)
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # read by `inspect.signature`
     app = cyclopts.App(
         name=prog,
         help=describe(cls),
@@ -167,24 +167,24 @@ def build_app(
 
 def describe(cls: type[Arguments]) -> str:
     """What a command does, in a line."""
-    return cleandoc(cls.__doc__).splitlines()[0]
+    return cleandoc(cls.__doc__ or "").splitlines()[0]
 
 
 def print_commands(prog: str, title: str, groups: dict[str, dict[str, str]]) -> None:
     """Prints the help of a command that has others: group -> name -> description."""
     ordered = {group: cyclopts.Group.create_ordered(group) for group in groups}
-    quiet = {"help_flags": (), "version_flags": (), "group_commands": next(iter(ordered.values()))}
-    app = cyclopts.App(name=prog, help=title, help_format="plaintext", **quiet)
+    quiet = partial(cyclopts.App, help_flags=(), version_flags=(), group_commands=next(iter(ordered.values())))
+    app = quiet(name=prog, help=title, help_format="plaintext")
     for group, commands in groups.items():
         for i, (name, text) in enumerate(commands.items()):
-            app.command(cyclopts.App(name=name, help=text, group=ordered[group], sort_key=i, **quiet))
+            app.command(quiet(name=name, help=text, group=ordered[group], sort_key=i))
     app.help_print([])
 
 
 def group_of(cls: type[Arguments], field: Field) -> str:
     """The title of the flags that a flag is listed with: that of the first class to declare it."""
-    (first, *_) = (base for base in reversed(cls.__mro__) if field.name in vars(base).get("__annotations__", {}))
-    return first.group
+    bases = (base for base in reversed(cls.__mro__) if issubclass(base, Arguments))
+    return next(base.group for base in bases if field.name in vars(base).get("__annotations__", {}))
 
 
 def descriptions(cls: type) -> dict[str, str]:
@@ -269,7 +269,7 @@ def _is_list(hint: Any) -> bool:
     return get_origin(hint) is list
 
 
-def _choices(hint: Any) -> tuple:
+def _choices(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) is Literal:
         return get_args(hint)
     return tuple(choice for part in get_args(hint) for choice in _choices(part))
@@ -323,8 +323,8 @@ def explain(error: cyclopts.CycloptsError, cls: type[Arguments], prog: str, laun
     if isinstance(error, cyclopts.CoercionError) and error.argument is not None:
         words = " ".join(token.value for token in error.argument.tokens if isinstance(token.value, str))
         return f"{error.argument.name} is {words}; {error.__cause__}"
-    if isinstance(error, cyclopts.MissingArgumentError):
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
         return f"{error.argument.name} has no value; see {prog} --help"
-    if isinstance(error, cyclopts.UnusedCliTokensError):
+    if isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
         return f"{error.unused_tokens[0]} belongs to no flag; see {prog} --help"
     return " ".join(str(error).split())

@@ -6,7 +6,7 @@ from typing import Literal
 
 from ..errors import InputError
 from ..registry import SCHEDULERS
-from .base import Arguments
+from .base import Arguments, require_seeds
 
 
 def parse_sampler(sampler: str) -> tuple[str, int]:
@@ -64,7 +64,7 @@ class CompareArguments(Arguments):
     seed: int = 0
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "num_samples", "batch_size")
         self.require_at_least(0, "seed")
@@ -118,11 +118,11 @@ class TableArguments(Arguments):
     launch: str | None = None
     remake: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "resolution", "crop_size", "num_samples")
         self.require_at_least(2, "scale_factor")
-        self.require_seeds()
+        require_seeds(self.seeds)
 
 
 GAN = ["--gan_weight", "0.25", "--curriculum", "true"]
@@ -161,7 +161,7 @@ class Table1Arguments(TableArguments):
     copy_paste: str = ""
     mixed: list[str] = field(default_factory=lambda: [row for row in ROWS if row != "real"])
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("rows", "steps", "mixed"):
             unknown = [row for row in getattr(self, name) if row not in ROWS]
@@ -194,7 +194,7 @@ class Table2Arguments(TableArguments):
     )
     tables: list[str] = field(default_factory=lambda: list(TABLE_SEEDS))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for sampler in self.samplers or [""]:  # none at all is refused as an empty name is
             parse_sampler(sampler)
@@ -233,7 +233,7 @@ class BenchmarkArguments(Arguments):
     mask_column: str | None = None
     num_workers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "resolution", "batch_size", "layers_per_block", "repeats")
         self.require_at_least(0, "num_workers")

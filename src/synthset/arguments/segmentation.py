@@ -1,10 +1,10 @@
 """Flags of `synthset segment`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import InputError
-from .base import Arguments
+from .base import Arguments, require_seeds
 from .hub import ModelHubArguments
 
 STAGED = ("num_train_epochs", "max_train_steps", "learning_rate")
@@ -33,7 +33,7 @@ class SegmenterArguments(Arguments):
     crop_size: int | None = None
     threshold: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.threshold < 1:
             raise InputError(f"--threshold is {self.threshold}; give a number between 0 and 1")
@@ -71,14 +71,14 @@ class StageArguments(Arguments):
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
     num_workers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("batch_size", *STAGED, *(f"finetune_{name}" for name in STAGED)):
             value = getattr(self, name)
             if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):
                 raise InputError(f"--{name} is {value}; give numbers above 0")
         self.require_at_least(0, "num_workers")
-        self.require_seeds()
+        require_seeds(self.seeds)
 
 
 @dataclass(kw_only=True)
@@ -112,7 +112,7 @@ class SegmentationArguments(ModelHubArguments, StageArguments, SegmenterArgument
     mask_column: str | None = None
     ignore_empty: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("resolution", "crop_size")
         for name in STAGED:
@@ -129,7 +129,7 @@ class SegmentationArguments(ModelHubArguments, StageArguments, SegmenterArgument
                 f"--mix is {self.mix} with {len(self.dataset)} --dataset; give a share between 0 and 1 and two or more"
             )
 
-    def of_stage(self, name: str, number: int):
+    def of_stage(self, name: str, number: int) -> Any:
         """The flag `name` for stage `number`; 0 is the first, the others are those of `finetune`."""
         first, others = getattr(self, name), getattr(self, f"finetune_{name}")
         return others[min(number, len(others)) - 1] if number and others else first

@@ -3,12 +3,14 @@
 import math
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ..errors import InputError
-from .base import Arguments, require_xformers
+from .base import Arguments, require_xformers, resolved
 from .choices import TRACKERS, BetaSchedule, PredictionType, SkipFusion, Variant
 from .hub import HUB_FLAGS, TrainingHubArguments
+
+MixedPrecision: TypeAlias = Literal["no", "fp16", "bf16", "auto"]
 
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
 OPERATIONAL = {
@@ -81,7 +83,7 @@ class RunArguments(Arguments):
     overfit: int = 0
     dry_run: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive(*LENGTHS)
         if self.max_train_minutes is None and self.max_train_steps is None and self.num_train_epochs is None:
@@ -117,7 +119,7 @@ class DataArguments(Arguments):
     streaming: bool = False
     num_workers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("crop_size")
         self.require_at_least(0, "num_workers")
@@ -156,7 +158,7 @@ class ModelArguments(Arguments):
     input_skip: bool = False
     attention_head_dim: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("resolution", "layers_per_block", "patch_size", "attention_head_dim")
         if not self.block_out_channels or min(self.block_out_channels) < 1:
@@ -193,7 +195,7 @@ class DiffusionArguments(Arguments):
     prediction_type: PredictionType = "v_prediction"
     snr_gamma: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("num_train_timesteps", "snr_gamma")
 
@@ -238,7 +240,7 @@ class OptimizationArguments(Arguments):
     ema_max_decay: float = 0.9999
     ema_power: float = 0.75
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("batch_size", "gradient_accumulation_steps", "learning_rate", "max_grad_norm")
         self.require_positive("adam_epsilon", "ema_power")
@@ -277,15 +279,15 @@ class HardwareArguments(Arguments):
 
     group = "Hardware"
 
-    mixed_precision: Literal["no", "fp16", "bf16", "auto"] | None = "auto"
+    mixed_precision: MixedPrecision | None = "auto"
     gradient_checkpointing: bool = False
     enable_xformers_memory_efficient_attention: bool = False
     allow_tf32: bool = False
     deterministic: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
-        require_xformers(self)
+        require_xformers(self.enable_xformers_memory_efficient_attention)
 
 
 @dataclass(kw_only=True)
@@ -307,7 +309,7 @@ class CheckpointArguments(Arguments):
     resume_from_checkpoint: str = "latest"
     new_leg: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("checkpointing_steps", "checkpoints_total_limit")
         if self.checkpoints_total_limit == 1:
@@ -333,7 +335,7 @@ class ValidationArguments(Arguments):
     num_divergence_images: int = 64
     validation_num_inference_steps: int = 25
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("num_validation_images", "validation_num_inference_steps")
         self.require_at_least(0, "validation_steps", "num_divergence_images")
@@ -357,10 +359,11 @@ class LoggingArguments(Arguments):
     run_name: str | None = None
     logging_steps: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("logging_steps")
-        self.report_to = [self.report_to] if isinstance(self.report_to, str) else self.report_to
+        # Python callers may give one name
+        self.report_to = [self.report_to] if isinstance(self.report_to, str) else self.report_to  # type: ignore[unreachable]
         if "none" in self.report_to:
             if len(self.report_to) > 1:
                 raise InputError(f"--report_to is {self.report_to}; give none alone, or trackers")
@@ -387,7 +390,7 @@ class TrainingArguments(
 ):
     """Flags of a diffusion training run."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         hub = ("hub_model_id", "hub_strategy", "hub_private_repo")
         self.require_needed(dict.fromkeys(hub, "push_to_hub"))
@@ -400,20 +403,24 @@ class TrainingArguments(
             self.require_steps()
 
     def require_steps(self) -> None:
-        """Fills in `lr_warmup_steps`, given `max_train_steps`. Raises InputError for a plan of the learning rate that
-        does not fit into the run."""
+        """Fills in `lr_warmup_steps` from `max_train_steps`, which is known.
+
+        Raises:
+            InputError: the plan of the learning rate does not fit into the run.
+        """
+        steps = resolved(self.max_train_steps)
         if self.lr_warmup_steps is None:
-            self.lr_warmup_steps = 0 if self.lr_scheduler == "multistep" else min(100, self.max_train_steps // 10)
-        if self.lr_warmup_steps >= self.max_train_steps:
+            self.lr_warmup_steps = 0 if self.lr_scheduler == "multistep" else min(100, steps // 10)
+        if self.lr_warmup_steps >= steps:
             raise InputError(
-                f"--lr_warmup_steps is {self.lr_warmup_steps}, and the run ends after {self.max_train_steps} steps, "
-                f"before the learning rate is up; give {self.max_train_steps // 10}, or more --max_train_steps"
+                f"--lr_warmup_steps is {self.lr_warmup_steps}, and the run ends after {steps} steps, before the "
+                f"learning rate is up; give {steps // 10}, or more --max_train_steps"
             )
-        late = [step for step in self.lr_milestones if step >= self.max_train_steps]
+        late = [step for step in self.lr_milestones if step >= steps]
         if late:
             raise InputError(
-                f"--lr_milestones has {late}, and the run ends after {self.max_train_steps} steps; leave them out, or "
-                "give more --max_train_steps"
+                f"--lr_milestones has {late}, and the run ends after {steps} steps; leave them out, or give more "
+                "--max_train_steps"
             )
 
     def pairs_per_step(self, num_processes: int) -> int:
@@ -455,7 +462,7 @@ class AdversarialArguments(Arguments):
     spectral_norm: bool = False
     r1_gamma: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("discriminator_layers_per_block", "discriminator_learning_rate")
         self.require_at_least(0, "gan_weight", "r1_gamma")
@@ -491,7 +498,7 @@ class CurriculumArguments(Arguments):
     curriculum_initial: int = 10
     priority_epochs: int = 500
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("curriculum_share", "curriculum_sigma", "curriculum_alpha", "curriculum_initial")
         self.require_at_least(0, "priority_epochs", "priority_share")
@@ -542,7 +549,7 @@ class SRArguments(SuperResolutionArguments, TrainingArguments):
     layers_per_block: int = 1
     batch_size: int = 8
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.scale_factor < 2 or self.resolution % self.scale_factor:
             raise InputError(

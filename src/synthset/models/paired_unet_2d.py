@@ -2,8 +2,9 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,7 @@ class FusionBlock2D(nn.Module):
         condition_channels: int,
         num_layers: int,
         norm_num_groups: int,
-        **resnet_kwargs,
+        **resnet_kwargs: Any,
     ):
         super().__init__()
         self.fusion = SKIP_FUSIONS[skip_fusion](in_channels, num_skips) if num_skips else nn.Identity()
@@ -98,7 +99,9 @@ class PairedBlock2D(nn.ModuleList):
         block_kwargs: Arguments of the blocks.
     """
 
-    def __init__(self, branches: int, linked: bool = False, has_skips: bool = False, **block_kwargs):
+    _gradient_checkpointing_func: Callable[..., torch.Tensor]  # set by `enable_gradient_checkpointing`
+
+    def __init__(self, branches: int, linked: bool = False, has_skips: bool = False, **block_kwargs: Any):
         num_skips = has_skips * branches + linked * (branches - 1)
         super().__init__(FusionBlock2D(num_skips=num_skips, **block_kwargs) for _ in range(branches))
         self.linked = linked
@@ -187,7 +190,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
     _skip_layerwise_casting_patterns = ["norm"]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs) -> "PairedUNet2DModel":
+    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> "PairedUNet2DModel":
         """Loads a model as `ModelMixin.from_pretrained` does, but from safetensors only, never from pickled weights."""
         return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
 
@@ -411,7 +414,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             return (output,)
         return PairedUNet2DOutput(sample=output)
 
-    def _check_inputs(self, sample: torch.Tensor, condition: torch.Tensor | None, noise_level) -> None:
+    def _check_inputs(
+        self, sample: torch.Tensor, condition: torch.Tensor | None, noise_level: torch.Tensor | float | int | None
+    ) -> None:
         """Raises ValueError for what `forward` can't process."""
         height, width = sample.shape[-2:]
         if height % self.total_stride or width % self.total_stride:
@@ -434,12 +439,14 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`condition_channels={self.config.condition_channels}`"
             )
 
-    def _embed(self, embedding: TimestepEmbedding, timestep, sample: torch.Tensor) -> torch.Tensor:
+    def _embed(
+        self, embedding: TimestepEmbedding, timestep: torch.Tensor | float | int, sample: torch.Tensor
+    ) -> torch.Tensor:
         """(B, 4 * block_out_channels[0]) features of one timestep for the batch or of one for each pair."""
         timesteps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
         return embedding(self.time_proj(timesteps).to(sample.dtype))
 
-    def _resize_to_levels(self, condition: torch.Tensor | None, size: tuple[int, int]) -> list[torch.Tensor | None]:
+    def _resize_to_levels(self, condition: torch.Tensor | None, size: tuple[int, ...]) -> list[torch.Tensor | None]:
         """`condition` at the size of each level, from `size` (height, width) down; None for each if there is none."""
         if condition is None:
             return [None] * len(self.down_blocks)
@@ -449,7 +456,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             for level in range(len(self.down_blocks))
         ]
 
-    def _resize_condition(self, condition: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def _resize_condition(self, condition: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         """`condition` at `size`: image channels bilinear with antialiasing, the others nearest."""
         image, rest = condition[:, : self.config.image_channels], condition[:, self.config.image_channels :]
         # In float32: not every backend resizes half precision with antialiasing.

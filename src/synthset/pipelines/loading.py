@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from ..errors import InputError
 from ..models import PairedUNet2DModel
-from .pair_pipeline import PairPipeline
+from .pair_pipeline import PairPipeline, Pipeline
 from .pipeline_synthset import SynthSetPipeline
 from .pipeline_synthset_sr import SynthSetSRPipeline
 
@@ -27,10 +27,10 @@ RENAMED = {
         "batch_size x gradient_accumulation_steps x processes"
     ),
 }
-TRAINERS = {SynthSetPipeline: "train_paired.py", SynthSetSRPipeline: "train_sr.py"}
+TRAINERS = {SynthSetPipeline: "synthset train", SynthSetSRPipeline: "synthset train-sr"}
 
 
-def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") -> tuple[PairPipeline, str]:
+def load_pipeline(cls: type[Pipeline], model: str, flag: str = "--model") -> tuple[Pipeline, str]:
     """Loads a trained pipeline.
 
     Args:
@@ -46,6 +46,7 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
         InputError: `model` can't be loaded, or is a pipeline of another class.
     """
     remedy = f"give a folder that {TRAINERS[cls]} ended with, or a model id on the Hub"
+    pipeline: PairPipeline | None
     try:
         folder = Path(model) if Path(model).is_dir() else Path(cls.download(model))
         if (folder / "model_index.json").is_file():
@@ -54,13 +55,13 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
             pipeline = cls.from_pretrained(folder) if kind == cls.__name__ else None
         elif steps := list_checkpoints(folder):  # also where a kill left half a pipeline beside them
             pipeline, newest = _load_newest(steps)
-            kind, unet = type(pipeline).__name__, find_network(newest)
+            kind, unet = type(pipeline).__name__, require_network(newest)
             logger.warning(
                 f"{flag} is {model}, whose training has not ended; taking its newest whole checkpoint, {newest.name}. "
                 f"To get the same again later, give {flag} {newest}"
             )
-        elif find_network(folder):
-            pipeline, unet = load_checkpoint(folder), find_network(folder)
+        elif network := find_network(folder):
+            pipeline, unet = load_checkpoint(folder), network
             kind = type(pipeline).__name__
         else:
             pipeline, kind, unet = cls.from_pretrained(folder), cls.__name__, folder / "unet"
@@ -69,7 +70,7 @@ def load_pipeline(cls: type[PairPipeline], model: str, flag: str = "--model") ->
     except Exception as error:  # no such repository, no network, no pipeline in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{flag} is {model}, which can't be loaded ({reason}); {remedy}") from error
-    if kind != cls.__name__:
+    if not isinstance(pipeline, cls):
         raise InputError(f"{flag} is {model}, which holds a {kind}; {remedy}")
     digest = hashlib.sha256()
     saved = folder / "scheduler" / "scheduler_config.json"
@@ -94,6 +95,14 @@ def find_network(folder: Path) -> Path | None:
     return next((folder / part for part in ("unet_ema", "unet") if (folder / part).is_dir()), None)
 
 
+def require_network(folder: Path) -> Path:
+    """[`find_network`]. Raises InputError if there is none."""
+    network = find_network(folder)
+    if network is None:
+        raise InputError(f"{folder} holds no network (sharded checkpoints can't be opened); let the run end")
+    return network
+
+
 def load_checkpoint(folder: Path) -> PairPipeline:
     """Loads the pipeline of a checkpoint.
 
@@ -103,10 +112,7 @@ def load_checkpoint(folder: Path) -> PairPipeline:
         InputError: the checkpoint is not in a run's folder, or holds no complete network.
     """
     flags = read_flags(folder.resolve().parent)
-    network = find_network(folder)
-    if network is None:
-        raise InputError(f"{folder} holds no network (sharded checkpoints can't be opened); let the run end")
-    unet, scheduler = PairedUNet2DModel.from_pretrained(network), noise_schedule(flags)
+    unet, scheduler = PairedUNet2DModel.from_pretrained(require_network(folder)), noise_schedule(flags)
     if "scale_factor" not in flags:
         return SynthSetPipeline(unet, scheduler, flags["crop_size"])
     ddim = DDIMScheduler.from_config(scheduler.config)

@@ -4,7 +4,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from .pipeline_output import SynthSetPipelineOutput
 from .prediction_types import clip_prediction
 from .schedulers import require_compatible, start_sampling
 
+Pipeline = TypeVar("Pipeline", bound="PairPipeline")
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
 
 
@@ -28,7 +29,9 @@ class PairPipeline(DiffusionPipeline):
     _callback_tensor_inputs = ["sample"]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "PairPipeline":
+    def from_pretrained(
+        cls: type[Pipeline], pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> Pipeline:
         """Loads a pipeline as `DiffusionPipeline.from_pretrained` does, but from safetensors only.
 
         Raises:
@@ -39,7 +42,7 @@ class PairPipeline(DiffusionPipeline):
         return super().from_pretrained(pretrained_model_name_or_path, **{**kwargs, "use_safetensors": True})
 
     @classmethod
-    def download(cls, pretrained_model_name: str, **kwargs) -> str:
+    def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
         """Downloads as `DiffusionPipeline.download` does, but refuses by file name, before any download, what
         `from_pretrained` refuses."""
         if not kwargs.get("local_files_only"):
@@ -103,7 +106,7 @@ class PairPipeline(DiffusionPipeline):
         return_dict: bool,
         callback_on_step_end: Callback | None,
         callback_on_step_end_tensor_inputs: list[str],
-        **condition,
+        **condition: Any,
     ) -> SynthSetPipelineOutput | tuple:
         """Denoises samples of `shape`, (B, C + M, H, W); `condition` are further arguments of the network."""
         # 1. timesteps, and alphas_cumprod at each

@@ -60,7 +60,7 @@ class SynthSetSRPipeline(PairPipeline):
         if unet.config.condition_channels != channels:
             raise ValueError(
                 f"unet has condition_channels={unet.config.condition_channels}, but a pair to enlarge has {channels} "
-                "channels; was it trained with train_sr.py?"
+                "channels; was it trained with synthset train-sr?"
             )
         if unet.config.condition_noise != (max_noise_level > 0):
             raise ValueError(
@@ -109,7 +109,8 @@ class SynthSetSRPipeline(PairPipeline):
         if isinstance(images, SynthSetPipelineOutput):
             if masks is not None:
                 raise ValueError("masks is given, but images is a SynthSetPipelineOutput, which has its own.")
-            images, masks = images.images, images.masks
+            masks = images.masks
+            images = images.images
         condition = self.image_processor.preprocess(images, masks)
         if output_type is None:
             output_type = {np.ndarray: "np", torch.Tensor: "pt"}.get(type(images), "pil")

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.scheduler import AcceleratedScheduler
 from accelerate.utils import DynamoBackend
 from diffusers import ModelMixin
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from ..arguments.training import TrainingArguments
+from ..arguments.training import PairedArguments
 from ..errors import InputError
 from ..models import PairedDiscriminator2DModel
 from . import objectives
@@ -35,8 +35,8 @@ class Adversary:
         self,
         accelerator: Accelerator,
         discriminator: ModelMixin,
-        optimizer: Optimizer,
-        lr_scheduler: LRScheduler,
+        optimizer: AcceleratedOptimizer,
+        lr_scheduler: AcceleratedScheduler,
         r1_gamma: float = 0.0,
         max_grad_norm: float = float("inf"),
     ):
@@ -98,8 +98,8 @@ class Adversary:
             return objectives.generator_loss(network(fake, timesteps).logits).mean()
 
 
-def build_discriminator(args: TrainingArguments) -> PairedDiscriminator2DModel:
-    """The discriminator that the flags of `train_paired.py` ask for; its widths are the model's."""
+def build_discriminator(args: PairedArguments) -> PairedDiscriminator2DModel:
+    """The discriminator that the flags ask for; its widths are the model's."""
     return PairedDiscriminator2DModel(
         sample_size=args.resolution,
         block_out_channels=tuple(args.block_out_channels),
@@ -110,7 +110,7 @@ def build_discriminator(args: TrainingArguments) -> PairedDiscriminator2DModel:
     )
 
 
-def build_adversary(args: TrainingArguments, accelerator: Accelerator, leg_start: int = 0) -> Adversary:
+def build_adversary(args: PairedArguments, accelerator: Accelerator, leg_start: int = 0) -> Adversary:
     """The discriminator, with its optimizer.
 
     Args:
@@ -130,8 +130,8 @@ def build_adversary(args: TrainingArguments, accelerator: Accelerator, leg_start
     discriminator = build_discriminator(args)
     optimizer = build_optimizer(args, discriminator.parameters(), args.discriminator_learning_rate)
     lr_scheduler = build_lr_scheduler(args, optimizer, leg_start)
-    prepared = accelerator.prepare(discriminator, optimizer, lr_scheduler)
-    return Adversary(accelerator, *prepared, args.r1_gamma, args.max_grad_norm or float("inf"))
+    network, optimizer, lr_scheduler = accelerator.prepare(discriminator, optimizer, lr_scheduler)
+    return Adversary(accelerator, network, optimizer, lr_scheduler, args.r1_gamma, args.max_grad_norm or float("inf"))
 
 
 @contextmanager

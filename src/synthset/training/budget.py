@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
+from ..arguments.base import resolved
 from ..arguments.training import TrainingArguments
 from ..console import progress
 from ..errors import InputError
@@ -31,16 +33,18 @@ from .timetable import Timetable
 
 logger = logging.getLogger("synthset")
 
+Flags = TypeVar("Flags", bound=TrainingArguments)
+
 WARM_UP, TIMED = 2, 3  # optimizer steps
 JOBS_SHARE = 0.1  # of the time at most for either, where the flags do not say how often
 ENDLESS = 10**9  # steps; a pilot stops before
 
 
 def plan_steps(
-    args: TrainingArguments,
+    args: Flags,
     accelerator: Accelerator,
     started: float,
-    run: Callable[[TrainingArguments, Timetable], object],
+    run: Callable[[Flags, Timetable], object],
 ) -> Timetable:
     """Fixes the number of steps, `--max_train_steps` or what fits into `--max_train_minutes`, and the flags that depend
     on it. Every process calls it.
@@ -60,10 +64,10 @@ def plan_steps(
     if args.max_train_steps is None:
         done, budget = on_main_process(accelerator, lambda: find_budget(args))
         known = budget is not None
-        if not known:
+        if budget is None:
             budget = _measure(args, accelerator, started, done, run)
         args.max_train_minutes, args.max_train_steps = None, budget["max_train_steps"]
-        if args.lr_warmup_steps is not None:
+        if args.lr_warmup_steps is not None and budget["lr_warmup_steps"] is not None:
             args.lr_warmup_steps = min(args.lr_warmup_steps, budget["lr_warmup_steps"])
         for name in ("validation_steps", "checkpointing_steps"):
             if getattr(args, name) is None:
@@ -103,14 +107,14 @@ def find_budget(args: TrainingArguments) -> tuple[int, dict | None]:
 
 
 def _measure(
-    args: TrainingArguments,
+    args: Flags,
     accelerator: Accelerator,
     started: float,
     done: int,
-    run: Callable[[TrainingArguments, Timetable], object],
+    run: Callable[[Flags, Timetable], object],
 ) -> dict:
     """Runs the pilot. Returns the budget's entry in `run.json`, the same in every process."""
-    budget = args.max_train_minutes * 60
+    budget = resolved(args.max_train_minutes) * 60
     begun = time.monotonic()
     pilot = Pilot(accelerator, min(0.05 * budget, 30.0))
     on_main_process(accelerator, lambda: check_run_dir(args))
@@ -179,7 +183,7 @@ def fit_steps(
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cost(middle) <= seconds else (low, middle - 1)
     if not low:
-        needed = math.ceil(10 * (args.max_train_minutes + (cost(100) - seconds) / 60)) / 10
+        needed = math.ceil(10 * (resolved(args.max_train_minutes) + (cost(100) - seconds) / 60)) / 10
         raise InputError(
             f"--max_train_minutes is {args.max_train_minutes:g}, in which no step fits here: one takes {step:.2g} s, a "
             f"validation {validation:.2g} s, a checkpoint {checkpoint:.2g} s; 100 steps need {needed:g} minutes"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from accelerate import Accelerator
+from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 
@@ -88,7 +89,7 @@ class Checkpointer:
         self.legs, self.total_limit = legs, total_limit
         self.saved_step: int | None = None
 
-    def _save_models(self, models, weights, folder):
+    def _save_models(self, models: list[ModelMixin], weights: list[dict], folder: str) -> None:
         # weights is empty under FSDP, where accelerate saves the shards itself
         for model in models[: len(weights)]:
             weights.pop()
@@ -99,7 +100,7 @@ class Checkpointer:
                     with ema_weights(self.ema, model):
                         model.save_pretrained(Path(folder) / "unet_ema")
 
-    def _load_models(self, models, folder):
+    def _load_models(self, models: list[ModelMixin], folder: str) -> None:
         while models:
             model = self.accelerator.unwrap_model(models.pop(), keep_torch_compile=False)
             restored = type(model).from_pretrained(folder, subfolder=_FOLDERS[type(model)])

@@ -3,6 +3,7 @@
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -11,7 +12,8 @@ from datasets import Dataset
 from diffusers import DDPMScheduler
 from torch.utils.data import DataLoader
 
-from ..arguments.training import TrainingArguments
+from ..arguments.base import resolved
+from ..arguments.training import MixedPrecision, TrainingArguments
 from ..data import (
     PairTensors,
     StreamedPairs,
@@ -51,7 +53,7 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
     return accelerator
 
 
-def resolve_mixed_precision(mixed_precision: str | None) -> str | None:
+def resolve_mixed_precision(mixed_precision: MixedPrecision | None) -> MixedPrecision | None:
     """`--mixed_precision` for the processor that accelerate will use; `auto` is bf16 where it computes in it natively.
 
     Raises:
@@ -85,7 +87,9 @@ def load_training_pairs(
             train = validation = train.select(range(min(args.overfit, len(train))))
         args.crop_size = resolve_crop_size(args.crop_size, train, validation)
     if args.max_train_steps is None and args.max_train_minutes is None:
-        args.max_train_steps = max(1, args.num_train_epochs * len(train) // args.pairs_per_step(num_processes))
+        args.max_train_steps = max(
+            1, resolved(args.num_train_epochs) * len(train) // args.pairs_per_step(num_processes)
+        )
     if args.max_train_steps is not None:
         check_steps(args)
     check_masks(args, train)
@@ -97,7 +101,7 @@ def build_noise_schedule(args: TrainingArguments) -> DDPMScheduler:
     return noise_schedule(vars(args))
 
 
-def build_model(args: TrainingArguments, **config) -> PairedUNet2DModel:
+def build_model(args: TrainingArguments, **config: Any) -> PairedUNet2DModel:
     """The network, with weights drawn from `--seed`; `config` adds to its configuration."""
     set_seed(args.seed % 2**32)  # which numpy's, and torch's on a CPU, don't reach beyond
     model = PairedUNet2DModel(
@@ -124,18 +128,19 @@ def build_streams(
     train: Dataset | StreamedPairs,
     validation: Dataset | list,
     timesteps: UniformTimesteps | None = None,
-    **options,
+    **options: Any,
 ) -> tuple[TrainingStream, ValidationItems]:
     """The training stream and the validation items; with `--overfit` the same, unaugmented. `timesteps` are uniform if
     nothing else is given; `options` are `TrainingStream`'s."""
-    still = eval_transform(args.resolution, args.crop_size)
-    moving = still if args.overfit else train_transform(args.resolution, args.crop_size)
+    crop_size = resolved(args.crop_size)
+    still = eval_transform(args.resolution, crop_size)
+    moving = still if args.overfit else train_transform(args.resolution, crop_size)
     rest = timesteps or UniformTimesteps(args.num_train_timesteps), args.seed
     if args.streaming:
-        kind, pairs = StreamedTraining, (train, validation)
-    else:
-        kind, pairs = TrainingStream, (PairTensors(train), PairTensors(validation))
-    return kind(pairs[0], moving, *rest, **options), ValidationItems(pairs[1], still, *rest, **options)
+        streamed = StreamedTraining(train, moving, *rest, **options)
+        return streamed, ValidationItems(validation, still, *rest, **options)
+    stream = TrainingStream(PairTensors(train), moving, *rest, **options)
+    return stream, ValidationItems(PairTensors(validation), still, *rest, **options)
 
 
 def build_loader(args: TrainingArguments, accelerator: Accelerator, stream: TrainingStream, step: int) -> DataLoader:
@@ -145,7 +150,7 @@ def build_loader(args: TrainingArguments, accelerator: Accelerator, stream: Trai
         accelerator.process_index,
         accelerator.num_processes,
         start=step * args.gradient_accumulation_steps,
-        stop=args.max_train_steps * args.gradient_accumulation_steps,
+        stop=resolved(args.max_train_steps) * args.gradient_accumulation_steps,
     )
     return DataLoader(
         stream,

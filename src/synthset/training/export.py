@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.training_utils import EMAModel
 
+from ..arguments.base import resolved
 from ..arguments.training import TrainingArguments
 from ..publishing.cards import write_pipeline_card
 from ..publishing.hub import BackgroundPush, push_folder
@@ -89,14 +90,14 @@ class Exporter:
         """With `--hub_strategy checkpoint`, pushes the pipeline of now while training goes on, unless the last push is
         still going on. Every process calls it."""
         args = self.args
-        wanted = args.push_to_hub and args.hub_strategy == "checkpoint" and step < args.max_train_steps
+        wanted = args.push_to_hub and args.hub_strategy == "checkpoint" and step < resolved(args.max_train_steps)
         if not wanted or not broadcast_object_list([not self.pushes.busy])[0]:
             return
         folder = self.output_dir / ".hub"
         self._write(folder, step)
         if self.accelerator.is_main_process:
-            to = {"message": f"Step {step}", "home": self.output_dir}
-            self.pushes.start(partial(push_folder, folder, args.hub_model_id, args.hub_private_repo, **to))
+            push = partial(push_folder, folder, args.hub_model_id, args.hub_private_repo)
+            self.pushes.start(partial(push, message=f"Step {step}", home=self.output_dir))
 
     def finish(self, step: int) -> None:
         """Writes the pipeline that users open. Every process calls it."""
@@ -139,5 +140,5 @@ class Exporter:
             self.log.entries,
             step,
             self.args.pairs_per_step(self.accelerator.num_processes),
-            self.start.describe(step, self.args.max_train_steps),
+            self.start.describe(step, resolved(self.args.max_train_steps)),
         )

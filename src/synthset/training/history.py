@@ -8,6 +8,7 @@ kept, the learning rate schedule starts again.
 import hashlib
 import json
 import logging
+from collections.abc import Sized
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class Start(NamedTuple):
 
 
 def find_start(
-    args: TrainingArguments, accelerator: Accelerator, train: Dataset | object, validation: Dataset | list
+    args: TrainingArguments, accelerator: Accelerator, train: Dataset | Sized, validation: Dataset | list
 ) -> Start:
     """Finds the point from which a run in `--output_dir` continues. Writes nothing. Every process calls it.
 

@@ -7,6 +7,7 @@ from diffusers.optimization import get_scheduler
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..arguments.base import resolved
 from ..arguments.training import TrainingArguments
 
 
@@ -30,5 +31,5 @@ def build_lr_scheduler(args: TrainingArguments, optimizer: torch.optim.Optimizer
         step_rules = ",".join([*rules, str(0.1 ** len(args.lr_milestones))])
         return get_scheduler("piecewise_constant", optimizer, step_rules=step_rules)
     name = {"constant": "constant_with_warmup"}.get(args.lr_scheduler, args.lr_scheduler)
-    steps = args.max_train_steps - leg_start
+    steps = resolved(args.max_train_steps) - leg_start
     return get_scheduler(name, optimizer, num_warmup_steps=args.lr_warmup_steps, num_training_steps=steps)

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from diffusers import ModelMixin
 
+from ..arguments.base import resolved
 from ..arguments.training import TrainingArguments
 from ..errors import InputError
 from .stream import TrainingStream
@@ -49,7 +50,8 @@ def check_steps(args: TrainingArguments) -> None:
         InputError: the learning rate's plan is longer than the run.
     """
     args.require_steps()
-    checkpoints = -(-args.max_train_steps // (args.checkpointing_steps or args.max_train_steps))
+    steps = resolved(args.max_train_steps)
+    checkpoints = -(-steps // (args.checkpointing_steps or steps))
     if args.checkpoints_total_limit is None and checkpoints > MANY_CHECKPOINTS:
         logger.warning(
             f"without --checkpoints_total_limit this run keeps {checkpoints} checkpoints; --dry_run says what they take"

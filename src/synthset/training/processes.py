@@ -1,6 +1,7 @@
 """Agreement between the processes of a run."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -8,19 +9,21 @@ from accelerate.utils import broadcast_object_list
 from ..errors import InputError
 from ..signals import request
 
+Result = TypeVar("Result")
 
-def on_main_process(accelerator: Accelerator, function: Callable):
+
+def on_main_process(accelerator: Accelerator, function: Callable[[], Result]) -> Result:
     """`function()`'s result, for every process, from the main one. If it raises InputError, the others just leave."""
-    outcome = [None]
+    outcome: list[Result | InputError | None] = [None]
     if accelerator.is_main_process:
         try:
             outcome = [function()]
         except InputError as error:
             outcome = [error]
-    (outcome,) = broadcast_object_list(outcome)
-    if isinstance(outcome, InputError):
-        raise outcome if accelerator.is_main_process else SystemExit(1)
-    return outcome
+    (result,) = broadcast_object_list(outcome)
+    if isinstance(result, InputError):
+        raise result if accelerator.is_main_process else SystemExit(1)
+    return result
 
 
 def stop_requested(accelerator: Accelerator) -> bool:

@@ -5,20 +5,31 @@ from generators keyed by (seed, p). There is no state, so resuming is arithmetic
 processes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
+from torchvision import tv_tensors
 
-from ..data import ResizePair
+from ..data import ResizePair, StreamedPairs
 from ..image_processor import PairImageProcessor
 from ..pipelines.pipeline_synthset_sr import add_condition_noise
 from ..random import keyed_generator
 from .timesteps import UniformTimesteps
 
+Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
 _ORDER, _AUGMENTATION, _NOISE, _VALIDATION = range(4)
+
+
+class Pairs(Protocol):
+    """Map-style source of pairs: uint8 image (3, H, W) in 0..255 and mask (1, H, W) in {0, 1}."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Pair: ...
 
 
 @lru_cache(maxsize=2)
@@ -49,7 +60,9 @@ class LowResCondition:
         """C + M."""
         return self.processor.config.image_channels + self.processor.config.mask_channels
 
-    def __call__(self, image, mask, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def __call__(
+        self, image: tv_tensors.Image, mask: tv_tensors.Mask, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
         condition = self.processor.encode(*self.resize(image, mask)).as_subclass(torch.Tensor)
         if not self.max_noise_level:
             return {"condition": condition}
@@ -63,7 +76,7 @@ class TrainingStream(Dataset):
     """Maps a position of the endless stream to the inputs of one training sample.
 
     Args:
-        pairs: map-style source of (image, mask) tv_tensors, uint8.
+        pairs: what to train on.
         transform: joint transform called as `transform(image, mask)`; any randomness of torchvision's v2 transforms
             becomes a function of (seed, position).
         timesteps: distribution of the timesteps over positions.
@@ -77,8 +90,8 @@ class TrainingStream(Dataset):
 
     def __init__(
         self,
-        pairs,
-        transform: Callable,
+        pairs: Pairs,
+        transform: Callable[..., Pair],
         timesteps: UniformTimesteps,
         seed: int,
         condition: LowResCondition | None = None,
@@ -98,7 +111,7 @@ class TrainingStream(Dataset):
         """The images of the first 256 positions, uint8 (256, H, W, 3), as a sample of the training colors."""
         return self._images(self.pairs[self.pair_index(position)] for position in range(256))
 
-    def _images(self, pairs) -> np.ndarray:
+    def _images(self, pairs: Iterable[Pair]) -> np.ndarray:
         augmented = (self._augment(*pair, position)[0] for position, pair in enumerate(pairs))
         return np.stack([image.permute(1, 2, 0).numpy() for image in augmented])
 
@@ -111,12 +124,19 @@ class TrainingStream(Dataset):
             item["posterior_noise"] = torch.randn(2, *item["sample"].shape, generator=generator)
         return item
 
-    def _augment(self, image, mask, position):
+    def _augment(self, image: tv_tensors.Image, mask: tv_tensors.Mask, position: int) -> Pair:
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
             return self.transform(image, mask)
 
-    def _item(self, image, mask, generator, timestep, position):
+    def _item(
+        self,
+        image: tv_tensors.Image,
+        mask: tv_tensors.Mask,
+        generator: torch.Generator,
+        timestep: torch.Tensor,
+        position: int,
+    ) -> dict[str, torch.Tensor]:
         sample = self.processor.encode(image, mask).as_subclass(torch.Tensor)
         noise = torch.randn(sample.shape, generator=generator)
         condition = self.condition(image, mask, generator) if self.condition else {}
@@ -125,6 +145,8 @@ class TrainingStream(Dataset):
 
 class StreamedTraining(TrainingStream):
     """The stream over `StreamedPairs`, which come in their own order."""
+
+    pairs: StreamedPairs
 
     def pair_index(self, position: int) -> int:
         return position

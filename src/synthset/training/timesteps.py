@@ -40,7 +40,9 @@ class CurriculumTimesteps(UniformTimesteps):
     priority: float
 
     @classmethod
-    def of_run(cls, num_train_timesteps: int, positions: int, share: float, priority_share: float):
+    def of_run(
+        cls, num_train_timesteps: int, positions: int, share: float, priority_share: float
+    ) -> "CurriculumTimesteps":
         """The paper's curriculum stretched to a run: T is reached in steps of a hundredth, at the end of a share.
 
         With a third for both shares and 1500 passes over the pairs it is the paper's, sigma = i = 10 and alpha = 5.

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from tqdm.auto import tqdm
 
+from ..arguments.base import resolved
 from ..console import progress
 
 
@@ -38,8 +39,10 @@ class Timetable:
         """True after the last step."""
         return step >= self.last
 
-    def due(self, step: int, every: int) -> bool:
-        """True if something done every `every` steps, and at the end (0 = only then), is to be done after `step`."""
+    def due(self, step: int, every: int | None) -> bool:
+        """True if something done every `every` steps, and at the end (0 = only then), is to be done after `step`.
+        `every` is a flag that has been filled in."""
+        every = resolved(every)
         return self.ends(step) or (every > 0 and step % every == 0)
 
     @contextmanager

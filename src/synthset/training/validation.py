@@ -20,8 +20,7 @@ from ..arguments.training import TrainingArguments
 from ..console import progress, shows_progress
 from ..evaluation.divergence import color_divergence
 from ..output_dir import atomic_path
-from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline, make_scheduler
-from ..pipelines.pair_pipeline import PairPipeline
+from ..pipelines import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from ..random import keyed_generator
 from ..signals import Stopped, deferred, undeferred
 from ..visualization.previews import pair_grid
@@ -81,15 +80,18 @@ def inspect_pairs(
         Selection").
     """
     numbers = range(max(args.num_validation_images, args.num_divergence_images))
-    quick, images, masks = _quick(pipeline, args), [], []
+    quick = _quick(pipeline, args)
+    images: list[Image.Image] = []
+    masks: list[Image.Image] = []
     for start in progress(numbers[:: args.batch_size], "previews", leave=False):
         generators = [keyed_generator(args.seed, i) for i in numbers[start : start + args.batch_size]]
-        pairs = quick(len(generators), generators)
-        images, masks = images + pairs.images, masks + pairs.masks
+        drawn = quick(len(generators), generators)
+        images, masks = images + drawn[0], masks + drawn[1]
     grid = pair_grid(images[: args.num_validation_images], masks[: args.num_validation_images])
     if not args.num_divergence_images:
         return grid, {}
-    return grid, {"divergence": color_divergence(np.stack(images[: args.num_divergence_images]), stream.images)}
+    generated = np.stack([np.asarray(image) for image in images[: args.num_divergence_images]])
+    return grid, {"divergence": color_divergence(generated, stream.images)}
 
 
 def inspect_enlarged(
@@ -103,25 +105,28 @@ def inspect_enlarged(
     """
     count = min(args.num_validation_images, len(items.pairs))
     targets = [items.transform(*items.pairs[i]) for i in range(count)]
-    processor = pipeline.image_processor
+    processor, condition = pipeline.image_processor, items.condition
+    assert condition is not None  # the items are those of super-resolution
     real, small = (
         processor.postprocess(torch.stack([processor.encode(*pair) for pair in pairs]))
-        for pairs in (targets, [items.condition.resize(*pair) for pair in targets])
+        for pairs in (targets, [condition.resize(*pair) for pair in targets])
     )
     generators = [keyed_generator(args.seed, i) for i in range(count)]
     drawn = _quick(pipeline, args)(*small, generators)
-    size = drawn.images[0].size
-    images = zip([i.resize(size, Image.Resampling.BILINEAR) for i in small[0]], drawn.images, real[0], strict=True)
-    masks = zip([m.resize(size, Image.Resampling.NEAREST) for m in small[1]], drawn.masks, real[1], strict=True)
+    size = drawn[0][0].size
+    images = zip([i.resize(size, Image.Resampling.BILINEAR) for i in small[0]], drawn[0], real[0], strict=True)
+    masks = zip([m.resize(size, Image.Resampling.NEAREST) for m in small[1]], drawn[1], real[1], strict=True)
     return pair_grid(list(chain(*images)), list(chain(*masks)), columns=6), {}
 
 
-def _quick(pipeline: PairPipeline, args: TrainingArguments) -> Callable[..., SynthSetPipelineOutput]:
-    """`pipeline` with the sampler of previews and its steps."""
+def _quick(
+    pipeline: SynthSetPipeline | SynthSetSRPipeline, args: TrainingArguments
+) -> Callable[..., tuple[list[Image.Image], list[Image.Image]]]:
+    """`pipeline` with the sampler of previews and its steps; returns images and masks."""
     steps = args.validation_num_inference_steps
     pipeline.scheduler = make_scheduler("dpmsolver++", pipeline.scheduler.config, steps)
     pipeline.set_progress_bar_config(desc="denoising", leave=False, disable=not shows_progress())
-    return partial(pipeline, num_inference_steps=steps)
+    return partial(pipeline, num_inference_steps=steps, return_dict=False)
 
 
 class Validator:
@@ -190,7 +195,7 @@ class Validator:
                     said[-1] += f" (best so far, saved {folder.name})"
                 else:
                     said[-1] += f" (best {best[name]:.4g} at step {best['step']})"
-            if accelerator.is_main_process:
+            if drawn is not None:
                 with atomic_path(self.output_dir / "previews" / f"step-{step:06d}.png") as temporary:
                     drawn[0].save(temporary, "PNG")
                 track_picture(accelerator, "preview", drawn[0], step)
