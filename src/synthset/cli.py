@@ -63,6 +63,15 @@ RESEARCH = {
     "table2": Command("reproduce_table2", "Table2Arguments"),
     "benchmark": Command("benchmark", "BenchmarkArguments"),
 }
+EXAMPLE = """
+From photos to a tested segmenter:
+
+  synthset prepare --dataset photos --output_dir data
+  synthset train --dataset data --output_dir model --max_train_minutes 30
+  synthset generate --model model --output_dir generated --num_samples 1000
+  synthset segment --dataset generated --test_dataset test_photos --output_dir segmenter
+  synthset label --model segmenter/seed-0 --images new_photos --output_dir labeled
+"""
 
 
 # ---- the command `synthset` ----
@@ -80,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if commands is COMMANDS:
             groups["Research"] = {f"research {name}": describe(command.cls) for name, command in RESEARCH.items()}
         print_commands(prog, title, groups)
+        if commands is COMMANDS:
+            print(EXAMPLE)
         return
     if argv == ["--version"]:
         print(__version__)
