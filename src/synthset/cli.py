@@ -68,7 +68,7 @@ From photos to a tested segmenter:
 
   synthset prepare --dataset photos --output_dir data
   synthset train --dataset data --output_dir model --max_train_minutes 30
-  synthset generate --model model --output_dir generated --num_samples 1000
+  synthset generate --model model --output_dir generated --scheduler dpmsolver++ --num_inference_steps 25
   synthset segment --dataset generated --test_dataset test_photos --output_dir segmenter
   synthset label --model segmenter/seed-0 --images new_photos --output_dir labeled
 """
