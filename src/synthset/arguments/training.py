@@ -65,7 +65,7 @@ class RunArguments(Arguments):
         max_train_minutes: length of the run, in minutes; 30 if no length is given. The first steps measure the pace,
             which fixes the number of steps.
         max_train_steps: length of the run, in optimizer steps.
-        num_train_epochs: length of the run, in passes over the training pairs; unused with `max_train_steps`.
+        num_train_epochs: length of the run, in passes over the training pairs.
         seed: decides the split, initial weights, data order, crops, timesteps and noise; 0 or more.
         overfit: train on the first N pairs without augmentation and validate on the same; 0 = off.
         dry_run: print the resolved configuration, parameters, FLOPs, memory and disk, write nothing, and stop.
