@@ -16,6 +16,8 @@ SECTIONS = dict(
     )
 )
 
+pytestmark = pytest.mark.slow
+
 TRAIN = """
 import torch
 from diffusers import DDPMScheduler
