@@ -14,7 +14,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "synthset prepare" in (tmp_path / "site" / "index.html").read_text()
+    assert "From photos to a tested segmenter" in (tmp_path / "site" / "index.html").read_text()
     assert "num_inference_steps" in (tmp_path / "site" / "api" / "pipelines" / "index.html").read_text()
 
 
