@@ -55,7 +55,7 @@ def test_a_few_photos_become_a_dataset_that_any_number_of_processes_continues(tm
     out = tmp_path / "out"
     command = ("--dataset", annotated, "--output_dir", out, *SMALL)
     code, printed, error = make(*command, "--num_workers", 2)
-    assert code == 0 and "7 pairs are in" in printed, error
+    assert code == 0 and "Wrote 7 pairs to" in printed, error
     made = contents(out)
     assert sorted(made) == [
         "README.md",
