@@ -29,6 +29,8 @@ from synthset import (
 )
 from synthset.data import load_pairs
 
+pytestmark = pytest.mark.slow  # most of it is real runs
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "generate_dataset.py"
 CONFIG = SCRIPT.parents[1] / "accelerate_configs" / "multi_cpu.yaml"  # two processes
 LAUNCH = ("-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file", str(CONFIG))
@@ -162,7 +164,6 @@ def test_number_draws_the_pair_again(dataset, model):
     assert np.abs(difference).max() <= 1
 
 
-@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(dataset, model, tmp_path):
     result = generate(model, tmp_path / "out", launch=LAUNCH)
     assert result.returncode == 0, result.stderr
@@ -170,7 +171,6 @@ def test_two_processes_write_the_same_bytes(dataset, model, tmp_path):
     assert digests(tmp_path / "out") == digests(dataset)
 
 
-@pytest.mark.slow
 def test_killed_and_continued(dataset, model, tmp_path, capsys, monkeypatch):
     """Killed while a shard is drawn; other settings are then refused, the same ones continue, with more threads."""
     output_dir = tmp_path / "out"
@@ -196,7 +196,6 @@ def test_killed_and_continued(dataset, model, tmp_path, capsys, monkeypatch):
     assert not list(output_dir.rglob(".*"))
 
 
-@pytest.mark.slow
 def test_imagefolder(dataset, model, tmp_path):
     """Killed while it unpacks, then continued: the same pixels as the parquet files, and no parquet left."""
     output_dir = tmp_path / "out"
@@ -226,7 +225,6 @@ def test_imagefolder(dataset, model, tmp_path):
     assert len(load_pairs(str(output_dir))) == 11
 
 
-@pytest.mark.slow
 def test_full_disk(dataset, model, tmp_path):
     """No file may grow beyond 1 kB, as when the disk fills up while the last shard is written."""
     output_dir = tmp_path / "out"
@@ -407,7 +405,6 @@ def test_consistency_is_that_of_the_pair_made_small_again(enlarged):
     assert set(rows["consistent"]) == {True, False}
 
 
-@pytest.mark.slow
 def test_two_stages_killed_and_continued_on_two_processes(enlarged, model, sr_model, tmp_path, capsys, monkeypatch):
     output_dir = tmp_path / "out"
     changes = {"sr_model": sr_model, **SR_SETTINGS}

@@ -17,6 +17,8 @@ from synthset.errors import InputError
 from synthset.training.components import build_model
 from synthset.training.costs import estimate_disk
 
+pytestmark = pytest.mark.slow  # most of it is real runs
+
 train = partial(runs.train, "train_paired.py", variant="concat", max_train_steps=6, logging_steps=3)
 ADVERSARIAL = {
     "gan_weight": 0.25,
@@ -101,7 +103,6 @@ def test_killed_and_resumed_ends_in_the_same_bits(data, finished, tmp_path):
         assert {k: v for k, v in one.items() if k not in timing} == {k: v for k, v in other.items() if k not in timing}
 
 
-@pytest.mark.slow
 def test_a_weight_of_zero_is_the_run_without_the_option(data, finished, tmp_path):
     options = {"plain": {}, "zero": {"gan_weight": 0}}
     for name, flags in options.items():
@@ -117,7 +118,6 @@ def test_a_weight_of_zero_is_the_run_without_the_option(data, finished, tmp_path
     assert values[0] == values[1]
 
 
-@pytest.mark.slow
 def test_dry_run_plots_t_max(data, tmp_path):
     """2250 steps of 4 of five pairs are 1800 passes; the paper's t_max reaches 1000 in pass 495."""
     flags = {"curriculum": "true", "curriculum_form": "paper", "gan_weight": 0.25}
@@ -218,7 +218,6 @@ def test_a_curriculum_that_ends_below_t_is_refused_with_one_that_does_not(script
         assert reached <= 0.4 * 16 * steps, remedy
 
 
-@pytest.mark.slow
 def test_a_refused_curriculum_leaves_nothing(data, tmp_path):
     result = train(data, tmp_path / "run", curriculum="true", curriculum_form="paper")
     assert refused(result, "--curriculum ends at t_max 10 of", "--curriculum_form share")
@@ -254,7 +253,6 @@ def test_recipes_are_the_papers(script, variant):
     assert timesteps.priority == 9888 * 500
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(data, tmp_path):
     """With accumulated gradients, with the penalty, whose second derivatives pass through DistributedDataParallel, and
     with a curriculum, whose last pass over the pairs, 3 at position 15, begins among the second process's."""
@@ -273,7 +271,6 @@ def test_two_processes_train_as_one(data, tmp_path):
         assert entries[0][name] == pytest.approx(entries[1][name], rel=1e-4), name
 
 
-@pytest.mark.slow
 def test_bf16_with_every_option_runs_and_resumes_in_the_same_bits(data, tmp_path):
     flags = {**ADVERSARIAL, "r1_gamma": 0.1, "mixed_precision": "bf16", "gradient_accumulation_steps": 2}
     flags["curriculum_sigma"] = 950
@@ -286,7 +283,6 @@ def test_bf16_with_every_option_runs_and_resumes_in_the_same_bits(data, tmp_path
     assert all(tensor.isfinite().all() for tensor in weights(ends[0], "discriminator").values())
 
 
-@pytest.mark.slow
 def test_a_compiled_run_is_the_uncompiled_one(data, finished, tmp_path):
     launch = LAUNCH + "cpu.yaml --dynamo_backend eager"
     result = train(data, tmp_path / "run", launch, **ADVERSARIAL)

@@ -14,6 +14,8 @@ from testing_utils.runs import LAUNCH, refused, same, weights
 from synthset import SynthSetSRPipeline
 from synthset.pipelines.loading import load_pipeline
 
+pytestmark = pytest.mark.slow  # most of it is real runs
+
 train = partial(runs.train, "train_sr.py")
 
 
@@ -49,7 +51,6 @@ def test_a_checkpoint_opens_as_the_pipeline_that_the_run_would_end_with(finished
         assert last[0].config[name] == ended[0].config[name]
 
 
-@pytest.mark.slow
 def test_resumed_ends_in_the_same_bits(data, finished, tmp_path):
     for steps in (3, 6):
         result = train(data, tmp_path / "run", max_train_steps=steps, max_noise_level=200)
@@ -58,7 +59,6 @@ def test_resumed_ends_in_the_same_bits(data, finished, tmp_path):
     assert same(weights(tmp_path / "run"), weights(finished))
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one_and_four_times_larger(data, tmp_path):
     # Adam divides a gradient by its own size: this epsilon keeps rounding in a gradient that should be zero small
     flags = {"max_train_steps": 2, "adam_epsilon": 1e-3, "scale_factor": 4, "variant": "two_encoder"}
