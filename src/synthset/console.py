@@ -22,12 +22,14 @@ def is_main_process() -> bool:
 
 
 def configure_logging() -> None:
-    """Sends log lines to standard error as `HH:MM:SS LEVEL message`: SynthSet's from INFO, those of other libraries
-    from WARNING. Other processes than the main one log SynthSet's errors only. Logging that is set up already stays."""
-    handler = _BarHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(handlers=[handler])
-    logging.getLogger("synthset").setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    """Sends SynthSet's log lines from INFO to standard error as `HH:MM:SS LEVEL message`; processes other than the main
+    one log errors only. Other libraries log as they do by themselves. Logging that is set up already stays."""
+    logger = logging.getLogger("synthset")
+    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    if not logging.root.handlers and not logger.handlers:
+        handler = _BarHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
 
 
 def shows_progress() -> bool:
