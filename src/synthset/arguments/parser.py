@@ -166,7 +166,7 @@ def build_app(
 
 
 def describe(cls: type[Arguments]) -> str:
-    """What a command does, in a line."""
+    """Describes a command in a line."""
     return cleandoc(cls.__doc__ or "").splitlines()[0]
 
 
