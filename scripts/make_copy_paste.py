@@ -33,11 +33,11 @@ from synthset.data.copy_paste import (
     fit_crop_size,
     start_worker,
 )
-from synthset.data.folder import SUFFIXES
 from synthset.data.frames import count_frames, iter_frames
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card
+from synthset.sources.folder import SUFFIXES
 from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"

@@ -23,7 +23,6 @@ from PIL import Image
 from synthset.arguments import PseudoLabelArguments
 from synthset.cli import run
 from synthset.console import progress
-from synthset.data.folder import SUFFIXES, open_image, to_rgb
 from synthset.data.frames import count_frames, iter_frames
 from synthset.data.growing import HIDDEN
 from synthset.data.writer import pair_features, write_pairs_shard
@@ -32,6 +31,8 @@ from synthset.evaluation.devices import default_device
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
+from synthset.sources.decoding import open_image, to_rgb
+from synthset.sources.folder import SUFFIXES
 from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"

@@ -30,7 +30,7 @@ from synthset.data import (
     to_tv_tensors,
     train_transform,
 )
-from synthset.data.dataset import image_sizes
+from synthset.data.scale import image_sizes
 from synthset.errors import InputError
 from synthset.evaluation.comparison import PairSet, compare
 from synthset.evaluation.devices import default_device

@@ -10,6 +10,7 @@ import synthset
 ROOT = Path(synthset.__file__).parent
 FORBIDDEN = {
     "models": {"data", "training", "pipelines", "image_processor", "publishing", "cli"},
+    "sources": {"data", "models", "pipelines", "training", "publishing", "segmentation", "visualization"},
     "data": {"models", "pipelines", "training", "publishing"},
     "pipelines": {"data", "training", "publishing"},
     "evaluation": {"models", "data", "pipelines", "training", "publishing", "cli"},

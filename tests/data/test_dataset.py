@@ -19,7 +19,7 @@ from synthset.data import (
     resolve_crop_size,
     smallest_side,
 )
-from synthset.data.dataset import cache_limit
+from synthset.data.store import cache_limit
 from synthset.errors import InputError
 
 

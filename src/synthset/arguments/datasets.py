@@ -1,25 +1,111 @@
 """Flags of the commands that make datasets without a generator: `prepare`, `paste` and `label`."""
 
+import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import InputError
 from .base import Arguments
 
 
 @dataclass(kw_only=True)
-class PrepareArguments(Arguments):
+class PairingArguments(Arguments):
+    """Flags of which files are a pair.
+
+    Args:
+        image_column: image column of a dataset, or image folder of a raw folder.
+        mask_column: mask column of a dataset, or mask folder of a raw folder.
+        image_pattern: where the images of a raw folder are, with {name} for what an image and its mask share:
+            'rgb/{name}_photo.jpg'.
+        mask_pattern: the same for the masks; * stands for what differs between several masks of an image.
+        mask_suffix: what a mask's name has after its image's name, such as _mask.
+        pairs_list: CSV, JSONL or Parquet file that lists the pairs, with paths relative to the dataset.
+        missing_masks: a photo without a mask, or without an object in an annotation file, is an error, has no object
+            (empty), or is left out (skip).
+        merge_masks: take the union of several masks of one image.
+        group_column: column of the field, the date or the like; what has the same value stays in one split.
+    """
+
+    group = "Pairs"
+
+    image_column: str | None = None
+    mask_column: str | None = None
+    image_pattern: str | None = None
+    mask_pattern: str | None = None
+    mask_suffix: str = ""
+    pairs_list: str | None = None
+    missing_masks: Literal["error", "empty", "skip"] = "error"
+    merge_masks: bool = False
+    group_column: str | None = None
+
+
+@dataclass(kw_only=True)
+class MaskArguments(Arguments):
+    """Flags of what masks mean.
+
+    Args:
+        object_value: mask values that are the object.
+        object_color: mask colors that are the object, as in '#b00000'.
+        classes: file of the classes' names and values or colors in masks (JSON, YAML, CSV, or lines of a name and a
+            value or color).
+        object_class: names of the classes that are the object.
+        mask_threshold: gray values above it are the object.
+        instances: mask values are numbers of instances, any but 0 the object.
+        mask_channel: alpha takes masks from the alpha channel.
+        mask_orientation: whether masks of photos that EXIF rotates were drawn on the upright photo or on its stored
+            pixels; where only one fits, that one if not given, else upright.
+    """
+
+    group = "Masks"
+
+    object_value: list[int] | None = None
+    object_color: list[str] | None = None
+    classes: str | None = None
+    object_class: list[str] | None = None
+    mask_threshold: int | None = None
+    instances: bool = False
+    mask_channel: Literal["alpha"] | None = None
+    mask_orientation: Literal["upright", "stored"] | None = None
+
+
+@dataclass(kw_only=True)
+class PhotoArguments(Arguments):
+    """Flags of how photos are read.
+
+    Args:
+        bit_depth: significant bits of photos that have more than 8 bits per channel; the file's if not given.
+        background_color: color behind transparent pixels, as in '#000000'.
+        bands: bands of a raster that become red, green and blue, from 1.
+        tile_size: side of the tiles that photos and rasters are cut into, in pixels.
+        tile_overlap: pixels that neighboring tiles share.
+    """
+
+    group = "Photos"
+
+    bit_depth: int | None = None
+    background_color: str | None = None
+    bands: list[int] | None = None
+    tile_size: int | None = None
+    tile_overlap: int = 0
+
+
+@dataclass(kw_only=True)
+class PrepareArguments(PhotoArguments, MaskArguments, PairingArguments):
     """Checks image-mask pairs and writes them as a Hugging Face dataset.
 
     Args:
-        dataset: a raw folder (`images/` and `masks/`), a saved dataset or parquet folder, a Hub dataset id, or `demo`.
+        dataset: a raw folder (`images/` and `masks/`), the export of an annotation tool (COCO, YOLO, LabelMe, CVAT,
+            Datumaro, Label Studio, VIA), a saved dataset or parquet folder, a Hub dataset id, or `demo`.
         output_dir: new or empty folder to write.
         validation_fraction: share of the training pairs held out if the dataset has no split `validation`; above 0,
             below 1.
         seed: decides which pairs are held out.
-        image_column: image column of a dataset, or image folder of a raw folder.
-        mask_column: mask column of a dataset, or mask folder of a raw folder.
         data_license: license of the data, for its card and for the cards of what is made from it: an identifier of the
             Hub such as cc-by-4.0, or a name, or a name and an address.
+        resolution: side in pixels that pairs will be trained at, for the report of object sizes.
+        crop_size: side of the training crops in pixels, for the same; 512, or the smallest side if that is less, if
+            not given.
+        strict: refuse what is only suspicious.
     """
 
     group = "Dataset"
@@ -28,14 +114,33 @@ class PrepareArguments(Arguments):
     output_dir: str
     validation_fraction: float = 0.2
     seed: int = 0
-    image_column: str | None = None
-    mask_column: str | None = None
     data_license: str | None = None
+    resolution: int = 128
+    crop_size: int | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
+        self.require_at_least(1, "tile_size", "resolution", "crop_size")
+        self.require_at_least(0, "tile_overlap", "mask_threshold")
+        self.require_needed({"tile_overlap": "tile_size"})
+        if self.bit_depth is not None and not 9 <= self.bit_depth <= 16:
+            raise InputError(f"--bit_depth is {self.bit_depth}; give 9 to 16")
+        if self.bands is not None and not (len(self.bands) in (1, 3) and min(self.bands) >= 1):
+            raise InputError(f"--bands is {self.bands}; give one band, or those of red, green and blue, from 1")
+        if self.tile_size is not None and self.tile_overlap >= self.tile_size:
+            raise InputError(f"--tile_overlap is {self.tile_overlap}; give less than --tile_size {self.tile_size}")
+        ways = ("object_value", "object_color", "object_class", "mask_threshold", "instances", "mask_channel")
+        given = [f"--{name}" for name in ways if getattr(self, name) not in (None, False)]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} both say what the object is; give one")
+        for name in ("background_color", *(["object_color"] if self.object_color else [])):
+            value = getattr(self, name)
+            for color in [value] if isinstance(value, str) else value or []:
+                if not re.fullmatch("#[0-9a-fA-F]{6}", color):
+                    raise InputError(f"--{name} is {color!r}; give a color as '#rrggbb', in quotes")
 
 
 @dataclass(kw_only=True)

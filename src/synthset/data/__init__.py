@@ -1,16 +1,7 @@
-from .dataset import (
-    PairTensors,
-    SplitNotFoundError,
-    choose_crop_size,
-    files_digest,
-    load_pairs,
-    load_train_validation,
-    pairs_digest,
-    resolve_crop_size,
-    smallest_side,
-)
+from .dataset import SplitNotFoundError, files_digest, load_pairs, load_train_validation, pairs_digest
 from .growing import GrowingDataset
-from .scale import recorded_crop_size
+from .scale import choose_crop_size, recorded_crop_size, resolve_crop_size, smallest_side
+from .store import PairTensors
 from .streaming import StreamedPairs, stream_train_validation
 from .transforms import ResizePair, eval_transform, resize_pair, to_tv_tensors, train_transform
 from .writer import export_imagefolder, pair_features, write_pairs_shard

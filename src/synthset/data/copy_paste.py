@@ -29,8 +29,8 @@ from scipy import ndimage
 
 from ..console import progress
 from ..errors import InputError
-from .dataset import choose_crop_size
-from .folder import decode_pair
+from ..sources.decoding import decode_pair
+from .scale import choose_crop_size
 from .transforms import ResizePair, to_tv_tensors
 from .writer import pair_features, write_pairs_shard
 

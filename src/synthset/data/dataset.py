@@ -1,32 +1,21 @@
-"""Loading of image-mask pairs from any source, and the same pairs as tensors in memory."""
+"""Loading of image-mask pairs from any source."""
 
 import hashlib
-import io
-import logging
 import math
-import os
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import datasets
-import psutil
-import torch
 from PIL import Image
-from torchvision import tv_tensors
 
 from ..console import progress
 from ..errors import InputError
+from ..sources.decoding import decode_pair
+from ..sources.folder import is_raw_folder, load_raw_folder
 from .demo import demo_pairs
-from .folder import decode_pair, is_raw_folder, load_raw_folder
 from .growing import HIDDEN
-from .transforms import to_tv_tensors
-
-logger = logging.getLogger(__name__)
-
-PAPER_CROP_SIZE = 512  # SynthSet, section 3
 
 
 class SplitNotFoundError(InputError):
@@ -253,107 +242,3 @@ def files_digest(files: Iterable[Path]) -> str:
     for file in files:
         whole.update(hashlib.sha256(file.name.encode() + b"\0" + file.read_bytes()).digest())
     return whole.hexdigest()
-
-
-def image_sizes(pairs: datasets.Dataset) -> list[tuple[int, int]]:
-    """Reads (width, height) of every stored image of a dataset of `load_pairs` from the file headers."""
-    sizes = []
-    for row in pairs.with_format(None).select_columns(["image"]):
-        value = row["image"]
-        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as image:
-            sizes.append(image.size)
-    return sizes
-
-
-def smallest_side(pairs: datasets.Dataset) -> int:
-    """Smallest width or height in pixels of all images: side of the largest square that can be cropped from each."""
-    return min(min(size) for size in image_sizes(pairs))
-
-
-def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
-    """Calls [`choose_crop_size`] for the images of `splits`, datasets of `load_pairs`."""
-
-    def name(number: int) -> str:
-        for pairs in splits:
-            if number < len(pairs):
-                break
-            number -= len(pairs)
-        value = pairs.with_format(None)[number]["image"]
-        return pairs.format["format_kwargs"]["transform"].name("image", value)
-
-    return choose_crop_size(crop_size, [min(size) for pairs in splits for size in image_sizes(pairs)], name)
-
-
-def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable[[int], str]) -> int:
-    """Returns `crop_size`, or if it is None the paper's 512 pixels, reduced with a warning to the smallest image.
-
-    The crop size determines how large objects are in every pair. Images that are much smaller than the others (than
-    half of what their median would give) therefore raise an error instead of reducing the crop size.
-
-    Args:
-        crop_size: side in pixels.
-        sides: smaller side of every image in pixels.
-        name: returns the name of an image for messages, given its index.
-
-    Raises:
-        InputError: an image is smaller than `crop_size`, or much smaller than the others.
-    """
-    smallest, usual = min(sides), min(PAPER_CROP_SIZE, statistics.median_low(sides))
-
-    def found(limit: int) -> str:
-        count = sum(side < limit for side in sides)
-        return f"{smallest}, of {name(sides.index(smallest))} ({count} of {len(sides)} images are below {limit})"
-
-    if crop_size is not None:
-        if crop_size > smallest:
-            raise InputError(
-                f"--crop_size {crop_size} is larger than the smallest image side, {found(crop_size)}; lower it, or "
-                "remove smaller images"
-            )
-        return crop_size
-    if smallest < usual / 2:
-        raise InputError(
-            f"the smallest image side is {found(usual)}; remove images much smaller than the others, or give "
-            f"--crop_size {smallest}"
-        )
-    if smallest < PAPER_CROP_SIZE:
-        logger.warning(f"crop_size is {smallest}: the smallest image side is {found(PAPER_CROP_SIZE)}")
-    return min(PAPER_CROP_SIZE, smallest)
-
-
-def cache_limit() -> int:
-    """Memory limit in bytes for the pairs of one dataset in one process: a quarter of the available memory, divided by
-    the number of processes launched on this machine, and at most 4 GiB."""
-    return min(2**32, psutil.virtual_memory().available // (4 * int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-
-
-class PairTensors(torch.utils.data.Dataset):
-    """Dataset of pairs as uint8 tv_tensors, for a `DataLoader`.
-
-    Decoding a photo takes longer than cropping and resizing it, so all pairs are decoded once if they fit into
-    `cache_bytes`, and otherwise at each access. `DataLoader` workers share the cache. Items are tuples of
-    `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}.
-
-    Args:
-        pairs: dataset of `load_pairs`.
-        cache_bytes: limit in bytes for the decoded pairs; [`cache_limit`] when not given.
-    """
-
-    def __init__(self, pairs: datasets.Dataset, cache_bytes: int | None = None):
-        self.pairs = pairs
-        self.cache = None
-        limit = cache_limit() if cache_bytes is None else cache_bytes
-        if sum(width * height * 4 for width, height in image_sizes(pairs)) <= limit:
-            with ThreadPoolExecutor() as pool:
-                options = {"total": len(pairs), "unit": "pair", "leave": False, "delay": 1}
-                self.cache = list(progress(pool.map(self.decode, range(len(pairs))), "decoding pairs", **options))
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def decode(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """Reads pair `index` from the dataset."""
-        return to_tv_tensors(self.pairs[index])
-
-    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        return self.decode(index) if self.cache is None else self.cache[index]

@@ -11,8 +11,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from ..errors import InputError
-from .dataset import PAPER_CROP_SIZE, load_or_explain, pick_split, undecoded_pairs
-from .folder import decode_pair
+from ..sources.decoding import decode_pair
+from .dataset import load_or_explain, pick_split, undecoded_pairs
+from .scale import PAPER_CROP_SIZE
 from .transforms import to_tv_tensors
 
 BUFFER_SIZE = 1000  # undecoded pairs in the shuffle buffer, the default of datasets

@@ -15,7 +15,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from ..output_dir import atomic_path
-from .folder import to_binary
+from ..sources.decoding import to_binary
 
 ROWS_PER_GROUP = 100  # default of datasets for images: the Hub viewer reads one row group per page
 

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from ..console import progress
 from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair, train_transform
-from ..data.dataset import cache_limit, raw_splits
+from ..data.dataset import raw_splits
+from ..data.store import cache_limit
 from ..errors import InputError
 from ..random import keyed_generator
 

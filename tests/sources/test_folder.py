@@ -7,8 +7,8 @@ from PIL import Image
 from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 
 from synthset.data import load_pairs
-from synthset.data.folder import load_raw_folder
 from synthset.errors import InputError
+from synthset.sources.folder import load_raw_folder
 
 BITS = np.array([[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1]], dtype=np.uint8)
 

@@ -1,0 +1,1 @@
+"""Files of users: recognized, listed, decoded and checked."""
