@@ -1,8 +1,8 @@
 """Findings about the pairs of a dataset: sizes, coverage, objects, near-duplicates, and what is suspicious."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import imagehash
 import numpy as np
@@ -136,6 +136,11 @@ def group_pairs(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int, 
     return [order.setdefault(root(number), len(order)) for number in range(len(pairs))]
 
 
+def count_photos(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int, int]]) -> int:
+    """Counts distinct photos: tiles of one photo and near-duplicates count once."""
+    return len(set(group_pairs([replace(pair, group=None) for pair in pairs], duplicates)))
+
+
 def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
     """Draws whole groups until `wanted` pairs are held out; at least one group remains.
 
@@ -156,8 +161,8 @@ def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
 
 
 def sides_when_trained(pairs: Iterable[Measured], crop_size: int, resolution: int) -> np.ndarray:
-    """Computes the side, in pixels, of the square of every object's area in a crop of `crop_size` pixels that is resized
-    to `resolution`."""
+    """Computes the side in pixels of the square of every object's area, in a crop of `crop_size` pixels that is resized to
+    `resolution`."""
     areas = np.concatenate([np.zeros(0), *(pair.object_areas for pair in pairs)])
     return np.sqrt(areas) * resolution / crop_size
 
@@ -243,9 +248,9 @@ def find_suspicious(
     return found
 
 
-def collect(noted: Mapping[str, Iterable[str]], pairs: Iterable[Measured]) -> dict[str, list[str]]:
-    """Joins `noted`, reason -> names, with what was repaired in the pairs."""
-    found = {reason: list(names) for reason, names in noted.items()}
+def list_repaired(pairs: Iterable[Measured]) -> dict[str, list[str]]:
+    """Collects what was changed while reading: reason -> names of the pairs."""
+    found: dict[str, list[str]] = {}
     for pair in pairs:
         for reason in pair.repaired:
             found.setdefault(reason, []).append(pair.name)
