@@ -161,8 +161,8 @@ def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
 
 
 def sides_when_trained(pairs: Iterable[Measured], crop_size: int, resolution: int) -> np.ndarray:
-    """Computes the side in pixels of the square of every object's area, in a crop of `crop_size` pixels that is resized to
-    `resolution`."""
+    """Computes the side in pixels of the square of every object's area, in crops of `crop_size` pixels that are resized
+    to `resolution`."""
     areas = np.concatenate([np.zeros(0), *(pair.object_areas for pair in pairs)])
     return np.sqrt(areas) * resolution / crop_size
 
@@ -233,17 +233,13 @@ def find_suspicious(
         usual, *others = sorted(conventions, key=lambda name: -len(conventions[name]))
         for other in others:
             note(f"masks stored as {other}, where most are stored as {usual}", *conventions[other])
-    sides = sides_when_trained(pairs, crop_size, resolution)
-    if len(sides) and (sides < SMALLEST_OBJECT).mean() > MANY:
-        small = [
-            pair.name
-            for pair in pairs
-            if (np.sqrt(pair.object_areas) * resolution / crop_size < SMALLEST_OBJECT).mean() > MANY
-        ]
+    sides = [sides_when_trained([pair], crop_size, resolution) for pair in pairs]
+    tiny = np.concatenate(sides) < SMALLEST_OBJECT
+    if len(tiny) and tiny.mean() > MANY:
         note(
-            f"{(sides < SMALLEST_OBJECT).mean():.0%} of the objects are below {SMALLEST_OBJECT} px in crops of "
-            f"{crop_size} px at resolution {resolution} and vanish",
-            *small,
+            f"{tiny.mean():.0%} of the objects are below {SMALLEST_OBJECT} px in crops of {crop_size} px at resolution "
+            f"{resolution} and vanish",
+            *(pair.name for pair, own in zip(pairs, sides, strict=True) if (own < SMALLEST_OBJECT).any()),
         )
     return found
 

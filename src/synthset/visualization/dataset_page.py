@@ -87,7 +87,7 @@ def render_dataset_page(
         ),
         Section(
             "Sizes of objects",
-            good=f"hardly any object is left of the red line; objects below {trained['smallest_object']} pixels vanish.",
+            good="hardly any object is left of the red line, at which objects vanish.",
             text=[
                 f"Side of the square of an object's area, in crops of {trained['crop_size']} pixels at resolution "
                 f"{trained['resolution']}. Objects that touch count as one."
@@ -95,10 +95,8 @@ def render_dataset_page(
             figures={"sizes": "Sizes of objects, and coverage of masks"},
         ),
     ]
-    if report["classes"]:
-        rows = [
-            [str(c["value"]), c["name"], f"{c['share']:.2%}", "yes" if c["object"] else "no"] for c in report["classes"]
-        ]
+    if classes := report["classes"]:
+        rows = [[str(c["value"]), c["name"], f"{c['share']:.2%}", "yes" if c["object"] else ""] for c in classes]
         text = ["The column `labels` keeps the label map; the mask holds the classes that are the object."]
         table = [["value", "class", "pixels", "in the mask"], *rows]
         sections.append(Section("Classes", text=text, tables=[table]))
