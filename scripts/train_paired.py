@@ -35,13 +35,13 @@ from synthset.training.components import (
 from synthset.training.ema import build_ema
 from synthset.training.export import Exporter
 from synthset.training.folder import claim_run_dir
-from synthset.training.guard import NonFiniteGuard
+from synthset.training.guard import LossGuard, run_with_rewinds
 from synthset.training.history import find_start
 from synthset.training.log import Meter, MetricsLog
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
 from synthset.training.plan import announce
 from synthset.training.processes import stop_requested
-from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
+from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps, build_density
 from synthset.training.timetable import Timetable
 from synthset.training.trackers import start_trackers
 from synthset.training.validation import Validator, inspect_pairs
@@ -59,7 +59,7 @@ def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -
     """
     top, positions = args.num_train_timesteps, resolved(args.max_train_steps) * args.pairs_per_step(num_processes)
     if not args.curriculum:
-        return UniformTimesteps(top)
+        return build_density(args, build_noise_schedule(args).alphas_cumprod)
     if args.curriculum_form == "share":
         timesteps = CurriculumTimesteps.of_run(top, positions, args.curriculum_share, args.priority_share)
         remedy = "lower --curriculum_share or give more --max_train_steps"
@@ -111,14 +111,17 @@ def train(
 
     # 2. optimizers, and everything as the last checkpoint left it
     start = find_start(args, accelerator, train_pairs, validation_pairs)
-    optimizer = build_optimizer(args, model.parameters())
+    optimizer = build_optimizer(args, accelerator, model, start.rate)
     lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
     networks, adversary, watch = [model], None, SaturationWatch()
     if args.gan_weight:
-        adversary = build_adversary(args, accelerator, start.leg_start)
+        adversary = build_adversary(args, accelerator, start.leg_start, start.rate)
         networks.append(adversary.discriminator)
     network = accelerator.unwrap_model(model, keep_torch_compile=False)
+    channels = objectives.channel_weights(
+        args.mask_loss_weight, network.config.image_channels, network.config.mask_channels, accelerator.device
+    )
     ema = build_ema(args, accelerator, network)
     claim_run_dir(args, accelerator, start, timetable.budget)
     checkpoints = Checkpointer(accelerator, args.output_dir, ema, start.legs, args.checkpoints_total_limit)
@@ -134,7 +137,7 @@ def train(
         args, accelerator, model, ema, scheduler, validation_items, build_pipeline, inspect, log, timetable
     )
     exporter = Exporter(args, accelerator, model, ema, build_pipeline, MODEL_CARD, start, log)
-    guard = NonFiniteGuard(args, accelerator, stream)
+    guard = LossGuard(args, accelerator, stream, log)
     announce(args, accelerator, network, stream, validation_pairs, step, timetable)
     if step and timetable.due(step, args.validation_steps) and not log.has("validation_loss", step):
         validator.validate(step)  # the run was stopped in between
@@ -147,7 +150,9 @@ def train(
             batch = {name: value.to(accelerator.device) for name, value in batch.items()}
             with accelerator.accumulate(*networks):
                 prediction = objectives.predict(model, scheduler, batch)
-                loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
+                loss = objectives.diffusion_loss(
+                    prediction, scheduler, batch, args.snr_gamma, args.loss_space, channels
+                ).mean()
                 meter.record(loss=loss)
                 guard.watch(loss, batch["position"])
                 if adversary is not None:
@@ -177,6 +182,7 @@ def train(
                     values["t_max"] = timesteps.t_max(step * args.pairs_per_step(accelerator.num_processes) - 1)
                 log.write(values, step)
                 bar.set_postfix({"loss": f"{values['loss']:.4f}"})
+                guard.inspect(step)
                 if adversary is not None:
                     watch.update(step, values["accuracy_real"], values["accuracy_fake"])
             if timetable.due(step, args.validation_steps):
@@ -220,7 +226,7 @@ def main(args: PairedArguments) -> None:
         return train(flags, accelerator, train_pairs, validation_pairs, timetable)
 
     timetable = plan_steps(args, accelerator, started, run_for)
-    exporter = run_for(args, timetable)
+    exporter = run_with_rewinds(args, accelerator, timetable, run_for)
     accelerator.end_training()
     exporter.push()
     logger.info(f"next: synthset generate --model {args.output_dir} --output_dir PAIRS --num_samples 1000")

@@ -34,13 +34,14 @@ from synthset.training.components import (
 from synthset.training.ema import build_ema
 from synthset.training.export import Exporter
 from synthset.training.folder import claim_run_dir
-from synthset.training.guard import NonFiniteGuard
+from synthset.training.guard import LossGuard, run_with_rewinds
 from synthset.training.history import find_start
 from synthset.training.log import Meter, MetricsLog
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
 from synthset.training.plan import announce
 from synthset.training.processes import stop_requested
 from synthset.training.stream import LowResCondition
+from synthset.training.timesteps import build_density
 from synthset.training.timetable import Timetable
 from synthset.training.trackers import start_trackers
 from synthset.training.validation import Validator, inspect_enlarged
@@ -74,7 +75,10 @@ def train(
     # 1. data, noise, network
     scheduler = build_noise_schedule(args)
     model = build_sr_model(args)
-    stream, validation_items = build_streams(args, train_pairs, validation_pairs, condition=build_condition(args))
+    timesteps = build_density(args, scheduler.alphas_cumprod)
+    stream, validation_items = build_streams(
+        args, train_pairs, validation_pairs, timesteps, condition=build_condition(args)
+    )
     ddim = DDIMScheduler.from_config(scheduler.config)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
@@ -82,10 +86,13 @@ def train(
 
     # 2. the optimizer, and everything as the last checkpoint left it
     start = find_start(args, accelerator, train_pairs, validation_pairs)
-    optimizer = build_optimizer(args, model.parameters())
+    optimizer = build_optimizer(args, accelerator, model, start.rate)
     lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
     network = accelerator.unwrap_model(model, keep_torch_compile=False)
+    channels = objectives.channel_weights(
+        args.mask_loss_weight, network.config.image_channels, network.config.mask_channels, accelerator.device
+    )
     ema = build_ema(args, accelerator, network)
     claim_run_dir(args, accelerator, start, timetable.budget)
     checkpoints = Checkpointer(accelerator, args.output_dir, ema, start.legs, args.checkpoints_total_limit)
@@ -101,7 +108,7 @@ def train(
         args, accelerator, model, ema, scheduler, validation_items, build_pipeline, inspect, log, timetable
     )
     exporter = Exporter(args, accelerator, model, ema, build_pipeline, MODEL_CARD, start, log)
-    guard = NonFiniteGuard(args, accelerator, stream)
+    guard = LossGuard(args, accelerator, stream, log)
     announce(args, accelerator, network, stream, validation_pairs, step, timetable)
     if step and timetable.due(step, args.validation_steps) and not log.has("validation_loss", step):
         validator.validate(step)  # the run was stopped in between
@@ -114,7 +121,9 @@ def train(
             batch = {name: value.to(accelerator.device) for name, value in batch.items()}
             with accelerator.accumulate(model):
                 prediction = objectives.predict(model, scheduler, batch)
-                loss = objectives.diffusion_loss(prediction, scheduler, batch, args.snr_gamma).mean()
+                loss = objectives.diffusion_loss(
+                    prediction, scheduler, batch, args.snr_gamma, args.loss_space, channels
+                ).mean()
                 meter.record(loss=loss)
                 guard.watch(loss, batch["position"])
                 accelerator.backward(loss)
@@ -136,6 +145,7 @@ def train(
                 values = {**meter.read(step), "learning_rate": lr_scheduler.get_last_lr()[0]}
                 log.write(values, step)
                 bar.set_postfix({"loss": f"{values['loss']:.4f}"})
+                guard.inspect(step)
             if timetable.due(step, args.validation_steps):
                 with timetable.job("validation"):
                     validator.validate(step)
@@ -165,7 +175,7 @@ def main(args: SRArguments) -> None:
         return train(flags, accelerator, train_pairs, validation_pairs, timetable)
 
     timetable = plan_steps(args, accelerator, started, run_for)
-    exporter = run_for(args, timetable)
+    exporter = run_with_rewinds(args, accelerator, timetable, run_for)
     accelerator.end_training()
     exporter.push()
     logger.info(

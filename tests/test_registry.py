@@ -6,10 +6,22 @@ from diffusers import DPMSolverMultistepScheduler
 
 from synthset import InputError
 from synthset.models.skip_fusion import ScaleU
-from synthset.registry import PREDICTION_TYPES, SCHEDULERS, SKIP_FUSIONS, VARIANTS, Import, Registry, Variant
+from synthset.registry import (
+    OPTIMIZERS,
+    PREDICTION_TYPES,
+    SCHEDULERS,
+    SKIP_FUSIONS,
+    TIMESTEP_DENSITIES,
+    VARIANTS,
+    Import,
+    Registry,
+    Variant,
+)
 
 every_registry = pytest.mark.parametrize(
-    "registry", [VARIANTS, SKIP_FUSIONS, SCHEDULERS, PREDICTION_TYPES], ids=lambda registry: registry.kind
+    "registry",
+    [VARIANTS, SKIP_FUSIONS, SCHEDULERS, OPTIMIZERS, TIMESTEP_DENSITIES, PREDICTION_TYPES],
+    ids=lambda registry: registry.kind,
 )
 
 LIGHT = """

@@ -112,6 +112,27 @@ SCHEDULERS = Registry(
     },
 )
 
+# functions (args, network) -> torch.optim.Optimizer; see synthset.training.optimization
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adamw": Import("synthset.training.optimization:adamw"),
+        "muon": Import("synthset.training.optimization:muon"),
+        "soap": Import("synthset.training.optimization:soap"),
+    },
+)
+
+# functions that draw ln sigma of timesteps; see synthset.training.timesteps
+TIMESTEP_DENSITIES = Registry(
+    "timestep_density",
+    {
+        "uniform": Import("synthset.training.timesteps:uniform"),
+        "lognormal": Import("synthset.training.timesteps:lognormal"),
+        "logit_normal": Import("synthset.training.timesteps:logit_normal"),
+        "mode": Import("synthset.training.timesteps:mode"),
+    },
+)
+
 # The training target is c * x_0 + d * noise; an entry computes (c, d) from alpha and sigma of
 # x_t = alpha * x_0 + sigma * noise. Losses, weights and x_0 follow from it; see synthset.pipelines.prediction_types.
 PREDICTION_TYPES = Registry(

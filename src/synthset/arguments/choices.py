@@ -13,10 +13,14 @@ if TYPE_CHECKING:  # a type checker does not read registries
     SkipFusion: TypeAlias = str
     Scheduler: TypeAlias = str
     PredictionType: TypeAlias = str
+    Optimizer: TypeAlias = str
+    TimestepDensity: TypeAlias = str
     BetaSchedule: TypeAlias = str
 else:
     Variant = Literal[tuple(registry.VARIANTS)]
     SkipFusion = Literal[tuple(registry.SKIP_FUSIONS)]
     Scheduler = Literal[tuple(registry.SCHEDULERS)]
     PredictionType = Literal[tuple(registry.PREDICTION_TYPES)]
+    Optimizer = Literal[tuple(registry.OPTIMIZERS)]
+    TimestepDensity = Literal[tuple(registry.TIMESTEP_DENSITIES)]
     BetaSchedule = Literal[BETA_SCHEDULES]

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from ..errors import InputError
 from .base import Arguments, require_xformers, resolved
-from .choices import TRACKERS, BetaSchedule, PredictionType, SkipFusion, Variant
+from .choices import TRACKERS, BetaSchedule, Optimizer, PredictionType, SkipFusion, TimestepDensity, Variant
 from .hub import HUB_FLAGS, TrainingHubArguments
 
 MixedPrecision: TypeAlias = Literal["no", "fp16", "bf16", "auto"]
@@ -20,6 +20,7 @@ OPERATIONAL = {
     "num_train_epochs",
     "checkpointing_steps",
     "checkpoints_total_limit",
+    "on_divergence",
     "resume_from_checkpoint",
     "validation_steps",
     "num_validation_images",
@@ -46,7 +47,16 @@ FIXED = (
     *("resolution", "variant", "skip_fusion", "block_out_channels", "layers_per_block", "patch_size", "input_skip"),
     *("attention_head_dim", "num_train_timesteps", "beta_schedule", "prediction_type", "use_ema", "streaming"),
     *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
+    "optimizer",
 )
+# Flags that early runs did not have, with what those runs did.
+ADDED = {
+    "timestep_density": "uniform",
+    "timestep_shift": 1.0,
+    "mask_loss_weight": 1.0,
+    "dropout": 0.0,
+    "optimizer": "adamw",
+}
 
 
 # Lengths of a run, of which one counts.
@@ -145,6 +155,7 @@ class ModelArguments(Arguments):
         patch_size: space-to-depth patch size, in pixels; the cost falls with its square, 1 is the sharpest.
         input_skip: add the noisy input, scaled by a learned factor per timestep, to the output; for small budgets.
         attention_head_dim: channels of an attention head in the bottleneck.
+        dropout: probability of dropout in the residual blocks, 0 to below 1 (Ho et al. 2020: 0.1 against overfitting).
     """
 
     group = "Model"
@@ -157,10 +168,14 @@ class ModelArguments(Arguments):
     patch_size: int = 1
     input_skip: bool = False
     attention_head_dim: int = 32
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("resolution", "layers_per_block", "patch_size", "attention_head_dim")
+        self.require_at_least(0, "dropout")
+        if self.dropout >= 1:
+            raise InputError(f"--dropout is {self.dropout}; give a number below 1")
         if not self.block_out_channels or min(self.block_out_channels) < 1:
             raise InputError(f"--block_out_channels is {self.block_out_channels}; give widths such as 32 64 128 256")
         stride = self.patch_size * 2 ** (len(self.block_out_channels) - 1)
@@ -186,6 +201,17 @@ class DiffusionArguments(Arguments):
         beta_schedule: noise schedule; `squaredcos_cap_v2` is cosine, `linear` the paper's.
         prediction_type: target of the network; `epsilon` is the paper's.
         snr_gamma: gamma of min-SNR loss weighting (arXiv 2303.09556), usually 5.0; off if not given.
+        loss_space: prediction type in which the loss is measured, such as v_prediction for a network that predicts
+            `sample` (JiT, arXiv 2511.13720); the network's own if not given.
+        mask_loss_weight: weight of a mask channel's loss beside an image channel's 1; the mean weight stays 1.
+        timestep_density: density of the training timesteps: `lognormal` in the noise level sigma (EDM, arXiv
+            2206.00364, table 1), `logit_normal` or `mode` in t / T (Stable Diffusion 3, arXiv 2403.03206, section 3.1).
+        density_mean: mean of ln sigma (`lognormal`; -1.2 if not given, EDM's for images in [-1, 1]) or of logit(t / T)
+            (`logit_normal`; 0 if not given).
+        density_std: standard deviation of the same; 1.2 if not given with `lognormal`, 1 with `logit_normal`.
+        mode_scale: scale of `mode`, -1 to 1.75; above 0 favors the middle, below 0 the ends; 1.29 if not given.
+        timestep_shift: factor of the noise level sigma of every timestep drawn; resolution / 64 trains a resolution at
+            the noise that 64 pixels have (Hoogeboom et al. 2023, arXiv 2301.11093, section 3.1).
     """
 
     group = "Diffusion"
@@ -194,10 +220,34 @@ class DiffusionArguments(Arguments):
     beta_schedule: BetaSchedule = "squaredcos_cap_v2"
     prediction_type: PredictionType = "v_prediction"
     snr_gamma: float | None = None
+    loss_space: PredictionType | None = None
+    mask_loss_weight: float = 1.0
+    timestep_density: TimestepDensity = "uniform"
+    density_mean: float | None = None
+    density_std: float | None = None
+    mode_scale: float | None = None
+    timestep_shift: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("num_train_timesteps", "snr_gamma")
+        self.require_positive("num_train_timesteps", "snr_gamma", "mask_loss_weight", "density_std", "timestep_shift")
+        for name in ("mask_loss_weight", "density_mean", "density_std", "mode_scale", "timestep_shift"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise InputError(f"--{name} is {getattr(self, name)}; give a finite number")
+        if self.snr_gamma is not None and self.loss_space is not None:
+            raise InputError(
+                f"--snr_gamma is {self.snr_gamma:g} and --loss_space {self.loss_space}, and both weigh the timesteps; "
+                "give one"
+            )
+        for name in ("density_mean", "density_std"):
+            if getattr(self, name) is not None and self.timestep_density not in ("lognormal", "logit_normal"):
+                raise InputError(
+                    f"--{name} is {getattr(self, name)}, which means nothing with --timestep_density "
+                    f"{self.timestep_density}; give lognormal or logit_normal, or leave --{name} out"
+                )
+        self.require_needed({"mode_scale": "timestep_density=mode"})
+        if self.mode_scale is not None and not -1 <= self.mode_scale <= 1.75:
+            raise InputError(f"--mode_scale is {self.mode_scale}; give -1 to 1.75, beyond which it is no density")
 
 
 @dataclass(kw_only=True)
@@ -207,27 +257,36 @@ class OptimizationArguments(Arguments):
     Args:
         batch_size: pairs per process and forward pass.
         gradient_accumulation_steps: forward passes per optimizer step.
+        optimizer: `adamw`, which without weight decay is the paper's Adam; `muon` for the matrices of hidden layers
+            (arXiv 2502.16982) with AdamW for the rest; or `soap` (arXiv 2409.11321). The last two need the extra
+            `optimizers`, and stay the same in all legs of a run.
         learning_rate: peak learning rate of Adam (paper: 2.1e-4).
+        muon_learning_rate: peak learning rate of the matrices with `muon`, whose updates are scaled to the size of
+            Adam's; `learning_rate` if not given.
         lr_scheduler: course of the learning rate; `cosine` falls to zero, `multistep` is divided by 10 at each of
             `lr_milestones`.
         lr_warmup_steps: optimizer steps of linear warm-up; a tenth of the run, at most 100, if not given; none with
             `multistep`.
         lr_milestones: optimizer steps of `multistep`, increasing.
         max_grad_norm: clip the gradient to this norm; off if not given.
-        adam_beta1: decay of Adam's first moment, 0 to below 1.
-        adam_beta2: decay of Adam's second moment, 0 to below 1.
+        adam_beta1: decay of Adam's first moment, 0 to below 1; SOAP's authors use 0.95.
+        adam_beta2: decay of Adam's second moment, 0 to below 1; SOAP's authors use 0.95.
         adam_weight_decay: decoupled weight decay (AdamW); 0 is Adam.
         adam_epsilon: Adam's epsilon, above 0.
         use_ema: keep an exponential moving average of the weights, which is validated and exported.
         ema_max_decay: largest decay of the average, 0 to below 1.
         ema_power: warm-up of the average, whose decay is 1 - (1 + step) ** -power.
+        ema_std: width of the average as a share of the steps so far, above 0, below 0.28, such as 0.1 (power function
+            of Karras et al. 2024, arXiv 2312.02696, section 3.1); in place of `ema_power`.
     """
 
     group = "Optimization"
 
     batch_size: int = 16
     gradient_accumulation_steps: int = 1
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-3
+    muon_learning_rate: float | None = None
     lr_scheduler: Literal["constant", "cosine", "multistep"] = "cosine"
     lr_warmup_steps: int | None = None
     lr_milestones: list[int] = field(default_factory=list)
@@ -239,16 +298,28 @@ class OptimizationArguments(Arguments):
     use_ema: bool = True
     ema_max_decay: float = 0.9999
     ema_power: float = 0.75
+    ema_std: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("batch_size", "gradient_accumulation_steps", "learning_rate", "max_grad_norm")
+        self.require_positive("muon_learning_rate", "ema_std")
         self.require_positive("adam_epsilon", "ema_power")
         self.require_at_least(0, "lr_warmup_steps", "adam_beta1", "adam_beta2", "adam_weight_decay", "ema_max_decay")
         for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
             if getattr(self, name) >= 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; give a number below 1")
-        self.require_needed({"ema_max_decay": "use_ema", "ema_power": "use_ema"})
+        self.require_needed(dict.fromkeys(("ema_max_decay", "ema_power", "ema_std"), "use_ema"))
+        self.require_needed({"muon_learning_rate": "optimizer=muon"})
+        if self.ema_std is not None and self.ema_std >= 0.28:
+            raise InputError(f"--ema_std is {self.ema_std}; give a number below 0.28, such as 0.1")
+        if self.ema_std is not None and self.ema_power != OptimizationArguments.ema_power:
+            raise InputError(f"--ema_std is {self.ema_std} and --ema_power {self.ema_power}; give one")
+        if self.optimizer != "adamw" and find_spec("pytorch_optimizer") is None:
+            raise InputError(
+                f"--optimizer is {self.optimizer}, which needs pytorch-optimizer; pip install 'synthset[optimizers]' "
+                "or give adamw"
+            )
         if (self.lr_scheduler == "multistep") != bool(self.lr_milestones):
             raise InputError(
                 f"--lr_scheduler is {self.lr_scheduler} and --lr_milestones is {self.lr_milestones}; milestones go "
@@ -300,6 +371,9 @@ class CheckpointArguments(Arguments):
         resume_from_checkpoint: `latest`, the newest in the output folder if there is one, a checkpoint's path, or
             `none` to start anew.
         new_leg: continue with other flags or data than the checkpoint's; the learning rate's schedule starts again.
+        on_divergence: reaction to a loss that jumps far above its running median, which is logged in any case:
+            `ignore`, `stop`, or `rewind` to the last checkpoint with half the learning rate, at most three times; with
+            `rewind` also for a loss that is not finite, which otherwise stops the run.
     """
 
     group = "Checkpoints"
@@ -308,6 +382,7 @@ class CheckpointArguments(Arguments):
     checkpoints_total_limit: int | None = 2
     resume_from_checkpoint: str = "latest"
     new_leg: bool = False
+    on_divergence: Literal["ignore", "stop", "rewind"] = "ignore"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -394,6 +469,11 @@ class TrainingArguments(
         super().__post_init__()
         hub = ("hub_model_id", "hub_strategy", "hub_private_repo")
         self.require_needed(dict.fromkeys(hub, "push_to_hub"))
+        if self.on_divergence == "rewind" and self.push_to_hub and self.hub_strategy == "checkpoint":
+            raise InputError(
+                "--on_divergence is rewind and --hub_strategy checkpoint, and what is pushed can't go back; give "
+                "--hub_strategy end, or ignore or stop"
+            )
         if self.validation_num_inference_steps > self.num_train_timesteps:
             raise InputError(
                 f"--validation_num_inference_steps is {self.validation_num_inference_steps}, and --num_train_timesteps "
@@ -514,6 +594,14 @@ class CurriculumArguments(Arguments):
 @dataclass(kw_only=True)
 class PairedArguments(CurriculumArguments, AdversarialArguments, TrainingArguments):
     """Trains the diffusion model that generates image-mask pairs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.curriculum and (self.timestep_density != "uniform" or self.timestep_shift != 1):
+            raise InputError(
+                f"--curriculum is true, --timestep_density {self.timestep_density} and --timestep_shift "
+                f"{self.timestep_shift:g}, and both choose the timesteps; give one, or uniform and 1"
+            )
 
     @property
     def length_counts(self) -> bool:

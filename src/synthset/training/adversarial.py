@@ -15,7 +15,7 @@ from ..arguments.training import PairedArguments
 from ..errors import InputError
 from ..models import PairedDiscriminator2DModel
 from . import objectives
-from .optimization import build_lr_scheduler, build_optimizer
+from .optimization import adamw, build_lr_scheduler
 
 logger = logging.getLogger("synthset")
 
@@ -110,11 +110,14 @@ def build_discriminator(args: PairedArguments) -> PairedDiscriminator2DModel:
     )
 
 
-def build_adversary(args: PairedArguments, accelerator: Accelerator, leg_start: int = 0) -> Adversary:
+def build_adversary(
+    args: PairedArguments, accelerator: Accelerator, leg_start: int = 0, rate: float = 1.0
+) -> Adversary:
     """The discriminator, with its optimizer.
 
     Args:
         leg_start: the step from which its learning rate's schedule counts.
+        rate: factor of its learning rate.
 
     Raises:
         InputError: there are shards of the model on several devices, and accelerate shards one model only; or R1 is
@@ -128,7 +131,7 @@ def build_adversary(args: PairedArguments, accelerator: Accelerator, leg_start: 
             "--dynamo_backend"
         )
     discriminator = build_discriminator(args)
-    optimizer = build_optimizer(args, discriminator.parameters(), args.discriminator_learning_rate)
+    optimizer = adamw(args, discriminator, args.discriminator_learning_rate * rate)
     lr_scheduler = build_lr_scheduler(args, optimizer, leg_start)
     network, optimizer, lr_scheduler = accelerator.prepare(discriminator, optimizer, lr_scheduler)
     return Adversary(accelerator, network, optimizer, lr_scheduler, args.r1_gamma, args.max_grad_norm or float("inf"))

@@ -28,7 +28,7 @@ from ..output_dir import require_empty
 from .folder import PILOT_DIR, check_run_dir
 from .history import RUN_FILE, choose_checkpoint, step_of
 from .plan import JOBS, check_steps
-from .processes import on_main_process
+from .processes import on_main_process, snapshot
 from .timetable import Timetable
 
 logger = logging.getLogger("synthset")
@@ -131,6 +131,7 @@ def _measure(
         new_leg=False,
         report_to=[],
         push_to_hub=False,
+        on_divergence="ignore",
     )
 
     def fit() -> dict:
@@ -234,8 +235,7 @@ class Pilot(Timetable):
 @contextmanager
 def _traceless(accelerator: Accelerator, folder: Path) -> Iterator[None]:
     """Removes what the block makes: the folder, and what the accelerator holds. Logs nothing but errors meanwhile."""
-    level, count = logger.level, len(accelerator._custom_objects)
-    scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
+    level, restore = logger.level, snapshot(accelerator)
     logger.setLevel(logging.ERROR)
     try:
         if accelerator.is_main_process:
@@ -246,7 +246,4 @@ def _traceless(accelerator: Accelerator, folder: Path) -> Iterator[None]:
         logger.setLevel(level)
         if accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
-    accelerator.free_memory()
-    del accelerator._custom_objects[count:]
-    if scaler is not None:
-        accelerator.scaler.load_state_dict(scaler)
+    restore()

@@ -151,7 +151,8 @@ class Checkpointer:
 
     def restore(self, start: Start) -> None:
         """Restores the checkpoint of `start`, if there is one. At the beginning of a leg, the optimizers' moments are
-        kept, while the learning rate and other settings are those of the current flags."""
+        kept, while the learning rate and other settings are those of the current flags. After a rewind, the learning
+        rate's schedule goes on from the rate that the optimizers were built with."""
         if start.checkpoint is None:
             return
         optimizers, lr_schedulers = self.accelerator._optimizers, self.accelerator._schedulers
@@ -169,6 +170,11 @@ class Checkpointer:
                     group.update({name: value for name, value in new.items() if name != "params"})
             for lr_scheduler, schedule in zip(lr_schedulers, schedules, strict=True):
                 lr_scheduler.load_state_dict(schedule)
+        elif start.rate < 1:
+            for lr_scheduler, schedule in zip(lr_schedulers, schedules, strict=True):
+                lr_scheduler.scheduler.base_lrs = schedule["base_lrs"]
+                lr_scheduler.scheduler.last_epoch -= 1
+                lr_scheduler.step()  # computes the rate again
         if self.ema is not None:
             self.ema.optimization_step = start.step
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from accelerate import Accelerator
 from datasets import Dataset
 
-from ..arguments.training import FIXED, TrainingArguments
+from ..arguments.training import ADDED, FIXED, TrainingArguments
 from ..data import pairs_digest
 from ..errors import InputError
 from ..output_dir import require_empty
@@ -34,7 +34,9 @@ class Start(NamedTuple):
     Attributes:
         checkpoint: the folder to restore; None at the beginning.
         step: optimizer steps done.
-        legs: the first step (`start`) and the `identity` of every leg; the last one continues.
+        legs: the first step (`start`) and the `identity` of every leg; the last one continues. One in which the loss
+            left its course also has `rewinds`: for each, the step at which that was found (`from`) and the step at
+            which the run went on (`to`).
     """
 
     checkpoint: Path | None
@@ -47,6 +49,11 @@ class Start(NamedTuple):
         return self.legs[-1]["start"]
 
     @property
+    def rate(self) -> float:
+        """Factor of the leg's learning rates: half for every rewind."""
+        return 0.5 ** len(self.legs[-1].get("rewinds", []))
+
+    @property
     def begins_leg(self) -> bool:
         """True if the checkpoint is of another leg than the one to go on."""
         return 0 < self.step == self.leg_start
@@ -57,6 +64,12 @@ class Start(NamedTuple):
         for before, leg in zip(self.legs, self.legs[1:], strict=False):
             changes = differences(before["identity"], leg["identity"])
             sentences.append(f"Another leg began after {leg['start']:,} steps, with changed {', '.join(changes)}.")
+        for leg in self.legs:
+            for rewind in leg.get("rewinds", []):
+                sentences.append(
+                    f"The loss left its course after {rewind['from']:,} steps; training went back to step "
+                    f"{rewind['to']:,} and on with half the learning rate."
+                )
         if steps > max_train_steps:
             sentences.append(f"{max_train_steps:,} steps were asked for when {steps:,} were already done.")
         return " ".join(sentences)
@@ -96,19 +109,39 @@ def continue_from(args: TrainingArguments, identity: dict) -> Start:
         require_empty(output_dir, RUN_FILE)
         return Start(None, 0, first)
     step = state["global_step"]
-    legs = [leg | {"identity": {RENAMED.get(k, k): v for k, v in leg["identity"].items()}} for leg in state["legs"]]
+    legs = _read_legs(state)
     if args.max_train_steps <= step:  # nothing is left to do: how long the run was meant to be does not matter
         identity = {**identity, "max_train_steps": legs[-1]["identity"].get("max_train_steps")}
     changed = differences(legs[-1]["identity"], identity)
     if not changed:
-        return Start(checkpoint, step, legs)
+        return Start(checkpoint, step, _with_rewinds(legs, step, output_dir))
     fixed = [name for name in FIXED if legs[-1]["identity"].get(name) != identity.get(name)]
     if args.new_leg and not fixed and checkpoint is not None:
-        return Start(checkpoint, step, [*legs, {"start": step, "identity": identity}])
+        legs = [*legs, {"start": step, "identity": identity}]
+        return Start(checkpoint, step, _with_rewinds(legs, step, output_dir))
     remedy = "give the same values, or another --output_dir to train anew"
     if not fixed and checkpoint is not None:
         remedy = f"give the same values, or --new_leg to go on with these from step {step}, or another --output_dir"
     raise InputError(f"{place} was trained with {', '.join(changed)}; {remedy}")
+
+
+def _read_legs(state: dict) -> list[dict]:
+    """The legs in a checkpoint's state or in `run.json`, with the flags of today."""
+    return [
+        leg | {"identity": ADDED | {RENAMED.get(name, name): value for name, value in leg["identity"].items()}}
+        for leg in state["legs"]
+    ]
+
+
+def _with_rewinds(legs: list[dict], step: int, output_dir: Path) -> list[dict]:
+    """`legs` with the rewinds of the last one, which the checkpoint that the run went back to does not know of."""
+    if not (output_dir / RUN_FILE).is_file():
+        return legs
+    known = _read_legs(json.loads((output_dir / RUN_FILE).read_text()))[-1]
+    rewinds = [rewind for rewind in known.get("rewinds", []) if rewind["to"] <= step]
+    if not rewinds or known["identity"] != legs[-1]["identity"]:
+        return legs
+    return [*legs[:-1], {**legs[-1], "rewinds": rewinds}]
 
 
 def differences(was: dict, now: dict) -> list[str]:

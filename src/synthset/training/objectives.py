@@ -60,11 +60,46 @@ def min_snr_weight(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: flo
     return compute_snr(scheduler, timesteps).clamp(max=gamma) / slope**2
 
 
+MAX_SPACE_WEIGHT = 400.0  # 0.05 ** -2, of JiT (arXiv 2511.13720, section 4), which clips sigma at 0.05
+
+
+def loss_space_weight(scheduler: DDPMScheduler, timesteps: torch.Tensor, loss_space: str) -> torch.Tensor:
+    """Weights that make of the loss in the prediction the loss in what it implies for another prediction type.
+
+    An error of x_0 at a given x_t is `prediction_slope` times as large in a prediction. So the weight is the square of
+    the slopes' ratio: 1 / sigma^2 for a prediction of x_0 with the loss in v, at most `MAX_SPACE_WEIGHT`.
+
+    Args:
+        scheduler: its `alphas_cumprod` and `prediction_type` are used.
+        timesteps: (B,) int64 in 0..T-1.
+        loss_space: a key of `PREDICTION_TYPES`.
+
+    Returns:
+        (B,) weights.
+    """
+    a = _alphas_cumprod(scheduler, timesteps).flatten()
+    ratio = prediction_slope(loss_space, a) / prediction_slope(scheduler.config.prediction_type, a)
+    return (ratio**2).clamp(max=MAX_SPACE_WEIGHT)
+
+
+def channel_weights(
+    mask_weight: float, image_channels: int, mask_channels: int, device: torch.device | None = None
+) -> torch.Tensor | None:
+    """Weights of the channels' losses, (C + M,): `mask_weight` for a mask beside 1 for an image, scaled to a mean of 1.
+    None if all are 1."""
+    if mask_weight == 1:
+        return None
+    weights = torch.tensor([1.0] * image_channels + [mask_weight] * mask_channels, device=device)
+    return weights / weights.mean()
+
+
 def diffusion_loss(
     prediction: torch.Tensor,
     scheduler: DDPMScheduler,
     batch: dict[str, torch.Tensor],
     snr_gamma: float | None = None,
+    loss_space: str | None = None,
+    channels: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error over all image and mask channels (paper, section 3), one value per pair, in float32.
 
@@ -72,12 +107,19 @@ def diffusion_loss(
         prediction: the network's output, (B, C + M, H, W).
         scheduler, batch: as in `predict`.
         snr_gamma: gamma of `min_snr_weight`; None for no weights.
+        loss_space: that of `loss_space_weight`; None for the prediction's own.
+        channels: `channel_weights`; None for weights of 1.
 
     Returns:
         (B,) losses.
     """
     target = training_target(scheduler, batch["sample"], batch["noise"], batch["timestep"])
-    loss = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+    loss = F.mse_loss(prediction.float(), target.float(), reduction="none")
+    if channels is not None:
+        loss = loss * channels[:, None, None]
+    loss = loss.mean(dim=(1, 2, 3))
+    if loss_space is not None:
+        loss = loss * loss_space_weight(scheduler, batch["timestep"], loss_space)
     if snr_gamma is not None:
         loss = loss * min_snr_weight(scheduler, batch["timestep"], snr_gamma)
     return loss

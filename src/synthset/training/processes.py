@@ -26,6 +26,21 @@ def on_main_process(accelerator: Accelerator, function: Callable[[], Result]) ->
     return result
 
 
+def snapshot(accelerator: Accelerator) -> Callable[[], None]:
+    """Notes what `accelerator` holds, which is no network yet. Returns a function that makes it forget what it has
+    prepared since, before another training in the same process."""
+    count = len(accelerator._custom_objects)
+    scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
+
+    def restore() -> None:
+        accelerator.free_memory()
+        del accelerator._custom_objects[count:]
+        if scaler is not None:
+            accelerator.scaler.load_state_dict(scaler)
+
+    return restore
+
+
 def stop_requested(accelerator: Accelerator) -> bool:
     """True if any process was asked to stop. Every process calls it, and all get the same answer: a signal that comes
     while they agree counts the next time."""

@@ -39,7 +39,8 @@ def start_trackers(accelerator: Accelerator, args: TrainingArguments, start: int
     tensorboard = TensorBoardTracker(name, folder, purge_step=start + 1)
     # accelerate would take the project for the name of TensorBoard's run
     accelerator.log_with = [
-        tensorboard if str(tracker) == "tensorboard" else tracker for tracker in accelerator.log_with
+        tensorboard if isinstance(tracker, TensorBoardTracker) or str(tracker) == "tensorboard" else tracker
+        for tracker in accelerator.log_with
     ]
     options = {
         "wandb": {"name": name, "id": runs.get("wandb"), "resume": "allow", "dir": str(folder)},

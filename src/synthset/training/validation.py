@@ -44,6 +44,7 @@ def validation_loss(
     batch_size: int,
     accelerator: Accelerator,
     stop_requested: Callable[[], bool] = lambda: False,
+    loss_space: str | None = None,
 ) -> float:
     """Mean unweighted loss over `items`, split between the processes; every process gets the same value.
 
@@ -53,6 +54,7 @@ def validation_loss(
     Args:
         model: the unwrapped network with the weights to judge.
         stop_requested: called by all processes before every forward pass; once it is true, the result is NaN.
+        loss_space: the prediction type in which the loss is measured; None for the network's own.
     """
     share = math.ceil(len(items) / accelerator.num_processes)
     first = accelerator.process_index * share
@@ -65,7 +67,7 @@ def validation_loss(
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         with accelerator.autocast():
             prediction = predict(model, scheduler, batch)
-        losses.append(diffusion_loss(prediction, scheduler, batch))
+        losses.append(diffusion_loss(prediction, scheduler, batch, loss_space=loss_space))
     return accelerator.gather(torch.cat(losses))[: len(items)].mean().item()
 
 
@@ -173,7 +175,8 @@ class Validator:
         accelerator, stop = self.accelerator, partial(stop_requested, self.accelerator)
         with deferred(), ema_weights(self.ema, self.network):
             self.network.eval()
-            loss = validation_loss(self.network, self.scheduler, self.items, self.args.batch_size, accelerator, stop)
+            batch_size, space = self.args.batch_size, self.args.loss_space
+            loss = validation_loss(self.network, self.scheduler, self.items, batch_size, accelerator, stop, space)
             whole, drawn = whole_model(accelerator, self.model), None
             if accelerator.is_main_process:
                 try:
