@@ -55,6 +55,26 @@ REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
         ("--adam_epsilon 0", ["--adam_epsilon"]),
         ("--ema_max_decay 1.5", ["--ema_max_decay", "1.5"]),
         ("--seed -1", ["--seed", "-1"]),
+        ("--dropout 1", ["--dropout", "below 1"]),
+        ("--mask_loss_weight 0", ["--mask_loss_weight", "above 0"]),
+        ("--mask_loss_weight inf", ["--mask_loss_weight", "finite"]),
+        ("--snr_gamma 5 --loss_space epsilon", ["--snr_gamma", "--loss_space", "give one"]),
+        ("--timestep_density log_normal", ["--timestep_density", "lognormal"]),
+        ("--timestep_shift 0", ["--timestep_shift", "above 0"]),
+        ("--density_mean nan --timestep_density lognormal", ["--density_mean", "finite"]),
+        ("--density_std 1 --timestep_density mode", ["--density_std", "lognormal", "leave"]),
+        ("--mode_scale 1", ["--mode_scale", "--timestep_density mode"]),
+        ("--mode_scale 2 --timestep_density mode", ["--mode_scale", "1.75"]),
+        ("--optimizer lion", ["--optimizer", "muon"]),
+        ("--muon_learning_rate 1e-3", ["--muon_learning_rate", "--optimizer muon"]),
+        ("--ema_std 0.3", ["--ema_std", "0.28"]),
+        ("--ema_std 0.1 --ema_power 0.9", ["--ema_std", "--ema_power", "give one"]),
+        ("--ema_std 0.1 --use_ema false", ["--ema_std", "--use_ema"]),
+        ("--on_divergence go", ["--on_divergence", "rewind"]),
+        (
+            "--on_divergence rewind --push_to_hub --hub_model_id a/b --hub_strategy checkpoint",
+            ["--on_divergence", "--hub_strategy end"],
+        ),
     ],
 )
 def test_bad_flags_end_in_one_line(flags, words, capsys):
@@ -65,6 +85,21 @@ def test_bad_flags_end_in_one_line(flags, words, capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1
     assert all(word in printed for word in words), printed
+
+
+@pytest.mark.parametrize("flag", ["--timestep_density=lognormal", "--timestep_shift=2"])
+def test_a_curriculum_and_a_density_exclude_each_other(flag, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(PairedArguments, [*REQUIRED, "--curriculum", flag])
+    assert "--curriculum is true" in capsys.readouterr().err
+
+
+def test_an_optimizer_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("synthset.arguments.training.find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"--optimizer is muon, which needs pytorch-optimizer; pip install 'synthset\[opt"
+    ):
+        TrainingArguments(dataset="demo", output_dir="run", report_to="none", optimizer="muon")
 
 
 def test_flags_override_a_recipe_wherever_they_stand(tmp_path):

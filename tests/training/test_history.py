@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from synthset.arguments import TrainingArguments
+from synthset.arguments.training import ADDED
 from synthset.errors import InputError
 from synthset.training.history import STATE_FILE, continue_from, find_damage, list_digests
 
@@ -68,6 +69,18 @@ def test_a_checkpoint_with_the_flags_earlier_names_continues(tmp_path):
     args.batch_size *= 2
     with pytest.raises(InputError, match=r"trained with batch_size x gradient_accumulation_steps x processes 16 \(now"):
         continue_from(args, identity_of(args))
+
+
+def test_a_checkpoint_from_before_a_flag_continues_as_it_was(tmp_path):
+    args = arguments(tmp_path, lr_scheduler="cosine")
+    earlier = {name: value for name, value in identity_of(args).items() if name not in ADDED}
+    write_checkpoint(tmp_path, 3, [{"start": 0, "identity": earlier}])
+    assert continue_from(args, identity_of(args)).step == 3
+    for changes, remedy in (({"dropout": 0.1}, "or --new_leg"), ({"optimizer": "soap"}, "give the same values, or an")):
+        args = arguments(tmp_path, lr_scheduler="cosine", **changes)
+        ((name, value),) = changes.items()
+        with pytest.raises(InputError, match=rf"{name} {ADDED[name]} \(now {value}\); .*{remedy}"):
+            continue_from(args, identity_of(args))
 
 
 def test_a_stream_is_known_by_its_name(tmp_path):

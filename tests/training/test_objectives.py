@@ -8,9 +8,11 @@ from diffusers import DDPMScheduler
 from diffusers.models.unets.unet_2d import UNet2DOutput
 
 from synthset.training.objectives import (
+    channel_weights,
     diffusion_loss,
     discriminator_loss,
     generator_loss,
+    loss_space_weight,
     min_snr_weight,
     posterior_pairs,
     posterior_sample,
@@ -62,6 +64,56 @@ def test_loss_is_the_mean_over_image_and_mask_channels():
     torch.testing.assert_close(loss, torch.tensor([1.0]))
     weighted = diffusion_loss(prediction, scheduler(), batch, snr_gamma=0.25)
     torch.testing.assert_close(weighted, torch.tensor([0.25]))
+
+
+@pytest.mark.parametrize(
+    "prediction_type, space, expected",
+    [
+        ("sample", "v_prediction", [2.0, 4 / 3]),  # 1 / sigma^2
+        ("v_prediction", "sample", [0.5, 0.75]),
+        ("sample", "epsilon", [1.0, 1 / 3]),  # alpha^2 / sigma^2
+        ("epsilon", "v_prediction", [2.0, 4.0]),  # 1 / alpha^2
+        ("v_prediction", "v_prediction", [1.0, 1.0]),
+    ],
+)
+def test_loss_in_another_space_is_that_of_what_is_predicted_there(prediction_type, space, expected):
+    """The weights by hand; and the loss of a prediction of x_0 is that of the v that it implies."""
+    t = torch.tensor([0, 1])
+    torch.testing.assert_close(loss_space_weight(scheduler(prediction_type), t, space), torch.tensor(expected))
+    batch = {"sample": SAMPLE.expand(2, 4, 2, 2), "noise": NOISE.expand(2, 4, 2, 2), "timestep": t}
+    noisy = scheduler().add_noise(batch["sample"], batch["noise"], t)
+    x_0, alpha, sigma = (
+        torch.full((2, 4, 2, 2), 0.1),
+        torch.tensor([0.5, 0.25]) ** 0.5,
+        torch.tensor([0.5, 0.75]) ** 0.5,
+    )
+    alpha, sigma = alpha.view(2, 1, 1, 1), sigma.view(2, 1, 1, 1)
+    noise = (noisy - alpha * x_0) / sigma
+    implied = {"sample": x_0, "epsilon": noise, "v_prediction": alpha * noise - sigma * x_0}
+    torch.testing.assert_close(
+        diffusion_loss(implied[prediction_type], scheduler(prediction_type), batch, loss_space=space),
+        diffusion_loss(implied[space], scheduler(space), batch),
+    )
+
+
+def test_the_weight_of_little_noise_is_limited():
+    """Under cosine betas 1 / sigma^2 is 24 000 at t = 0."""
+    cosine = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="sample")
+    weight = loss_space_weight(cosine, torch.tensor([0, 500, 999]), "v_prediction")
+    assert weight[0] == 400 and weight[1:].tolist() == pytest.approx(
+        (1 / (1 - cosine.alphas_cumprod[[500, 999]])).tolist()
+    )
+
+
+def test_weight_of_the_mask_keeps_the_mean():
+    """Weights 1, 1, 1 and 5 have the mean 2; errors of 1 in the image and of 3 in the mask cost 3 * 0.5 + 2.5 * 9."""
+    weights = channel_weights(5.0, 3, 1)
+    torch.testing.assert_close(weights, torch.tensor([0.5, 0.5, 0.5, 2.5]))
+    assert channel_weights(1.0, 3, 1) is None
+    prediction = NOISE + torch.tensor([1.0, 1.0, 1.0, 3.0]).view(1, 4, 1, 1)
+    batch = {"sample": SAMPLE, "noise": NOISE, "timestep": torch.tensor([0])}
+    loss = diffusion_loss(prediction, scheduler(), batch, channels=weights)
+    torch.testing.assert_close(loss, torch.tensor([(3 * 0.5 + 2.5 * 9) / 4]))
 
 
 def test_a_perfect_prediction_of_v_recovers_the_sample():
