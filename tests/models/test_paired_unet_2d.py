@@ -53,6 +53,7 @@ def inputs(channels: int = 4, size: tuple[int, int] = (8, 12), condition_channel
         ({"image_channels": 1, "condition_channels": 3}, (6, 4)),
         ({"condition_channels": 2}, (6, 4)),
         ({"patch_size": 2, "condition_channels": 2}, (8, 12)),
+        ({"block_out_channels": (8, 16, 8), "attention_levels": (0, 2)}, (4, 12)),
     ],
     ids=str,
 )
@@ -78,6 +79,24 @@ def test_every_parameter_has_a_gradient_at_the_start_of_training(variant):
     """Also with the published widths, where 32 groups of one channel would take the time embedding out again."""
     model = PairedUNet2DModel(variant=variant, block_out_channels=(32, 64))
     assert_every_parameter_has_a_gradient(model, inputs(size=(16, 16)))
+
+
+@every_variant
+def test_attention_at_a_level_comes_after_its_down_and_up_block_of_each_branch(variant):
+    """A network whose attentions there give 0 is that without them; all of them take part, also compiled."""
+    plain, attentive = build(variant), build(variant, attention_levels=(0,))
+    assert [len(list(level.parameters())) > 0 for level in attentive.down_attentions] == [True, False]
+    assert [len(list(level.parameters())) > 0 for level in attentive.up_attentions] == [False, True]
+    missing = attentive.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    attentions = VARIANTS[variant].encoders + VARIANTS[variant].streams
+    assert len(missing) == len(set(missing)) == 7 * attentions  # q, k, v, and norm and output with biases
+    assert {name.split(".")[0] for name in missing} == {"down_attentions", "up_attentions"}
+    assert_every_parameter_has_a_gradient(attentive, inputs())
+    assert_compiles(attentive, inputs(), backend="eager")
+    for attention in [*attentive.down_attentions[0], *attentive.up_attentions[1]]:
+        torch.nn.init.zeros_(attention.to_out[0].weight)
+        torch.nn.init.zeros_(attention.to_out[0].bias)
+    assert torch.equal(output_of(attentive, inputs()), output_of(plain, inputs()))
 
 
 @every_variant

@@ -56,6 +56,7 @@ REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
         ("--ema_max_decay 1.5", ["--ema_max_decay", "1.5"]),
         ("--seed -1", ["--seed", "-1"]),
         ("--dropout 1", ["--dropout", "below 1"]),
+        ("--attention_resolutions 12", ["--attention_resolutions is [12]", "64, 32, 16"]),
         ("--mask_loss_weight 0", ["--mask_loss_weight", "above 0"]),
         ("--mask_loss_weight inf", ["--mask_loss_weight", "finite"]),
         ("--snr_gamma 5 --loss_space epsilon", ["--snr_gamma", "--loss_space", "give one"]),

@@ -47,13 +47,14 @@ FIXED = (
     *("resolution", "variant", "skip_fusion", "block_out_channels", "layers_per_block", "patch_size", "input_skip"),
     *("attention_head_dim", "num_train_timesteps", "beta_schedule", "prediction_type", "use_ema", "streaming"),
     *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
-    "optimizer",
+    *("attention_resolutions", "optimizer"),
 )
 # Flags that early runs did not have, with what those runs did.
 ADDED = {
     "timestep_density": "uniform",
     "timestep_shift": 1.0,
     "mask_loss_weight": 1.0,
+    "attention_resolutions": [],
     "dropout": 0.0,
     "optimizer": "adamw",
 }
@@ -155,6 +156,8 @@ class ModelArguments(Arguments):
         patch_size: space-to-depth patch size, in pixels; the cost falls with its square, 1 is the sharpest.
         input_skip: add the noisy input, scaled by a learned factor per timestep, to the output; for small budgets.
         attention_head_dim: channels of an attention head in the bottleneck.
+        attention_resolutions: sides of the feature maps, such as 16, with self-attention after the down and up blocks
+            (Ho et al. 2020, arXiv 2006.11239); the bottleneck has it anyway.
         dropout: probability of dropout in the residual blocks, 0 to below 1 (Ho et al. 2020: 0.1 against overfitting).
     """
 
@@ -168,6 +171,7 @@ class ModelArguments(Arguments):
     patch_size: int = 1
     input_skip: bool = False
     attention_head_dim: int = 32
+    attention_resolutions: list[int] = field(default_factory=list)
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -185,6 +189,22 @@ class ModelArguments(Arguments):
                 f"--block_out_channels can't halve evenly after --patch_size {self.patch_size}; give a multiple of "
                 f"{stride}, such as {max(1, round(self.resolution / stride)) * stride}"
             )
+
+        sides = self._level_sides()
+        if not set(self.attention_resolutions) <= set(sides):
+            raise InputError(
+                f"--attention_resolutions is {self.attention_resolutions}; the levels of --block_out_channels have the "
+                f"sides {', '.join(map(str, sides))}"
+            )
+
+    def _level_sides(self) -> list[int]:
+        """Sides of the feature maps, from the first level down."""
+        return [self.resolution // self.patch_size >> level for level in range(len(self.block_out_channels))]
+
+    @property
+    def attention_levels(self) -> tuple[int, ...]:
+        """The levels with `attention_resolutions`."""
+        return tuple(level for level, side in enumerate(self._level_sides()) if side in self.attention_resolutions)
 
     @property
     def norm_num_groups(self) -> int:

@@ -169,8 +169,10 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         input_skip: Whether the sample and the condition are added to the output, scaled per channel by a linear layer
             on the time embedding that is initialized to zero. Learns the scale that Karras et al. 2022 (arXiv
             2206.00364, equation 7) compute from the noise level and the data's standard deviation. The paper has none.
-        attention_head_dim: Channels of one attention head in the bottleneck, which has
-            `block_out_channels[-1] // attention_head_dim` heads, at least one.
+        attention_head_dim: Channels of one attention head; attention on c channels, such as
+            `block_out_channels[-1]` in the bottleneck, has `c // attention_head_dim` heads, at least one.
+        attention_levels: Levels, 0 for the first, with self-attention in each branch after the down and the up block
+            (Ho et al. 2020, arXiv 2006.11239, have it at 16 x 16). The paper has none outside the bottleneck.
         norm_num_groups: Groups of every group normalization; must divide every entry of `block_out_channels`.
         norm_eps: Epsilon of every group normalization.
         act_fn: Activation, by diffusers' name.
@@ -207,6 +209,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         patch_size: int = 1,
         input_skip: bool = False,
         attention_head_dim: int = 32,
+        attention_levels: tuple[int, ...] = (),
         norm_num_groups: int = 8,
         norm_eps: float = 1e-5,
         act_fn: str = "silu",
@@ -246,15 +249,22 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         mid_block = functools.partial(
             block, encoders, in_channels=last, out_channels=last, num_layers=1, condition_channels=0
         )
-        attention = functools.partial(
-            Attention,
-            last,
-            heads=max(1, last // attention_head_dim),
-            dim_head=attention_head_dim,
-            norm_num_groups=norm_num_groups,
-            eps=norm_eps,
-            residual_connection=True,
-        )
+
+        def attention(channels: int, **kwargs: Any) -> Attention:
+            return Attention(
+                channels,
+                heads=max(1, channels // attention_head_dim),
+                dim_head=attention_head_dim,
+                norm_num_groups=norm_num_groups,
+                eps=norm_eps,
+                residual_connection=True,
+                **kwargs,
+            )
+
+        def level_attentions(branches: int, level: int, channels: int) -> Branches:
+            return Branches(
+                attention(channels) if level in attention_levels else nn.Identity() for _ in range(branches)
+            )
 
         # time, shared by the branches
         self.time_proj = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
@@ -269,14 +279,16 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             nn.Conv2d(channels * patch_size**2, first, kernel_size=3, padding=1) for channels in self.stream_channels
         )
 
-        # down. Blocks and downsamplers are separate lists because names and order of the weights are those of saved
-        # models and optimizer states.
+        # down. Blocks, downsamplers and attentions are separate lists because names and order of the weights are those
+        # of saved models and optimizer states.
         self.down_blocks, self.downsamplers = nn.ModuleList(), nn.ModuleList()
+        self.down_attentions = nn.ModuleList()
         for level, channels in enumerate(block_out_channels):
             in_channels = block_out_channels[max(level - 1, 0)]
             self.down_blocks.append(
                 level_block(encoders, linked=level > 0, in_channels=in_channels, out_channels=channels)
             )
+            self.down_attentions.append(level_attentions(encoders, level, channels))
             is_last = level == len(block_out_channels) - 1
             self.downsamplers.append(
                 Branches(
@@ -287,9 +299,10 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
 
         # bottleneck
         self.mid_in_blocks = mid_block(linked=True)
-        self.self_attentions = Branches(attention() for _ in range(encoders))
+        self.self_attentions = Branches(attention(last) for _ in range(encoders))
         self.cross_attentions = Branches(
             attention(
+                last,
                 cross_attention_dim=last,
                 cross_attention_norm="group_norm",
                 cross_attention_norm_num_groups=norm_num_groups,
@@ -299,11 +312,12 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         self.mid_out_blocks = mid_block()
 
         # up, deepest level first; an upsampler's output has the next level's width, that of all it is fused with
-        self.up_blocks, self.upsamplers = nn.ModuleList(), nn.ModuleList()
+        self.up_blocks, self.upsamplers, self.up_attentions = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, channels in reversed(list(enumerate(block_out_channels))):
             self.up_blocks.append(
                 level_block(streams, linked=True, has_skips=True, in_channels=channels, out_channels=channels)
             )
+            self.up_attentions.append(level_attentions(streams, level, channels))
             self.upsamplers.append(
                 Branches(
                     Upsample2D(channels, use_conv=True, out_channels=block_out_channels[level - 1])
@@ -380,8 +394,10 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             encoder_temb = temb.repeat(2, 1)
             encoder_conditions = [x if x is None else x.repeat(2, 1, 1, 1) for x in conditions]
         skips = []
-        for block, downsample, resized in zip(self.down_blocks, self.downsamplers, encoder_conditions, strict=True):
-            hiddens = block(hiddens, encoder_temb, resized)
+        for block, attend, downsample, resized in zip(
+            self.down_blocks, self.down_attentions, self.downsamplers, encoder_conditions, strict=True
+        ):
+            hiddens = attend(block(hiddens, encoder_temb, resized))
             skips.append(hiddens)
             hiddens = downsample(hiddens)
 
@@ -396,8 +412,8 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         # 5. up
         if self.variant.shared_encoder:
             hiddens, *skips = (x.chunk(2) for (x,) in (hiddens, *skips))
-        for block, upsample in zip(self.up_blocks, self.upsamplers, strict=True):
-            hiddens = block(hiddens, temb, conditions.pop(), skips.pop())
+        for block, attend, upsample in zip(self.up_blocks, self.up_attentions, self.upsamplers, strict=True):
+            hiddens = attend(block(hiddens, temb, conditions.pop(), skips.pop()))
             hiddens = upsample(hiddens)
 
         # 6. post-process

@@ -113,6 +113,7 @@ def build_model(args: TrainingArguments, **config: Any) -> PairedUNet2DModel:
         patch_size=args.patch_size,
         input_skip=args.input_skip,
         attention_head_dim=args.attention_head_dim,
+        attention_levels=args.attention_levels,
         dropout=args.dropout,
         norm_num_groups=args.norm_num_groups,
         **config,
