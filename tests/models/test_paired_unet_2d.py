@@ -83,7 +83,7 @@ def test_every_parameter_has_a_gradient_at_the_start_of_training(variant):
 
 @every_variant
 def test_attention_at_a_level_comes_after_its_down_and_up_block_of_each_branch(variant):
-    """A network whose attentions there give 0 is that without them; all of them take part, also compiled."""
+    """A network whose attentions there give 0 is that without them; all of them take part."""
     plain, attentive = build(variant), build(variant, attention_levels=(0,))
     assert [len(list(level.parameters())) > 0 for level in attentive.down_attentions] == [True, False]
     assert [len(list(level.parameters())) > 0 for level in attentive.up_attentions] == [False, True]
@@ -92,11 +92,10 @@ def test_attention_at_a_level_comes_after_its_down_and_up_block_of_each_branch(v
     assert len(missing) == len(set(missing)) == 7 * attentions  # q, k, v, and norm and output with biases
     assert {name.split(".")[0] for name in missing} == {"down_attentions", "up_attentions"}
     assert_every_parameter_has_a_gradient(attentive, inputs())
-    assert_compiles(attentive, inputs(), backend="eager")
     for attention in [*attentive.down_attentions[0], *attentive.up_attentions[1]]:
         torch.nn.init.zeros_(attention.to_out[0].weight)
         torch.nn.init.zeros_(attention.to_out[0].bias)
-    assert torch.equal(output_of(attentive, inputs()), output_of(plain, inputs()))
+    torch.testing.assert_close(output_of(attentive, inputs()), output_of(plain, inputs()), rtol=1e-4, atol=1e-5)
 
 
 @every_variant
@@ -108,7 +107,7 @@ def test_gradient_checkpointing(variant, condition_channels):
 
 @every_variant
 def test_compiles(variant):
-    model = build(variant, condition_channels=4)
+    model = build(variant, condition_channels=4, attention_levels=(0,))
     assert_compiles(model, inputs(condition_channels=4), backend="eager")
 
 

@@ -113,10 +113,10 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(data, tmp_path,
     args = script.PairedArguments(dataset=str(data), output_dir=str(tmp_path / "run"), **flags)
     diffusion_loss, calls = objectives.diffusion_loss, []
 
-    def spoiled(prediction, *rest):
+    def spoiled(prediction, *rest, **options):
         calls.append(prediction)
         root = (prediction - prediction.detach()).abs().sum().sqrt() if len(calls) == 3 else 0
-        return diffusion_loss(prediction, *rest) + root
+        return diffusion_loss(prediction, *rest, **options) + root
 
     monkeypatch.setattr(objectives, "diffusion_loss", spoiled)
     with pytest.raises(
