@@ -3,12 +3,15 @@
 import json
 
 import pytest
+from accelerate import Accelerator
 from testing_utils import runs
 from testing_utils.runs import same, weights
 
+from synthset.arguments import TrainingArguments
 from synthset.errors import InputError
 from synthset.training import objectives
-from synthset.training.guard import is_jump
+from synthset.training.guard import Diverged, LossGuard, is_jump
+from synthset.training.log import MetricsLog
 
 TINY = {
     **runs.TINY,
@@ -75,24 +78,16 @@ def by_hand(data, tmp_path_factory):
     return output_dir
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_a_run_goes_back_by_itself_as_it_would_by_hand(data, by_hand, tmp_path, monkeypatch, caplog, killed):
+def test_a_run_goes_back_by_itself_as_it_would_by_hand(data, by_hand, tmp_path, monkeypatch, caplog):
     """The loss jumps at step 23, after the checkpoint of step 20. Killed later, the same command goes on."""
     run = tmp_path / "run"
-    if killed:
-        spoil(monkeypatch, pass_23=1000, pass_26=KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            train(data, run, on_divergence="rewind")
-        assert not (run / "checkpoint-24").exists()
-    else:
-        spoil(monkeypatch, pass_23=1000)
+    spoil(monkeypatch, pass_23=1000, pass_26=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        train(data, run, on_divergence="rewind")
+    assert not (run / "checkpoint-24").exists()
     train(data, run, on_divergence="rewind")
-    assert (
-        caplog.text.count("the loss jumps to")
-        == caplog.text.count("back to checkpoint-20 with 0.5 of the learning")
-        == 1
-    )
-    assert "at step 23, from a median of" in caplog.text
+    for told in ("at step 23, from a median of", "back to checkpoint-20 with 0.5 of the learning rate"):
+        assert caplog.text.count(told) == 1
     for part in ("unet", "checkpoint-24/unet", "checkpoint-24/unet_ema"):
         assert same(weights(run, part), weights(by_hand, part))
     assert json.loads((run / "run.json").read_text())["legs"][0]["rewinds"] == [{"from": 23, "to": 20}]
@@ -120,14 +115,26 @@ def test_a_rate_that_no_halving_mends_ends_in_one_line(data, tmp_path):
         train(data, tmp_path / "run", on_divergence="rewind", learning_rate=1e30, max_train_steps=6, max_grad_norm=None)
 
 
-@pytest.mark.parametrize("reaction", ["stop", "ignore"])
-def test_a_jump_stops_the_run_or_is_told_once(data, tmp_path, monkeypatch, caplog, reaction):
-    spoil(monkeypatch, pass_22=1000, pass_23=1000)
-    if reaction == "stop":
-        with pytest.raises(
-            InputError, match="the loss jumps to .* at step 22, .* go back with --resume_from_checkpoint chec"
-        ):
-            train(data, tmp_path / "run", on_divergence="stop")
+@pytest.mark.parametrize("reaction", ["ignore", "stop", "rewind"])
+def test_a_jump_is_told_once_or_ends_the_run(tmp_path, caplog, reaction):
+    """Losses of 1 after every tenth step, then two of 7, then one of 1 and a jump again."""
+    args = TrainingArguments(dataset="f", output_dir=str(tmp_path), report_to="none", on_divergence=reaction)
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0, Accelerator(cpu=True))
+    guard = LossGuard(args, log.accelerator, stream=None, log=log)
+    ends = []
+    for i, loss in enumerate([1.0] * 25 + [7.0, 7.0, 1.0, 8.0]):
+        log.write({"loss": loss}, 10 * i + 10)
+        try:
+            guard.inspect(10 * i + 10)
+        except (InputError, Diverged) as error:
+            ends.append(error)
+    if reaction == "ignore":
+        assert [f"jumps to {x} at step" in caplog.text for x in (7, 8)] == [True, True] and not ends
+        assert caplog.text.count("from a median of 1; --on_divergence rewind would go back with half") == 2
+    elif reaction == "stop":
+        assert len(ends) == 3 and not caplog.text
+        assert str(ends[0]).startswith(
+            "the loss jumps to 7 at step 260, from a median of 1: start anew and a lower --le"
+        )
     else:
-        train(data, tmp_path / "run")
-        assert caplog.text.count("the loss jumps to") == 1 and (tmp_path / "run" / "model_index.json").exists()
+        assert [(end.step, end.good) for end in ends] == [(260, 250), (270, 250), (290, 280)]
