@@ -137,7 +137,7 @@ def train(
         args, accelerator, model, ema, scheduler, validation_items, build_pipeline, inspect, log, timetable
     )
     exporter = Exporter(args, accelerator, model, ema, build_pipeline, MODEL_CARD, start, log)
-    guard = LossGuard(args, accelerator, stream, log)
+    guard = LossGuard(args, accelerator, stream, log, start.leg_start)
     announce(args, accelerator, network, stream, validation_pairs, step, timetable)
     if step and timetable.due(step, args.validation_steps) and not log.has("validation_loss", step):
         validator.validate(step)  # the run was stopped in between

@@ -55,6 +55,7 @@ def entries(output_dir):
 @pytest.mark.parametrize(
     "losses, expected",
     [
+        ([], False),
         ([1.0] * 20 + [5.1], True),
         ([1.0] * 20 + [4.9], False),
         ([1.0] * 19 + [99.0], False),  # too few to know
@@ -98,7 +99,7 @@ def test_a_run_goes_back_by_itself_as_it_would_by_hand(data, by_hand, tmp_path, 
 
 def test_a_loss_that_is_no_number_goes_back_too_and_the_schedule_goes_on(data, tmp_path, monkeypatch):
     """Half a cosine, of a quarter of the rate after two rewinds: (1 + cos(pi n / 6)) / 2."""
-    spoil(monkeypatch, pass_4=float("nan"), pass_6=float("inf"))  # steps 4, 3, 4
+    spoil(monkeypatch, pass_4=float("nan"), pass_6=float("inf"))  # the first and the second time in step 4
     flags = {"max_train_steps": 6, "checkpointing_steps": 2, "lr_scheduler": "cosine"}
     train(data, tmp_path / "run", on_divergence="rewind", optimizer="muon", muon_learning_rate=2e-3, **flags)
     legs = json.loads((tmp_path / "run" / "checkpoint-6" / "training_state.json").read_text())["legs"]
@@ -112,17 +113,17 @@ def test_a_rate_that_no_halving_mends_ends_in_one_line(data, tmp_path):
     with pytest.raises(
         InputError, match="is nan at step .*: it has gone back 3 times, to 1.25e.29 at last; start anew"
     ):
-        train(data, tmp_path / "run", on_divergence="rewind", learning_rate=1e30, max_train_steps=6, max_grad_norm=None)
+        train(data, tmp_path / "run", on_divergence="rewind", learning_rate=1e30, max_train_steps=6, logging_steps=10)
 
 
 @pytest.mark.parametrize("reaction", ["ignore", "stop", "rewind"])
 def test_a_jump_is_told_once_or_ends_the_run(tmp_path, caplog, reaction):
-    """Losses of 1 after every tenth step, then two of 7, then one of 1 and a jump again."""
+    """Losses of 0.1 in an earlier leg; of 1 after every tenth step, then two of 7, one of 1 and a jump again."""
     args = TrainingArguments(dataset="f", output_dir=str(tmp_path), report_to="none", on_divergence=reaction)
     log = MetricsLog(tmp_path / "metrics.jsonl", 0, Accelerator(cpu=True))
-    guard = LossGuard(args, log.accelerator, stream=None, log=log)
+    guard = LossGuard(args, log.accelerator, stream=None, log=log, leg_start=300)
     ends = []
-    for i, loss in enumerate([1.0] * 25 + [7.0, 7.0, 1.0, 8.0]):
+    for i, loss in enumerate([0.1] * 30 + [1.0] * 25 + [7.0, 7.0, 1.0, 8.0]):
         log.write({"loss": loss}, 10 * i + 10)
         try:
             guard.inspect(10 * i + 10)
@@ -134,7 +135,7 @@ def test_a_jump_is_told_once_or_ends_the_run(tmp_path, caplog, reaction):
     elif reaction == "stop":
         assert len(ends) == 3 and not caplog.text
         assert str(ends[0]).startswith(
-            "the loss jumps to 7 at step 260, from a median of 1: start anew and a lower --le"
+            "the loss jumps to 7 at step 560, from a median of 1: start anew and a lower --le"
         )
     else:
-        assert [(end.step, end.good) for end in ends] == [(260, 250), (270, 250), (290, 280)]
+        assert [(end.step, end.good) for end in ends] == [(560, 550), (570, 550), (590, 580)]

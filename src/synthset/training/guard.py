@@ -49,9 +49,9 @@ class Diverged(Exception):
 def is_jump(losses: Sequence[float]) -> bool:
     """True if the last loss jumps: it is above five times the median m of the up to 100 before it, of which there are
     20, and above m by ten times their median distance from m, for a loss that always varies much."""
-    *before, last = losses[-WINDOW - 1 :]
-    if len(before) < FEWEST:
+    if len(losses) <= FEWEST:
         return False
+    *before, last = losses[-WINDOW - 1 :]
     median = statistics.median(before)
     spread = statistics.median(abs(loss - median) for loss in before)
     return last > max(5 * median, median + 10 * spread)
@@ -65,10 +65,19 @@ class LossGuard:
         accelerator: the run's.
         stream: names the pairs of a position.
         log: the run's.
+        leg_start: the step from which losses can be compared.
     """
 
-    def __init__(self, args: TrainingArguments, accelerator: Accelerator, stream: TrainingStream, log: MetricsLog):
-        self.args, self.accelerator, self.stream, self.log = args, accelerator, stream, log
+    def __init__(
+        self,
+        args: TrainingArguments,
+        accelerator: Accelerator,
+        stream: TrainingStream,
+        log: MetricsLog,
+        leg_start: int = 0,
+    ):
+        self.args, self.accelerator, self.stream = args, accelerator, stream
+        self.log, self.leg_start = log, leg_start
         self.losses: list[torch.Tensor] = []
         self.positions: list[torch.Tensor] = []
 
@@ -110,7 +119,7 @@ class LossGuard:
             InputError: it jumps, with `--on_divergence stop`.
             Diverged: it jumps, with `--on_divergence rewind`.
         """
-        losses = [entry["loss"] for entry in self.log.entries if "loss" in entry]
+        losses = [loss for _, loss in self._logged()]
         if not is_jump(losses):
             return
         found = f"the loss jumps to {losses[-1]:.4g} at step {step}, from a median of "
@@ -120,13 +129,18 @@ class LossGuard:
         if not is_jump(losses[:-1]):
             logger.warning(f"{found}; --on_divergence rewind would go back with half the learning rate")
 
+    def _logged(self) -> list[tuple[int, float]]:
+        """Steps and losses of the leg's log entries."""
+        entries = [entry for entry in self.log.entries if "loss" in entry and entry["step"] > self.leg_start]
+        return [(int(entry["step"]), entry["loss"]) for entry in entries]
+
     def _end(self, found: str, step: int) -> None:
         """Raises Diverged or InputError for what was found."""
         if self.args.on_divergence == "rewind":
-            entries = [entry for entry in self.log.entries if "loss" in entry and entry["step"] < step]
-            while is_jump([entry["loss"] for entry in entries]):
-                entries.pop()
-            raise Diverged(found, step, int(entries[-1]["step"]) if entries else 0)
+            logged = [entry for entry in self._logged() if entry[0] < step]
+            while is_jump([loss for _, loss in logged]):
+                logged.pop()
+            raise Diverged(found, step, logged[-1][0] if logged else self.leg_start)
         there = list_checkpoints(Path(self.args.output_dir))
         back = f"go back with --resume_from_checkpoint {there[-1].name} --new_leg" if there else "start anew"
         raise InputError(
