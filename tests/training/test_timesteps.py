@@ -109,7 +109,7 @@ def mode(x, scale):
         ({"timestep_density": "mode", "mode_scale": 0.5}, lambda x: mode(x, 0.5)),
         ({"timestep_shift": 2.0}, lambda x: np.searchsorted(LOG_SIGMAS, x - math.log(2), side="right") / 1000),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_density_is_that_of_the_paper(flags, expected):
     """The distribution function of ln sigma of 3000 draws, one by one as in training, is off by at most 1.95 / 3000 **
