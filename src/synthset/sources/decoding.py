@@ -70,7 +70,8 @@ def _decode(
     """Decodes a record; `name` returns the name of its photo (None) or of a mask (its number)."""
     with _naming(lambda: name(None)):
         photo, image = _read_photo(record, reading)
-    repaired, suspicious, masks = list(photo.repaired), list(photo.suspicious), []
+    repaired, suspicious = list(photo.repaired), list(photo.suspicious)
+    masks: list[Mask] = []
 
     def drawn_on_stored_pixels(size: tuple[int, int] | None) -> bool:
         """True if a mask of this (width, height), or of an unknown one, is not upright as its photo is."""
@@ -98,15 +99,15 @@ def _decode(
                     f"{before}; make both one size"
                 )
             masks.append(mask)
-    elif record.window is not None:
-        size = _rasters().raster_size(_path(record.image))
-        masks = [drawn_mask(record.masks.label_map(size, record.window), reading, classes or ())]
-    elif drawn_on_stored_pixels(record.masks.size):
-        masks = [
-            drawn_mask(record.masks.label_map(photo.stored_size), reading, classes or ()).turned(photo.orientation)
-        ]
     else:
-        masks = [drawn_mask(record.masks.label_map(image.size), reading, classes or ())]
+        drawing, turned = record.masks, drawn_on_stored_pixels(record.masks.size)
+        size = photo.stored_size if turned else image.size
+        if record.window is not None:
+            size = _rasters().raster_size(_path(record.image))
+        drawn = drawing.label_map(size, record.window)
+        with _naming(lambda: drawing.name):
+            mask = drawn_mask(drawn, reading, classes or ())
+        masks.append(mask.turned(photo.orientation) if turned else mask)
 
     empty = np.zeros((image.height, image.width), bool)
     pixels, labels = empty, empty.astype(np.int32) if has_labels(reading) else None
