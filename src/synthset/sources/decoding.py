@@ -16,6 +16,8 @@ from .reading import Decoded, Reading, Record
 
 __all__ = ["decode_pair", "decode_record", "open_image", "to_binary", "to_rgb", "upright_size"]
 
+UNDECIDED = "mask fits its photo before and after the EXIF rotation, taken as upright (--mask_orientation decides)"
+
 
 def to_binary(image: Image.Image) -> Image.Image:
     """Converts a mask of the strict convention (see [`read_mask`]) to mode "L" of 0 and 1.
@@ -78,7 +80,7 @@ def _decode(
         if photo.orientation == 1 or size not in (None, photo.stored_size) or reading.mask_orientation == "upright":
             return False
         if size in (None, image.size) and reading.mask_orientation is None:
-            suspicious.append("mask fits its photo before and after the EXIF rotation, taken as upright")
+            suspicious.append(UNDECIDED)
             return False
         repaired.append("mask drawn on stored pixels, rotated with its photo")
         return True

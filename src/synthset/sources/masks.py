@@ -200,7 +200,7 @@ def _without_alpha(stored: Stored, reading: Reading) -> Stored:
         return Stored(alpha)
     if (alpha == stored.white).all():
         return stored._replace(alpha=None)
-    share = f"{100 * np.mean(alpha != stored.white):.2g} %"
+    share = f"{100 * np.mean(alpha != stored.white):.3g} %"
     shown = stored.pixels if stored.palette is None else stored.palette[stored.pixels]
     if (shown == shown[0, 0]).all():
         raise InputError(
