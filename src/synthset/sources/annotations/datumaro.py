@@ -52,7 +52,7 @@ def read(path: Path, document: dict, export: Export) -> None:
             if kind in OTHERS:
                 export.skip("lines, points, cuboids and skeletons, which are no areas", f"{at}: {annotation_name}")
                 continue
-            if kind == "bbox":
+            if kind in ("bbox", "rotated_bbox"):
                 boxes.append(f"{at}: {annotation_name}")
                 continue
             label = annotation.get("label_id")

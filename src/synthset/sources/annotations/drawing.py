@@ -15,6 +15,7 @@ from ...errors import InputError
 from ..reading import Window
 
 GRID = 5  # pycocotools draws on a grid of a fifth of a pixel
+LARGEST = 1e12  # number that may be a place in a photo
 LONGEST_OUTLINE = 10**7  # pixels; pycocotools needs 80 bytes for each
 
 
@@ -69,7 +70,9 @@ class Outline:
             points -= GRID * np.array([left, top])
             # pycocotools adds a half and cuts off decimals, so that it rounds negative numbers differently.
             points = np.where(points < 0, points - 0.9, points) / GRID
-            mask |= coco_masks.decode(coco_masks.frPyObjects([points.ravel().tolist()], *mask.shape))[..., 0] > 0
+            (drawn,) = coco_masks.frPyObjects([points.ravel().tolist()], *mask.shape)
+            counts = uncompressed(drawn["counts"])
+            mask |= np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(mask.shape[::-1]).T
         return Part(int(left), int(top), mask)
 
 
@@ -206,7 +209,7 @@ def outline(label: str, entry: str, points: Any, whole: float | None = None) -> 
     """
     try:
         values = np.array(points, dtype=np.float64).reshape(-1, 2)
-        if not np.isfinite(values).all():
+        if not (abs(values) <= LARGEST).all():  # false for NaN
             raise ValueError
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError):
         raise InputError(f"{entry} has points that are no pairs of numbers; correct or remove it") from None
@@ -247,7 +250,7 @@ def numbers(entry: str, values: Iterable[Any]) -> list[float]:
     """
     try:
         found = [float(value) for value in values]
-        if not np.isfinite(found).all():
+        if not all(abs(value) <= LARGEST for value in found):  # false for NaN
             raise ValueError
     except (ValueError, TypeError, OverflowError):
         raise InputError(f"{entry} lacks a number where its place or size should be; correct or remove it") from None
@@ -265,9 +268,9 @@ def runs(label: str, entry: str, counts: Any, box: Window, down: bool = True, wh
             lengths = uncompressed(counts.encode("ascii"))
         else:
             found = np.array(counts, dtype=np.float64)
-            lengths = found.astype(np.int64)
-            if found.ndim != 1 or (found != lengths).any() or (found > 2**40).any():
+            if found.ndim != 1 or not ((abs(found) <= LARGEST) & (found == np.trunc(found))).all():
                 raise ValueError
+            lengths = found.astype(np.int64)
         if not len(lengths) or (lengths < 0).any():
             raise ValueError
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError):

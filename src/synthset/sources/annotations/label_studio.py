@@ -30,7 +30,7 @@ def recognizes(document: Any) -> bool:
 def read(path: Path, document: list, export: Export) -> None:
     """Adds what a file says to `export`.
 
-    Objects are polygons, ellipses and what was brushed. A task that nobody annotated is skipped.
+    Objects are polygons, ellipses and what was brushed. A task that nobody annotated counts as not listed.
 
     Raises:
         InputError: the file is broken, a task has several annotations, or objects are boxes.
@@ -44,7 +44,6 @@ def read(path: Path, document: list, export: Export) -> None:
             if not mapping(annotation, "an annotation", where).get("was_cancelled")
         ]
         if not done:
-            export.skip("photos without an annotation", f"{where} ({shown(name)})")
             continue
         if len(done) > 1:
             raise InputError(f"{where} ({shown(name)}) has {len(done)} annotations; keep one")

@@ -58,7 +58,7 @@ def shape_of(shape: dict, kind: str, name: str) -> Shape:
     """The object that a shape of LabelMe is."""
     label = text(shape.get("label"), "label", name)
     points = listed(shape.get("points"), "points", name)
-    if kind == "polygon":
+    if kind in ("polygon", "oriented_rectangle"):
         return outline(label, name, points)
     if kind in ("rectangle", "circle") and len(points) != 2:
         raise InputError(f"{name}, a {kind}, has {len(points)} points instead of 2; draw it again")

@@ -100,6 +100,7 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
             raise InputError(
                 f"{shown(key)} is listed twice, in {entries[key].name} and in {entry.name}; keep one of them"
             )
+        entry.split = at_file
         if photo is not None:
             matched.add(photo)
             entry.embedded = None
