@@ -178,8 +178,8 @@ def outlines(path: Path, classes: list[str]) -> list[Outline]:
         where = f"{shown(path)} line {number}"
         if len(words) in (5, 6):
             raise InputError(f"{where} has {len(words) - 1} numbers, a box; a box is no mask, so outline the object")
-        if len(words) % 2 == 0:
-            raise InputError(f"{where} has {len(words) - 1} numbers, so that a point lacks x or y; correct it")
+        if len(words) % 2 == 0 or len(words) == 1:
+            raise InputError(f"{where} has {len(words) - 1} numbers after its class, so that a point lacks x or y; correct it")
         index = int(words[0]) if words[0].isascii() and words[0].isdigit() and len(words[0]) < 9 else -1
         if index < 0 or (classes and index >= len(classes)):
             known = f"0 to {len(classes) - 1}" if classes else "0, 1, 2, ..."
