@@ -539,7 +539,7 @@ BAD = {
         "states a photo of 20 x 0 pixels",
     ),
     "YOLO: box": (lambda at: yolo_lines(at, "0 0.5 0.5 0.2 0.2\n"), "a.txt line 1 has 4 numbers, a box"),
-    "YOLO: odd": (lambda at: yolo_lines(at, YOLO_SCENE + "0 .1 .1 .2 .2 .3 .3 .4"), "line 5 has 7 numbers after its class"),
+    "YOLO: odd": (lambda at: yolo_lines(at, YOLO_SCENE + "0 .1 .1 .2 .2 .3 .3 .4"), "line 5 has 7 numbers after"),
     "YOLO: no points": (lambda at: yolo_lines(at, YOLO_SCENE + "0"), "line 5 has 0 numbers after its class"),
     "YOLO: unknown class": (lambda at: yolo_lines(at, yolo_line(2, CROP)), "has class 2, but classes are 0 to 1"),
     "YOLO: broken class": (lambda at: yolo_lines(at, YOLO_SCENE + "x .1 .1 .2 .2 .3 .3"), "has class x"),
@@ -720,6 +720,27 @@ def test_likely_mistakes_are_named(tmp_path):
     expected = OTHER.copy()
     expected[10:12, 10:] = 2
     assert np.array_equal(listing.records[0].masks.label_map((W, H)), expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda at: labelme_shape(at, "crop", "rectangle", [[2, 3], [8, 9]], None),
+        lambda at: via_region(at, {"name": "rect", "x": 2, "y": 3, "width": 6, "height": 6}, {"plant": "crop"}),
+    ],
+)
+def test_rectangles_alone_are_suspicious(tmp_path, make):
+    make(tmp_path)
+    (listing,) = list_with(tmp_path).values()
+    assert np.array_equal(listing.records[0].masks.label_map((W, H)), OTHER)
+    assert list(listing.suspicious) == ["objects that are all rectangles, as for detection"]
+
+
+def test_what_would_never_end_is_refused(tmp_path):
+    photo(tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(InputError, match=r"a\.json is no file; remove it"):
+        list_with(tmp_path)
 
 
 def test_more_classes_than_a_label_map_holds_are_refused_only_if_they_are_used(tmp_path):

@@ -175,9 +175,8 @@ def checked(pairs: list[Pair]) -> dict[str, int | Color]:
             raise InputError(f"{where}; give a whole number from 0, or a color as '#rrggbb' in quotes or [r, g, b]")
         first = next(iter(classes.values()), found)
         if isinstance(found, int) != isinstance(first, int):
-            raise InputError(
-                f"{where}, but other classes a {'value' if isinstance(first, int) else 'color'}; give all one"
-            )
+            kind = "value" if isinstance(first, int) else "color"
+            raise InputError(f"{where}, but {shown(next(iter(classes)))} has a {kind}; give all a value or all a color")
         same = next((other for other, taken in classes.items() if taken == found), None)
         if same is not None:
             raise InputError(f"{where}, and {shown(same)} too; give each class its own")

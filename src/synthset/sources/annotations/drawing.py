@@ -36,12 +36,14 @@ class Outline:
         entry: what error messages call it.
         pieces: (N, 2) of x and y, N at least 3, in pixels from the upper left corner of the photo.
         whole: what a side of the photo is in the numbers of `pieces`, such as 1 for shares; None for pixels.
+        upright: it is a rectangle with sides along those of the photo.
     """
 
     label: str
     entry: str
     pieces: tuple[np.ndarray, ...]
     whole: float | None = None
+    upright: bool = False
 
     def bounds(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Smallest and largest x and y in pixels."""
@@ -239,7 +241,7 @@ def rectangle(label: str, entry: str, corner: Any, opposite: Any) -> Outline:
         InputError: the numbers are not finite.
     """
     (x, y), (u, v) = numbers(entry, corner), numbers(entry, opposite)
-    return outline(label, entry, [[x, y], [u, y], [u, v], [x, v]])
+    return Outline(label, entry, (np.array([[x, y], [u, y], [u, v], [x, v]]),), upright=True)
 
 
 def numbers(entry: str, values: Iterable[Any]) -> list[float]:

@@ -45,14 +45,17 @@ def tree(folder: Path) -> list[Path]:
     def fail(error: OSError) -> None:
         raise InputError(f"{shown(error.filename)} can't be listed: {error.strerror}; make it readable or remove it")
 
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
-        real = os.path.realpath(parent)
-        if real in visited:
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    try:
+        for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+            real = os.path.realpath(parent)
+            if real in visited:
+                folders.clear()
+                continue
+            visited.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+            found += [Path(parent, name) for name in files if not name.startswith(".")]
+    except RecursionError:
+        raise InputError(f"{shown(folder)} holds folders within folders too deeply; move the data up") from None
     return sorted(found)
 
 
@@ -63,6 +66,8 @@ def read_bytes(path: Path) -> bytes:
         InputError: it can't be read.
     """
     try:
+        if not path.is_file():  # a pipe would never end
+            raise InputError(f"{shown(path)} is no file; remove it")
         return path.read_bytes()
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__

@@ -1,7 +1,7 @@
 """Lists of records from what an export says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import InputError
@@ -137,7 +137,10 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
         if not entries:
             raise InputError(f"{shown(folder)} has no object in any annotation; annotate some photos")
 
-    used = {shape.label for entry in entries.values() for shape in entry.shapes}
+    shapes = [shape for entry in entries.values() for shape in entry.shapes]
+    if shapes and all(isinstance(shape, Outline) and shape.upright for shape in shapes):
+        export.suspect("objects that are all rectangles, as for detection", f"all {len(shapes)} of {shown(folder)}")
+    used = {shape.label for shape in shapes}
     classes = [*dict.fromkeys(export.classes), *sorted(used - set(export.classes))]
     if len(classes) > MOST_CLASSES:
         classes = [name for name in classes if name in used]
@@ -152,7 +155,7 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
         note_far_outlines(entry, export)
         drawing = Drawing(entry.name, entry.size, tuple(entry.shapes), numbers) if entry.shapes else ()
         image = {"path": key, "bytes": entry.embedded}
-        records.setdefault(entry.split or "train", []).append(Record(image=image, masks=drawing, name=key))
+        records.setdefault(entry.split or "train", []).append(Record(image=image, masks=drawing, name=shown(key)))
     return {
         split: Listing(
             export.format,
@@ -175,7 +178,7 @@ def drop_slivers(entry: Entry, export: Export) -> None:
                 export.suspect("outlines of fewer than 3 points", f"{entry.name}: {shape.entry}")
             if not pieces:
                 continue
-            shape = Outline(shape.label, shape.entry, pieces, shape.whole)
+            shape = replace(shape, pieces=pieces)
         kept.append(shape)
     entry.shapes = kept
 

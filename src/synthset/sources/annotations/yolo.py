@@ -150,15 +150,13 @@ def labels_of(folder: Path, photo: Path) -> Path:
     folders = [index for index, part in enumerate(parts[:-1]) if part == "images"]
     if folders:
         parts[folders[-1]] = "labels"
-    elif folder.name == "images":
-        return folder.parent.joinpath("labels", *parts)
     return folder.joinpath(*parts)
 
 
 def looks_like_labels(path: Path) -> bool:
     """True if a file is in a folder `labels` beside a folder `images`, or below, and its first line is numbers."""
     around = [parent for parent in path.parents if parent.name == "labels"]
-    if not around or not (around[0].parent / "images").is_dir():
+    if not around or not (around[0].parent / "images").is_dir() or not path.is_file():
         return False
     try:
         with path.open("rb") as file:
@@ -179,7 +177,9 @@ def outlines(path: Path, classes: list[str]) -> list[Outline]:
         if len(words) in (5, 6):
             raise InputError(f"{where} has {len(words) - 1} numbers, a box; a box is no mask, so outline the object")
         if len(words) % 2 == 0 or len(words) == 1:
-            raise InputError(f"{where} has {len(words) - 1} numbers after its class, so that a point lacks x or y; correct it")
+            raise InputError(
+                f"{where} has {len(words) - 1} numbers after its class, so that a point lacks x or y; correct it"
+            )
         index = int(words[0]) if words[0].isascii() and words[0].isdigit() and len(words[0]) < 9 else -1
         if index < 0 or (classes and index >= len(classes)):
             known = f"0 to {len(classes) - 1}" if classes else "0, 1, 2, ..."
