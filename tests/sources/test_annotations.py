@@ -531,7 +531,7 @@ BAD = {
     "LabelMe: broken mask": (lambda at: labelme_shape(at, "a", "mask", CROP, "AAAA"), "mask that can't be read"),
     "LabelMe: no mask": (lambda at: labelme_shape(at, "a", "mask", CROP, None), "no mask in base64"),
     "LabelMe: imageData": (
-        lambda at: labelme_shape(at, "a", "polygon", CROP, None, imageData="é"),
+        lambda at: write(at / "a.json", labelme_document("a.jpg", [("a", "polygon", CROP, None)], imageData="é")),
         "imageData that is not in base64",
     ),
     "LabelMe: height 0": (
@@ -703,6 +703,26 @@ def test_photos_that_one_file_for_all_does_not_list_are_skipped_by_name(tmp_path
     (listing,) = list_with(tmp_path, Reading(missing_masks=flag)).values()
     assert [os.path.basename(record.name) for record in listing.records] == ["a.jpg"]
     assert listing.skipped == {"photos without an annotation": [str(tmp_path / "b.jpg")]}
+
+
+def test_a_photo_of_the_same_name_in_another_folder_is_not_taken(tmp_path):
+    for name in ("field1/b.jpg", "field2/a.jpg"):
+        photo(tmp_path / name)
+    write(tmp_path / "a.json", coco_document(["field1/a.jpg", "field1/b.jpg"], [*ONE, (1, "crop")], "plain"))
+    (listing,) = list_with(tmp_path).values()
+    assert [record.name for record in listing.records] == [str(tmp_path / "field1" / "b.jpg")]
+    assert list(listing.suspicious) == ["photos that are listed but not there"]
+    assert listing.skipped == {"photos without an annotation": [str(tmp_path / "field2" / "a.jpg")]}
+
+
+def test_an_embedded_photo_is_taken_before_one_of_the_same_name_elsewhere(tmp_path):
+    photo(tmp_path / "other" / "a.jpg", (5, 5))
+    file = io.BytesIO()
+    Image.new("RGB", (W, H)).save(file, "png")
+    data = base64.b64encode(file.getvalue()).decode()
+    write(tmp_path / "a.json", labelme_document("a.jpg", [("crop", "polygon", CROP, None)], imageData=data))
+    (listing,) = list_with(tmp_path).values()
+    assert [record.image["bytes"] for record in listing.records] == [file.getvalue()]
 
 
 def test_likely_mistakes_are_named(tmp_path):

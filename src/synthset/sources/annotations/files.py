@@ -163,8 +163,10 @@ class Photos:
         self.folder = folder
         self.paths = [path for path in files if path.suffix.lower() in PHOTOS]
         self.by_name: dict[str, list[tuple[tuple[str, ...], Path]]] = {}
+        self.folders: set[str] = set()
         for path in self.paths:
             parts = parts_of(str(path.relative_to(folder)))
+            self.folders.update(parts[:-1])
             for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
                 self.by_name.setdefault(name, []).append((parts, path))
 
@@ -193,6 +195,8 @@ class Photos:
                 continue
             pairs = zip(parts[-2::-1], wanted[-2::-1], strict=False)
             same = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+            if not same and len(wanted) > 1 and wanted[-2] in self.folders:
+                continue  # the folder that `listed` speaks of is there, without this photo
             exact = path.name == PurePosixPath(listed.replace("\\", "/")).name
             near = (path.parent == source.parent, path.parent == source.parent / "images", of == split)
             found.append(((same, near, exact), path))

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from .drawing import Shape, ellipse, outline, patch, rectangle
-from .files import shown
+from .files import read_json, shown
 from .listing import Entry, Export, listed, mapping, stated_size, text
 
 FORMAT = "LabelMe JSON"
@@ -33,12 +34,8 @@ def read(path: Path, document: dict, export: Export) -> None:
     where = shown(path)
     size = stated_size(document.get("imageWidth"), document.get("imageHeight"), where)
     entry = Entry(path, text(document["imagePath"], "imagePath", where), [], size)
-    data = document.get("imageData")
-    if data is not None:
-        try:
-            entry.embedded = base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError, TypeError):
-            raise InputError(f"{where} has imageData that is not in base64; save it again in LabelMe") from None
+    if document.get("imageData") is not None:
+        entry.embedded = partial(photo_in, path)
     for number, item in enumerate(listed(document["shapes"], "shapes", where), start=1):
         shape = mapping(item, f"shape {number}", where)
         name = f"shape {number}"
@@ -52,6 +49,19 @@ def read(path: Path, document: dict, export: Export) -> None:
             raise InputError(f"{where}: {error}") from None
     export.entries.append(entry)
     export.file_per_photo = True
+
+
+def photo_in(path: Path) -> bytes:
+    """The photo that a file holds.
+
+    Raises:
+        InputError: it holds none.
+    """
+    document = read_json(path)
+    try:
+        return base64.b64decode(document["imageData"], validate=True)
+    except (binascii.Error, ValueError, TypeError, KeyError):
+        raise InputError(f"{shown(path)} has imageData that is not in base64; save it again in LabelMe") from None
 
 
 def shape_of(shape: dict, kind: str, name: str) -> Shape:

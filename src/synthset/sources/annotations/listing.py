@@ -1,6 +1,7 @@
 """Lists of records from what an export says."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Entry:
         size: (width, height) that it states, or None.
         split: the split that it states; that of the folders around the file or the photo when None.
         photo: the photo, if its place is part of the format.
-        embedded: the photo itself, if the file holds it.
+        embedded: returns the photo itself, if the file holds it.
         alias: another name of the photo, if there is none called `listed`.
     """
 
@@ -33,7 +34,7 @@ class Entry:
     size: tuple[int, int] | None = None
     split: str | None = None
     photo: Path | None = None
-    embedded: bytes | None = None
+    embedded: Callable[[], bytes] | None = None
     alias: str | None = None
 
     @property
@@ -92,6 +93,8 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
         at_file = entry.split or split_of(folder, source)
         names = [name for name in (entry.listed, entry.alias) if name]
         photo = entry.photo or next(filter(None, (photos.find(name, entry.source, at_file) for name in names)), None)
+        if photo and entry.embedded and not beside(entry, photo):
+            photo = None
         if photo is None and entry.embedded is None:
             export.suspect("photos that are listed but not there", entry.name)
             continue
@@ -154,7 +157,7 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
         entry = entries[key]
         note_far_outlines(entry, export)
         drawing = Drawing(entry.name, entry.size, tuple(entry.shapes), numbers) if entry.shapes else ()
-        image = {"path": key, "bytes": entry.embedded}
+        image = {"path": key, "bytes": entry.embedded and entry.embedded()}
         records.setdefault(entry.split or "train", []).append(Record(image=image, masks=drawing, name=shown(key)))
     return {
         split: Listing(
@@ -166,6 +169,12 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
         )
         for first, (split, rows) in zip((True, *[False] * len(records)), sorted(records.items()), strict=False)
     }
+
+
+def beside(entry: Entry, photo: Path) -> bool:
+    """True if `photo` is in the folder of the annotation, or where that says it is from there."""
+    place = os.path.normpath(entry.source.parent / entry.listed.replace("\\", "/"))
+    return photo.parent == entry.source.parent or os.path.normpath(photo) == place
 
 
 def drop_slivers(entry: Entry, export: Export) -> None:
