@@ -46,7 +46,9 @@ def png_bytes(image: Image.Image) -> bytes:
 def row_groups(rows: Iterable[dict], features: Features) -> Iterator[pa.Table]:
     """Encodes `rows`, as of [`write_pairs_shard`], and joins them to tables of at most `ROWS_PER_GROUP` rows and
     `GROUP_BYTES`, or of one row that is larger."""
-    pictures, group, size = image_columns(features), [], 0
+    pictures = image_columns(features)
+    group: list[pa.Table] = []
+    size = 0
     for row in rows:
         row = {name: row[name] for name in features}
         row["mask"] = Image.fromarray(np.asarray(to_binary(row["mask"])) * np.uint8(255))
