@@ -136,8 +136,8 @@ def test_frames_of_a_video(model, tmp_path):
 
 @pytest.fixture(scope="module")
 def orthomosaic(tmp_path_factory):
-    """300 x 200 pixels, without data in a corner."""
-    bands = np.moveaxis(np.asarray(random_pairs(1, (300, 200))[0]["image"]), 2, 0).clip(1)
+    """150 x 100 pixels, without data in a corner."""
+    bands = np.moveaxis(np.asarray(random_pairs(1, (150, 100))[0]["image"]), 2, 0).clip(1)
     bands[:, :40, :50] = 0
     path = tmp_path_factory.mktemp("maps") / "field.tif"
     return write_orthomosaic(path, bands, nodata=0, photometric="RGB"), bands
