@@ -8,7 +8,8 @@ from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 
 from synthset.data import load_pairs
 from synthset.errors import InputError
-from synthset.sources.folder import load_raw_folder
+from synthset.sources.folder import list_source, load_raw_folder
+from synthset.sources.reading import Reading
 
 BITS = np.array([[0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1]], dtype=np.uint8)
 
@@ -161,7 +162,7 @@ def test_every_file_of_a_raw_folder_is_decoded_when_it_is_loaded(tmp_path):
     write_raw_folder(tmp_path, random_pairs(3))
     truncate(tmp_path / "masks" / "002.png")
     with pytest.raises(InputError, match="002.png"):
-        load_raw_folder(tmp_path)
+        load_raw_folder(tmp_path, list_source(tmp_path, Reading())["train"])
 
 
 def metadata(folder, *lines):

@@ -157,6 +157,7 @@ class Decoded:
         mask: mode "L" of 0 (background) and 1 (object), of the same size.
         labels: int32 (H, W), what the mask held: values, or 65536 R + 256 G + B of colors, or classes of drawn objects;
             None if that is no more than `mask`.
+        label_kind: what `labels` holds: "values", "colors" or "classes"; "" for None.
         repaired: what was done to the files beyond decoding, in the words of a report: "rotated upright by EXIF",
             "color profile Display P3 converted to sRGB".
         suspicious: what is likely a mistake, such as "masks in two conventions".
@@ -166,6 +167,7 @@ class Decoded:
     image: Image.Image
     mask: Image.Image
     labels: np.ndarray | None = None
+    label_kind: Literal["values", "colors", "classes", ""] = ""
     repaired: tuple[str, ...] = ()
     suspicious: tuple[str, ...] = ()
     convention: str = ""
