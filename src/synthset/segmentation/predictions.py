@@ -1,6 +1,7 @@
 """Masks that a segmenter predicts of whole photos and orthomosaics, as files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 from ..console import progress
 from ..errors import InputError
 from ..output_dir import atomic_path
-from ..sources.decoding import open_image, to_rgb
+from ..sources.decoding import decode_record
 from ..sources.folder import SUFFIXES
 from ..sources.rasters import (
     georeference,
@@ -23,7 +24,7 @@ from ..sources.rasters import (
     rasterio_errors,
     read_photo,
 )
-from ..sources.reading import Reading, Window
+from ..sources.reading import Reading, Record, Window
 from .segmenter import BAND, Segmenter
 
 
@@ -43,15 +44,13 @@ def list_photos(path: Path) -> list[Path]:
 
 
 def open_photo(file: Path, reading: Reading) -> Image.Image:
-    """Decodes a photo to RGB. TIFFs are read by rasterio where `reading` says how, else by Pillow.
+    """Decodes a photo to RGB; `reading.bands` are those of TIFFs.
 
     Raises:
         InputError: it can't be read.
     """
-    with naming(file):
-        if is_raster(file) and (reading.bands or reading.bit_depth):
-            return read_photo(file, None, reading)
-        return to_rgb(open_image({"path": str(file), "bytes": None}))
+    record = Record({"path": str(file), "bytes": None}, (), str(file))
+    return decode_record(record, reading if is_raster(file) else replace(reading, bands=None)).image
 
 
 def check_orthomosaic(file: Path, reading: Reading) -> None:

@@ -4,7 +4,6 @@ Memory does not grow with the size of a raster: GDAL keeps at most 256 MiB of de
 that read a raster don't name it, as those of decoding: their callers do.
 """
 
-import io
 import math
 import os
 import struct
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from .pictures import upright_size
 from .reading import Decoded, Reading, Record, Window
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def tile_records(record: Record, reading: Reading) -> list[Record]:
     path = record.image["path"]
     raster = record.image["bytes"] is None and is_raster(path)
     with naming(record.name):
-        width, height = raster_size(path) if raster else _upright_size(record.image)
+        width, height = raster_size(path) if raster else upright_size(record.image)
     masks = list(zip(record.masks, record.mask_names, strict=True)) if isinstance(record.masks, tuple) else []
     if raster and width * height > MOST_PIXELS_WHOLE:
         if reading.tile_size is None:
@@ -397,19 +397,6 @@ def _require_same_place(photo: str, mask: str, photo_name: str, mask_name: str) 
             f"{mask_name} has another coordinate system or another place than {photo_name}; warp it onto the grid of "
             "the photo"
         )
-
-
-def _upright_size(value: dict) -> tuple[int, int]:
-    """(width, height) of a photo after EXIF rotation."""
-    from .decoding import open_image  # which imports this module
-
-    path, data = value["path"], value["bytes"]
-    try:
-        with Image.open(path if data is None else io.BytesIO(data)) as image:
-            size = image.size
-            return size[::-1] if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else size
-    except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        return open_image(value).size
 
 
 def _outside(window: Window, width: int, height: int) -> str | None:
