@@ -12,6 +12,7 @@ from rasterio.transform import from_origin
 
 from synthset.errors import InputError
 from synthset.sources import rasters
+from synthset.sources.decoding import decode_record
 from synthset.sources.rasters import (
     decode_tile,
     is_empty,
@@ -299,6 +300,37 @@ def test_tiles_cover_a_photo_and_are_named_by_position(suffix, tmp_path):
         (100, 0, 200, 200),
     ]
     assert tile_records(record, Reading()) == [record]
+
+
+def test_tiles_are_decoded_from_rasters_and_from_photos(tmp_path):
+    """Tiles of bands 5, 3 and 1 of a raster with a mask that is one too, and of a photo that EXIF turns, with a mask
+    that was drawn on its stored pixels."""
+    values, drawn = noise(5), noise(1) > 128
+    write(tmp_path / "a.tif", values, **UTM)
+    write(tmp_path / "m.tif", drawn.astype(np.uint8), **UTM)
+    reading = Reading(tile_size=128, tile_overlap=32, bands=(5, 3, 1))
+    tiles = tile_records(photo_record(tmp_path / "a.tif", tmp_path / "m.tif"), reading)
+    assert_decoded(tiles, reading, values[[4, 2, 0]], drawn[0])
+
+    turned = Image.Exif()
+    turned[274] = 6  # to be turned clockwise
+    Image.fromarray(np.moveaxis(values[:3], 0, 2)).save(tmp_path / "a.png", exif=turned)
+    Image.fromarray(drawn[0]).save(tmp_path / "m.png")
+    reading = Reading(tile_size=128, tile_overlap=32)
+    tiles = tile_records(photo_record(tmp_path / "a.png", tmp_path / "m.png"), reading)
+    assert_decoded(tiles, reading, np.rot90(values[:3], -1, (1, 2)), np.rot90(drawn[0], -1))
+
+
+def assert_decoded(tiles, reading, colors, drawn):
+    covered = np.zeros(drawn.shape, int)
+    for tile in tiles:
+        left, top, width, height = tile.window
+        part = slice(top, top + height), slice(left, left + width)
+        found = decode_record(tile, reading)
+        assert np.array_equal(found.image, np.moveaxis(colors, 0, 2)[part])
+        assert np.array_equal(found.mask, drawn[part])
+        covered[part] += 1
+    assert covered.min() == 1
 
 
 def shifted(**changes):

@@ -13,7 +13,7 @@ from ..console import progress
 from ..errors import InputError
 from ..output_dir import atomic_path
 from ..sources.decoding import decode_record
-from ..sources.folder import SUFFIXES
+from ..sources.names import is_ignored, is_picture, require_storable
 from ..sources.rasters import (
     georeference,
     is_orthomosaic,
@@ -32,14 +32,14 @@ def list_photos(path: Path) -> list[Path]:
     """Lists the images of `--images`, a folder or one file, in order.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or a name can't be stored.
     """
-    if path.is_file():
-        return [path]
-    there = path.iterdir() if path.is_dir() else ()
-    files = sorted(file for file in there if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    there = [path] if path.is_file() else path.iterdir() if path.is_dir() else ()
+    files = sorted(file for file in there if is_picture(file.name) and not is_ignored(file.name))
     if not files:
-        raise InputError(f"--images {path} holds no images ({', '.join(SUFFIXES)}); give a folder of them, or one file")
+        raise InputError(f"--images {path} holds no images; give a folder of JPEG, PNG, TIFF or the like, or one file")
+    for file in files:
+        require_storable(file.name)
     return files
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from .names import printable
 from .pictures import upright_size
 from .reading import Decoded, Reading, Record, Window
 
@@ -261,7 +262,7 @@ def naming(name: object) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{name} {error}") from None
+        raise InputError(f"{printable(name)} {error}") from None
 
 
 @contextmanager
