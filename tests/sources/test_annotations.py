@@ -763,7 +763,7 @@ def test_what_would_never_end_is_refused(tmp_path):
         list_with(tmp_path)
 
 
-def test_more_classes_than_a_label_map_holds_are_refused_only_if_they_are_used(tmp_path):
+def test_classes_are_those_that_objects_have_and_no_more_than_a_label_map_holds(tmp_path):
     categories = [{"id": number, "name": f"c{number}"} for number in range(300)]
     coco_categories(tmp_path, categories)
     (listing,) = list_with(tmp_path).values()

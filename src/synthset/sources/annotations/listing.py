@@ -50,7 +50,7 @@ class Export:
 
     Attributes:
         format: its name for messages.
-        classes: names of classes that it declares, in its order; those that only its objects name follow.
+        classes: names of classes that it declares, in its order.
         entries: one for each photo.
         skipped: reason -> names of what is there and not read.
         suspicious: reason -> names of what is likely a mistake.
@@ -80,7 +80,8 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
     `reading.missing_masks` says. A photo that no other kind of export lists is skipped.
 
     Returns:
-        The listings by split; what is skipped or suspicious is in the first of them, for all.
+        The listings by split. All have the classes of all objects: first those that are declared, then the others by
+        name. What is skipped or suspicious is in the first listing.
 
     Raises:
         InputError: a photo is listed twice, no photo is there, a photo has no object and `reading.missing_masks` is
@@ -145,9 +146,8 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
     if shapes and all(isinstance(shape, Outline) and shape.upright for shape in shapes):
         export.suspect("objects that are all rectangles, as for detection", f"all {len(shapes)} of {printable(folder)}")
     used = {shape.label for shape in shapes}
-    classes = [*dict.fromkeys(export.classes), *sorted(used - set(export.classes))]
-    if len(classes) > MOST_CLASSES:
-        classes = [name for name in classes if name in used]
+    declared = dict.fromkeys(export.classes)
+    classes = [*(name for name in declared if name in used), *sorted(used - declared.keys())]
     if len(classes) > MOST_CLASSES:
         raise InputError(
             f"{printable(folder)} has objects of {len(classes)} classes; merge some, as a label map holds "
