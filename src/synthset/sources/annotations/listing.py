@@ -77,7 +77,7 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
     """Finds the photos of an export and makes a record of each, by split.
 
     A photo without an object, and in a format of one file per photo a photo without a file, is what
-    `reading.missing_masks` says. A photo that no other kind of export lists is skipped.
+    `reading.missing_masks` says. In other formats a photo that no annotation lists is skipped.
 
     Returns:
         The listings by split. All have the classes of all objects: first those that are declared, then the others by
