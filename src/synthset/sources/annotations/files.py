@@ -116,15 +116,15 @@ class Photos:
     """
 
     def __init__(self, folder: Path, paths: list[Path]) -> None:
-        self.folder = folder
         self.paths = paths
-        self.by_name: dict[str, list[tuple[tuple[str, ...], Path]]] = {}
+        self.by_name: dict[str, list[tuple[tuple[str, ...], str | None, Path]]] = {}
         self.folders: set[str] = set()
         for path in self.paths:
             parts = parts_of(str(path.relative_to(folder)))
             self.folders.update(parts[:-1])
+            split = split_of(folder, path.parent / "_")
             for name in {parts[-1], PurePosixPath(parts[-1]).stem}:
-                self.by_name.setdefault(name, []).append((parts, path))
+                self.by_name.setdefault(name, []).append((parts, split, path))
 
     def find(self, listed: str, source: Path, split: str | None = None) -> Path | None:
         """The photo that an annotation calls `listed`, which may be a path of another computer or lack its suffix.
@@ -145,8 +145,7 @@ class Photos:
         if not wanted:
             return None
         found = []
-        for parts, path in self.by_name.get(wanted[-1], []):
-            of = split_of(self.folder, path.parent / "_") if path.parent != self.folder else None
+        for parts, of, path in self.by_name.get(wanted[-1], []):
             if of and split and of != split:
                 continue
             pairs = zip(parts[-2::-1], wanted[-2::-1], strict=False)
@@ -156,7 +155,8 @@ class Photos:
             exact = path.name == PurePosixPath(listed.replace("\\", "/")).name
             near = (path.parent == source.parent, path.parent == source.parent / "images", of == split)
             found.append(((same, near, exact), path))
-        best = [path for rank, path in found if rank == max(rank for rank, _ in found)]
+        highest = max((rank for rank, _ in found), default=None)
+        best = [path for rank, path in found if rank == highest]
         if len(best) > 1:
             raise InputError(
                 f"{printable(source)} lists {printable(listed)!r}, which may be {printable(best[0])} or "
