@@ -409,7 +409,7 @@ REFUSED = {
     "nearest name": (
         [*ONE, "images/013.jpg", "masks/013-mask.png"],
         {},
-        r"images/013.jpg has no mask .*missing_masks empty or skip; did you mean masks/013-mask.png\? Rename .*suffix=-mask",
+        r"images/013.jpg has no mask .*empty or skip; did you mean masks/013-mask.png\? Rename .*suffix=-mask",
     ),
     "masks without a photo": (
         [*ONE, "images/field_13.jpg", "masks/feild_13.png"],
