@@ -68,7 +68,7 @@ def test_names_that_datasets_cannot_open_are_refused(tmp_path, monkeypatch, name
             require_readable_name(Path())
 
 
-READABLE = ["a b", "a[", "a]b[", "{a,b}", "a#b", "a%20b", "a$", "x~", "ähre", ".a", "__a__", "a'\"b", "写真"]
+READABLE = ["a[", "{a,b}", "a#b", "a%20b", "a$", "ähre", ".a", "a'\"b c"]
 
 
 def write_dataset(folder):
