@@ -1,17 +1,13 @@
 import pickle
 import shutil
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
-import psutil
 import pytest
-import torch
 from PIL import Image
 from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 
 from synthset.data import (
-    PairTensors,
     SplitNotFoundError,
     load_pairs,
     load_train_validation,
@@ -19,7 +15,6 @@ from synthset.data import (
     resolve_crop_size,
     smallest_side,
 )
-from synthset.data.store import cache_limit
 from synthset.errors import InputError
 
 
@@ -339,39 +334,3 @@ def test_image_sizes_are_read_without_decoding(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         pairs[0]
     assert smallest_side(pairs) == 32
-
-
-def test_processes_share_the_memory_that_is_free(monkeypatch):
-    """5000 pairs of 256 px and 365 photos of 1024 px fit in where 8 GiB are free."""
-    for free, processes, expected in ((8, 1, 2), (8, 2, 1), (64, 1, 4), (64, 8, 2)):
-        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free * 2**30))
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-        assert cache_limit() == expected * 2**30
-    assert max(5000 * 256**2, 365 * 1024**2) * 4 < 2 * 2**30
-
-
-@pytest.mark.parametrize("cache_bytes", [2**20, 3 * 40 * 32 * 4 - 1], ids=["cached", "too large to cache"])
-def test_pair_tensors(tmp_path, cache_bytes):
-    rows = random_pairs(3, size=(40, 32))
-    folder = write_raw_folder(tmp_path, rows)
-    tensors = PairTensors(load_pairs(str(folder)), cache_bytes=cache_bytes)
-    assert len(tensors) == 3
-    image, mask = tensors[2]
-    assert torch.equal(image, torch.from_numpy(np.array(rows[2]["image"])).permute(2, 0, 1))
-    assert torch.equal(mask, torch.from_numpy(np.array(rows[2]["mask"]))[None])
-    for path in folder.rglob("*.png"):
-        path.unlink()
-    if cache_bytes == 2**20:
-        assert torch.equal(tensors[2][0], image)
-    else:
-        with pytest.raises(InputError, match="002.png can't be read as an image: no such file"):
-            tensors[2]
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_pair_tensors_in_a_data_loader(tmp_path, num_workers):
-    pairs = load_pairs(str(write_raw_folder(tmp_path, random_pairs(5, size=(40, 32)))))
-    tensors = PairTensors(pairs)
-    loader = torch.utils.data.DataLoader(tensors, batch_size=2, num_workers=num_workers)
-    shapes = [(tuple(image.shape), tuple(mask.shape)) for image, mask in loader]
-    assert shapes == [((n, 3, 32, 40), (n, 1, 32, 40)) for n in (2, 2, 1)]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 
@@ -14,9 +16,11 @@ from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
 from ..pipelines.safety import require_safe_folder, require_safe_repo
+from ..sources.reading import Window
 from .data import scaled_size, tile_boxes
 
 CONFIG = "segmenter.json"
+BAND = 512  # rows that are predicted of a large image before they are passed on
 IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
@@ -64,18 +68,38 @@ class Segmenter(torch.nn.Module):
         Returns:
             float32 (H, W) in [0, 1], on the CPU. Computed in `eval` mode.
         """
+        height, width = image.shape[-2:]
+        return torch.cat(list(self.probability_rows(partial(crop, image), (height, width), batch_size)))
+
+    @torch.no_grad()
+    def probability_rows(
+        self, read: Callable[[Window], torch.Tensor], size: tuple[int, int], batch_size: int = 16
+    ) -> Iterator[torch.Tensor]:
+        """Predicts as [`probabilities`], and yields finished rows from top to bottom: float32 (n, W).
+
+        Args:
+            read: returns a part of the image, uint8 (3, h, w).
+            size: height and width of the image.
+            batch_size: tiles at once.
+        """
         self.eval()
-        size, (height, width) = self.resolution, image.shape[-2:]
-        boxes = tile_boxes(height, width, size)
-        total, count = torch.zeros(2, height, width)
+        side, (height, width) = self.resolution, size
+        boxes = tile_boxes(height, width, side)
+        first, (total, count) = 0, torch.zeros(2, 0, width)  # sums from row `first` on
         for start in range(0, len(boxes), batch_size):
             part = boxes[start : start + batch_size]
-            tiles = torch.stack([image[:, top : top + size, left : left + size] for top, left in part])
+            tiles = torch.stack([read(Window(left, top, side, side)) for top, left in part])
             found = self(tiles.to(self.mean.device)).float().sigmoid()[:, 0].cpu()
+            begun = torch.zeros(part[-1][0] + side - first - len(total), width)
+            total, count = torch.cat([total, begun]), torch.cat([count, begun])
             for (top, left), tile in zip(part, found, strict=True):
-                total[top : top + size, left : left + size] += tile
-                count[top : top + size, left : left + size] += 1
-        return total / count
+                total[top - first :, left : left + side][:side] += tile
+                count[top - first :, left : left + side][:side] += 1
+            rest = boxes[start + batch_size :]
+            finished = (rest[0][0] if rest else height) - first
+            if finished:
+                yield total[:finished] / count[:finished]
+                total, count, first = total[finished:], count[finished:], first + finished
 
     def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
         """Predicts object probabilities: resizes the image by the factor `resolution / crop_size`, applies
@@ -88,11 +112,44 @@ class Segmenter(torch.nn.Module):
         Returns:
             float32 (H, W) in [0, 1]; the mask is where they exceed `threshold`. Computed in `eval` mode.
         """
-        pixels = F.pil_to_tensor(image)
-        height, width = pixels.shape[-2:]
-        size = scaled_size(height, width, self.resolution, min(self.crop_size, height, width))
-        probabilities = self.probabilities(F.resize(pixels, size, antialias=True), batch_size)
-        return F.resize(probabilities[None], (height, width), antialias=True)[0].numpy()
+        read = partial(crop, F.pil_to_tensor(image))
+        return np.concatenate(list(self.predict_rows(read, (image.height, image.width), batch_size)))
+
+    def predict_rows(
+        self, read: Callable[[Window], torch.Tensor], size: tuple[int, int], batch_size: int = 16
+    ) -> Iterator[np.ndarray]:
+        """Predicts as [`predict`] an image that is read by parts, and yields bands of 512 rows (the last one may have
+        fewer) from top to bottom: float32 (n, W). Memory grows with the width of the image, not with its height.
+
+        Args:
+            read: returns a part of the image, uint8 (3, h, w); parts overlap.
+            size: height and width of the image.
+            batch_size: tiles at once.
+        """
+        height, width = size
+        scaled = scaled_size(height, width, self.resolution, min(self.crop_size, height, width))
+
+        def read_scaled(window: Window) -> torch.Tensor:
+            return resized_part(read, size, scaled, window).round().to(torch.uint8)
+
+        first, kept = 0, torch.zeros(0, scaled[1])  # probabilities from row `first` on, at the scale of the tiles
+        tops = iter(range(0, height, BAND))
+        top = next(tops, None)
+        for rows in self.probability_rows(read_scaled, scaled, batch_size):
+            kept = torch.cat([kept, rows])
+            while top is not None:
+                high = min(BAND, height - top)
+                start, stop, _ = resizing_weights(scaled[0], height, top, high)
+                if stop > first + len(kept):
+                    break
+                kept, first = kept[start - first :], start
+
+                def read_kept(window: Window) -> torch.Tensor:
+                    return crop(kept, window._replace(top=window.top - first))  # noqa: B023  # called in this round
+
+                windows = [Window(left, top, min(BAND, width - left), high) for left in range(0, width, BAND)]
+                yield torch.cat([resized_part(read_kept, scaled, size, part) for part in windows], dim=1).numpy()
+                top = next(tops, None)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Saves the network in the format of smp (`config.json`, `model.safetensors`, for `smp.from_pretrained`) and
@@ -117,6 +174,48 @@ class Segmenter(torch.nn.Module):
         # without this argument, smp would download the pretrained encoder weights, only to overwrite them
         network = smp.from_pretrained(folder, encoder_weights=None)
         return cls(network, **json.loads((Path(folder) / CONFIG).read_text())).eval()
+
+
+def crop(image: torch.Tensor, window: Window) -> torch.Tensor:
+    """Part of an image (..., H, W)."""
+    left, top, width, height = window
+    return image[..., top : top + height, left : left + width]
+
+
+def resized_part(
+    read: Callable[[Window], torch.Tensor], size: tuple[int, int], new_size: tuple[int, int], window: Window
+) -> torch.Tensor:
+    """Part of an image as if all of it were resized: bilinear with antialiasing, as torchvision does.
+
+    Args:
+        read: returns a part of the image, (..., h, w).
+        size: height and width of the image.
+        new_size: those after resizing.
+        window: part of the resized image.
+
+    Returns:
+        float32 (..., window.height, window.width).
+    """
+    top, bottom, rows = resizing_weights(size[0], new_size[0], window.top, window.height)
+    left, right, columns = resizing_weights(size[1], new_size[1], window.left, window.width)
+    return rows @ read(Window(left, top, right - left, bottom - top)).float() @ columns.T
+
+
+def resizing_weights(size: int, new_size: int, start: int, count: int) -> tuple[int, int, torch.Tensor]:
+    """Weights of pixels along one side of an image that is resized from `size` to `new_size` pixels.
+
+    Returns:
+        The first pixel, and the one after the last, that new pixels `start` to `start + count` depend on, and the
+        weights (count, stop - first), whose rows sum to 1.
+    """
+    scale = size / new_size
+    reach = max(scale, 1)
+    centers = scale * (torch.arange(start, start + count, dtype=torch.float64) + 0.5)
+    first = max(int(centers[0] - reach + 0.5), 0)
+    stop = min(int(centers[-1] + reach + 0.5), size)
+    distances = (torch.arange(first, stop) + 0.5 - centers[:, None]).abs() / reach
+    weights = (1 - distances).clamp(min=0)
+    return first, stop, (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
 def find_folder(model: str | Path, revision: str | None = None) -> Path:

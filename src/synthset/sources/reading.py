@@ -42,7 +42,7 @@ class Reading:
         merge_masks: several masks of one photo are one mask, their union.
         bit_depth: significant bits of photos with more than 8 bits per channel; from the file when None.
         background_color: color behind transparent pixels of photos.
-        bands: bands of a raster that are red, green and blue, from 1.
+        bands: bands of a raster that are red, green and blue, or the one that is gray, from 1.
         tile_size: side in pixels of the tiles that photos are cut into; None leaves them whole.
         tile_overlap: pixels that neighboring tiles share.
         object_values: mask values that are the object.
@@ -66,7 +66,7 @@ class Reading:
     merge_masks: bool = False
     bit_depth: int | None = None
     background_color: Color | None = None
-    bands: tuple[int, int, int] | None = None
+    bands: tuple[int, ...] | None = None
     tile_size: int | None = None
     tile_overlap: int = 0
     object_values: tuple[int, ...] = ()
@@ -157,6 +157,7 @@ class Decoded:
         mask: mode "L" of 0 (background) and 1 (object), of the same size.
         labels: int32 (H, W), what the mask held: values, or 65536 R + 256 G + B of colors, or classes of drawn objects;
             None if that is no more than `mask`.
+        label_kind: what `labels` holds: "values", "colors" or "classes"; "" for None.
         repaired: what was done to the files beyond decoding, in the words of a report: "rotated upright by EXIF",
             "color profile Display P3 converted to sRGB".
         suspicious: what is likely a mistake, such as "masks in two conventions".
@@ -166,6 +167,7 @@ class Decoded:
     image: Image.Image
     mask: Image.Image
     labels: np.ndarray | None = None
+    label_kind: Literal["values", "colors", "classes", ""] = ""
     repaired: tuple[str, ...] = ()
     suspicious: tuple[str, ...] = ()
     convention: str = ""

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from synthset.evaluation.comparison import PairSet, compare
+from synthset.visualization.comparison_page import render_page
 from synthset.visualization.figures import draw_figures
-from synthset.visualization.page import render_page
 
 
 class Page(HTMLParser):
