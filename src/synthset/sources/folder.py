@@ -450,5 +450,5 @@ def and_more(names: list[str]) -> str:
 RAW_FORMATS: tuple[Callable[[Path, Reading], dict[str, Listing] | None], ...] = (
     list_metadata,
     list_by_name,
-    *getattr(annotations, "FORMATS", ()),
+    *annotations.FORMATS,
 )
