@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import ModuleType
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from . import rasters
 from .masks import Mask, drawn_mask, has_labels, read_mask, stored_pixels
 from .photos import to_rgb
 from .pictures import Picture, open_image, upright_size
+from .rasters import decode_tile, is_read_by_parts
 from .reading import Decoded, Reading, Record
 
 __all__ = ["decode_pair", "decode_record", "open_image", "to_binary", "to_rgb", "upright_size"]
@@ -61,6 +62,8 @@ def decode_record(record: Record, reading: Reading, classes: tuple[str, ...] | N
     Raises:
         InputError: a file is unreadable or not usable as photo or mask, the sizes differ, or the object is not decided.
     """
+    if record.window is not None and not is_read_by_parts(record):
+        return decode_tile(record, reading, lambda whole: decode_record(whole, reading, classes))
     return _decode(record, reading, classes, lambda n: record.name if n is None else record.mask_names[n])
 
 
@@ -99,7 +102,7 @@ def _decode(
                 )
             masks.append(mask)
     elif record.window is not None:
-        size = _rasters().raster_size(_path(record.image))
+        size = rasters.raster_size(_path(record.image))
         masks = [drawn_mask(record.masks.label_map(size, record.window), reading, classes or ())]
     elif drawn_on_stored_pixels(record.masks.size):
         masks = [
@@ -129,7 +132,7 @@ def _decode(
 def _read_photo(record: Record, reading: Reading) -> tuple[Picture, Image.Image]:
     """Reads the photo of a record, or its part, and converts it to RGB."""
     if record.window is not None or reading.bands is not None:
-        image = _rasters().read_photo(_path(record.image), record.window, reading)
+        image = rasters.read_photo(_path(record.image), record.window, reading)
         return Picture(image), image
     picture = open_image(record.image)
     return picture, to_rgb(picture, reading)
@@ -138,17 +141,10 @@ def _read_photo(record: Record, reading: Reading) -> tuple[Picture, Image.Image]
 def _read_mask(value: dict | None, record: Record, reading: Reading) -> tuple[Picture, Mask]:
     """Reads one of the masks of a record, or its part."""
     if record.window is not None:
-        pixels = _rasters().read_mask(_path(value), record.window)
+        pixels = rasters.read_mask(_path(value), record.window)
         return Picture(Image.new("1", (1, 1))), read_mask(stored_pixels(pixels), reading)
     picture = open_image(value)
     return picture, read_mask(stored_pixels(picture), reading)
-
-
-def _rasters() -> ModuleType:
-    """The reader of parts of rasters, which needs rasterio."""
-    from . import rasters
-
-    return rasters
 
 
 def _path(value: dict | None) -> str:
