@@ -585,6 +585,8 @@ def test_flags_say_what_the_object_is_and_labels_are_kept(kind):
         assert decoded.labels is None
     else:
         assert decoded.labels.dtype == np.int32 and np.array_equal(decoded.labels, labels)
+        colors = "object_colors" in choices or kind in ("classes of colors", "instances by color")
+        assert decoded.label_kind == ("colors" if colors else "values")
 
 
 def test_several_masks_are_merged_and_none_is_no_object():
@@ -618,6 +620,7 @@ def test_drawn_objects():
     photo, listed = encoded(COLORS), ("crop", "weed")
     decoded = decode(photo, drawing=drawn, listed=listed, object_classes=("weed",))
     assert np.array_equal(decoded.mask, BITS) and np.array_equal(decoded.labels, BITS * 2)
+    assert decoded.label_kind == "classes"
     assert not np.asarray(decode(photo, drawing=drawn, listed=listed, object_classes=("crop",)).mask).any()
     one = decode(photo, drawing=Drawn(BITS), listed=("crop",))
     assert np.array_equal(one.mask, BITS) and one.labels is None

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import InputError
 from . import rasters
-from .masks import Mask, drawn_mask, has_labels, read_mask, stored_pixels
+from .masks import Mask, drawn_mask, label_kind, read_mask, stored_pixels
 from .photos import to_rgb
 from .pictures import Picture, open_image, upright_size
 from .reading import Decoded, Reading, Record
@@ -113,8 +113,8 @@ def _decode(
             mask = drawn_mask(drawn, reading, classes or ())
         masks.append(mask.turned(photo.orientation) if turned else mask)
 
-    empty = np.zeros((image.height, image.width), bool)
-    pixels, labels = empty, empty.astype(np.int32) if has_labels(reading) else None
+    pixels = np.zeros((image.height, image.width), bool)
+    labels = pixels.astype(np.int32) if label_kind(reading) or reading.instances else None
     for mask in masks:  # where labels of several masks overlap, the last counts
         pixels = pixels | mask.pixels
         labels = mask.labels if labels is None or mask.labels is None else np.where(mask.labels, mask.labels, labels)
@@ -125,6 +125,7 @@ def _decode(
         image,
         Image.fromarray(pixels.astype(np.uint8)),
         labels,
+        max((mask.label_kind for mask in masks), default=label_kind(reading)),
         tuple(dict.fromkeys(repaired)),
         tuple(dict.fromkeys(suspicious)),
         ", ".join(sorted(conventions)),

@@ -245,7 +245,9 @@ def _require_readable_tiff(image: ImageFile.ImageFile, tags: TiffImagePlugin.Ima
     unknown = sum(kind not in (1, 2) for kind in tags.get(338, ()))  # ExtraSamples: neither kind of alpha
     if unknown:
         raise InputError(f"has {bands} bands, of which {unknown} are neither color nor transparency; {_BANDS}")
-    ends = [tile.extents[2:] for tile in image.tile]  # a file of fewer strips than its size needs is black beyond them
+    ends = [
+        (tile.extents or (0, 0, 0, 0))[2:] for tile in image.tile
+    ]  # a file of fewer strips than its size needs is black beyond them
     if ends and (max(right for right, _ in ends) < tags[256] or max(bottom for _, bottom in ends) < tags[257]):
         raise InputError(f"is truncated: it claims {tags[256]} x {tags[257]} pixels, and holds fewer; replace it")
     deep = max(tags.get(258, (1,))) > 8  # BitsPerSample
