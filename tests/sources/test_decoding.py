@@ -510,6 +510,11 @@ REFUSED_MASKS = {
     "gray by color": (BITS * 9, {"object_colors": (RED,)}, r"gray mask \(values 0, 9\).*--object_value"),
     "alpha": (ALPHA, {}, "one color whose transparency varies .*--mask_channel alpha"),
     "transparent": (HALF, {}, r"transparent pixels \(25 %\), which hide values"),
+    "transparent value of 16 bits": (
+        png16(BITS * np.uint16(7), (b"tRNS", struct.pack(">H", 7))),
+        {"object_values": (7,)},
+        "transparent pixels .*, which hide values",
+    ),
     "no alpha": (BITS, {"mask_channel": "alpha"}, "without an alpha channel"),
     "unknown value": (
         BITS * 4,
@@ -534,7 +539,7 @@ REFUSED_MASKS = {
 def test_masks_of_two_readings_are_refused(kind):
     pixels, choices, expected = REFUSED_MASKS[kind]
     with pytest.raises(InputError, match=f"^mask 0 .*{expected}"):
-        mask_of(encoded(pixels), **choices)
+        mask_of(pixels if isinstance(pixels, bytes) else encoded(pixels), **choices)
 
 
 VALUES = np.resize(np.array([0, 1, 2, 255], np.uint8), (HEIGHT, WIDTH))

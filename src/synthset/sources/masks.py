@@ -59,15 +59,16 @@ def stored_pixels(picture: Picture | np.ndarray) -> Stored:
     Raises:
         InputError: it has neither values nor red, green and blue.
     """
-    if isinstance(picture, np.ndarray) or picture.samples is not None:
-        values = picture if isinstance(picture, np.ndarray) else picture.samples
-        assert values is not None
-        channels = values.shape[2] if values.ndim == 3 else 1
+    if isinstance(picture, np.ndarray):
+        channels = picture.shape[2] if picture.ndim == 3 else 1
         if channels > 4:
             raise InputError(f"is a mask of {channels} bands; {REMEDY}")
-        alpha = values[..., -1] if channels in (2, 4) else None
-        pixels = values if values.ndim == 2 else values[..., :3] if channels >= 3 else values[..., 0]
-        return Stored(pixels, None, alpha, 65535 if values.dtype == np.uint16 else 255)
+        alpha = picture[..., -1] if channels in (2, 4) else None
+        pixels = picture if picture.ndim == 2 else picture[..., :3] if channels >= 3 else picture[..., 0]
+        return Stored(pixels, None, alpha, 65535 if picture.dtype == np.uint16 else 255)
+    if picture.samples is not None:
+        pixels, alpha = picture.split_samples()
+        return Stored(pixels, None, alpha, 65535)
     image = picture.image
     if image.mode in ("CMYK", "LAB", "HSV"):
         raise InputError(f"is a mask of mode {image.mode!r}; {REMEDY}")

@@ -60,14 +60,7 @@ def _scale(picture: Picture, reading: Reading) -> tuple[Image.Image, Image.Image
     Raises:
         InputError: the number of bits is unknown, or less than the samples have.
     """
-    samples = picture.samples
-    assert samples is not None
-    alpha = None
-    if samples.ndim == 3 and samples.shape[2] in (2, 4):
-        samples, alpha = samples[..., :-1].squeeze(), samples[..., -1]
-    elif "transparency" in picture.image.info:
-        different = samples != np.asarray(picture.image.info["transparency"], dtype=np.int64)
-        alpha = (different.any(axis=-1) if samples.ndim == 3 else different) * np.uint16(65535)
+    samples, alpha = picture.split_samples()
     largest = int(samples.max())
     bits = reading.bit_depth or picture.significant_bits
     if picture.format not in DEPTH_UNKNOWN:

@@ -73,6 +73,18 @@ class Picture:
         """(width, height) in pixels before EXIF turned the picture."""
         return turned_size(self.image.size, self.orientation)
 
+    def split_samples(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """`samples` without alpha, (H, W) or (H, W, 3), and alpha (H, W) uint16 if there is transparency."""
+        samples = self.samples
+        assert samples is not None
+        if samples.ndim == 3 and samples.shape[2] in (2, 4):
+            color = samples[..., :-1]
+            return color if color.shape[2] == 3 else color[..., 0], samples[..., -1]
+        if "transparency" not in self.image.info:
+            return samples, None
+        different = samples != np.asarray(self.image.info["transparency"], dtype=np.int64)
+        return samples, (different.any(axis=-1) if samples.ndim == 3 else different) * np.uint16(65535)
+
 
 def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """(width, height) of a picture that is turned by an EXIF orientation, or turned back."""
