@@ -49,17 +49,20 @@ def lock_output_dir(output_dir: Path) -> None:
 
 
 def require_readable_name(folder: Path, flag: str = "--output_dir") -> None:
-    """Raises InputError if datasets (5.2) can't open a folder of parquet files of this name, or opens others: it takes
-    the name, and the names of the folders above, for a pattern of files (`*`, `?`, `[]`), a chain of file systems
-    (`::`), or text with variables of the environment (`$`); a relative name for a home (`~`) or a file system
-    (`file:`)."""
+    """Raises InputError if datasets (5.2) can't write or open a folder of parquet files of this name, or opens others.
+
+    It takes the name, and the names of the folders above, for a pattern (`*`, `?`, `[]`), a chain of file systems
+    (`::`) or text with variables of the environment (`$`); the start of a relative name for a home (`~`) or an address
+    (`file:`).
+    """
     name = str(folder.resolve())
     found = re.search(r"[*?]|\[(?=[^/]*\])|::|\$(?=[\w{])|[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", name)
-    found = found or re.match(r"~|file:", str(folder))
+    if not found and not folder.is_absolute():
+        found = re.match(r"~|[a-zA-Z][a-zA-Z0-9+.-]*:", str(folder))
     if found:
         raise InputError(
-            f"{flag} is {printable(name)}, which datasets can't open because of {ascii(found[0])} in "
-            "it; choose a name without"
+            f"{flag} is {printable(name)}, which datasets can't open because of {ascii(found[0])} in it; choose a name "
+            "without"
         )
 
 

@@ -296,6 +296,9 @@ def list_by_name(folder: Path, reading: Reading) -> dict[str, Listing] | None:
             alone.append(path)
 
     # 2. those without a partner, or with several
+    missing = [name for name, found in pairs.items() if not found]
+    if missing and reading.missing_masks == "error":
+        raise InputError(without_mask(folder, missing, images, files, mask_pattern, by_pattern))
     if alone:
         name = masks[alone[0]]
         near = nearest(name, (other for other, found in pairs.items() if not found)) or nearest(name, pairs)
@@ -303,9 +306,6 @@ def list_by_name(folder: Path, reading: Reading) -> dict[str, Listing] | None:
         remedy = "add it" if by_pattern else f"add {name.rpartition('/')[2]}.png there"
         hint = f" (the nearest name is {images[near]})" if near else ""
         raise InputError(f"{folder / alone[0]} has no image {where}{and_more(alone)}; {remedy} or remove it{hint}")
-    missing = [name for name, found in pairs.items() if not found]
-    if missing and reading.missing_masks == "error":
-        raise InputError(without_mask(folder, missing, images, files, mask_pattern, by_pattern))
     if missing and reading.missing_masks == "skip":
         files.skipped["photos without a mask"] = [images[name] for name in missing]
         pairs = {name: found for name, found in pairs.items() if found}
@@ -422,21 +422,19 @@ def without_mask(
         return f"{problem}; correct prepare's --mask_pattern, or give it --missing_masks empty or skip"
     inside = f"{mask_pattern.folder}/" if mask_pattern.folder else ""
     used = set(images.values())
-    stems = [
-        composed(other)[len(inside) :].rpartition(".")[0]
-        for other in files.pictures
-        if composed(other).startswith(inside) and other not in used
-    ]
-    known = set(stems)
-    for ending in sorted({stem[len(name) :] for stem in stems if stem.startswith(name) and stem != name}):
-        if "/" not in ending and all(other + ending in known for other in images):
+    others = [other for other in files.pictures if composed(other).startswith(inside) and other not in used]
+    stems = {composed(other)[len(inside) :].rpartition(".")[0]: other for other in others}
+    endings = {stem[len(name) :] for stem in stems if stem.startswith(name) and stem != name}
+    for ending in sorted(ending for ending in endings if "/" not in ending):
+        if all(other + ending in stems for other in images):
             return f"{problem}, but each has one that ends in {ending!r}; give prepare --mask_suffix={quote(ending)}"
     near = nearest(name, stems)
     hint = ""
-    if near:
-        hint = f"; did you mean {inside}{near}?"
-        if near.startswith(name) and "/" not in near[len(name) :]:
-            hint += f" Then give prepare --mask_suffix={quote(near[len(name) :])}"
+    if near is not None:
+        hint = f"; did you mean {stems[near]}?"
+        ending = near.removeprefix(name)
+        if near != ending and "/" not in ending:
+            hint += f" Rename it, or give prepare --mask_suffix={quote(ending)} if all masks are called so"
     ending = "" if mask_pattern.parts[-1] == Pattern.NAME else mask_pattern.parts[-1]
     example = f"{name.rpartition('/')[2]}{ending}.png"
     return f"{problem}; add {example}, or give prepare --missing_masks empty or skip{hint}"
@@ -452,5 +450,5 @@ def and_more(names: list[str]) -> str:
 RAW_FORMATS: tuple[Callable[[Path, Reading], dict[str, Listing] | None], ...] = (
     list_metadata,
     list_by_name,
-    *getattr(annotations, "FORMATS", ()),
+    *annotations.FORMATS,
 )

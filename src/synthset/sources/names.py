@@ -39,8 +39,8 @@ def require_storable(name: object) -> None:
 
 
 def is_picture(name: str) -> bool:
-    """True if the suffix of `name` is one of `SUFFIXES`, in any case."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    """True if `name` ends in one of `SUFFIXES`, in any case."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def is_ignored(name: str) -> bool:
@@ -64,9 +64,13 @@ def caseless(name: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Returns the one of `names` whose last part is most like that of `name`; None if none is."""
+    """Returns the one of `names` whose last part, without suffix, begins as that of `name` does or is most like it;
+    None if none is."""
+    wanted = PurePosixPath(name).stem.lower()
     by_stem = {PurePosixPath(other).stem.lower(): other for other in names}
-    found = difflib.get_close_matches(PurePosixPath(name).stem.lower(), by_stem, n=1)
+    begun = [stem for stem in by_stem if stem.startswith(wanted) or wanted.startswith(stem)]
+    closest = [min(begun, key=lambda stem: abs(len(stem) - len(wanted)))] if begun else []
+    found = closest or difflib.get_close_matches(wanted, by_stem, n=1)
     return by_stem[found[0]] if found else None
 
 
