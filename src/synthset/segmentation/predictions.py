@@ -5,9 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional as F
 
 from ..console import progress
 from ..errors import InputError
@@ -103,9 +101,9 @@ def write_mask(file: Path, path: Path, segmenter: Segmenter, reading: Reading, b
             Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, "PNG")
         return
 
-    def read(window: Window) -> torch.Tensor:
+    def read(window: Window) -> Image.Image:
         with naming(file):
-            return F.pil_to_tensor(read_photo(file, window, reading))
+            return read_photo(file, window, reading)
 
     with naming(file):
         width, height = raster_size(file)
