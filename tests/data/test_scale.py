@@ -76,7 +76,7 @@ def test_sizes_are_of_upright_pictures_and_read_without_decoding(tmp_path):
     photo = Image.new("RGB", (40, 24))
     late = encoded(photo, exif=rotated())
     place = late.index(b"eXIf") - 4
-    chunk, end = late[place : place + int.from_bytes(late[place : place + 4]) + 12], late.index(b"IEND") - 4
+    chunk, end = late[place : place + int.from_bytes(late[place : place + 4], "big") + 12], late.index(b"IEND") - 4
     late = late.replace(chunk, b"")
     late = late[: end - len(chunk)] + chunk + late[end - len(chunk) :]  # EXIF after the pixels, as PNG allows
     turned = [encoded(photo, form, exif=rotated()) for form in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")] + [late]

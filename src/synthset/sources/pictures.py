@@ -292,11 +292,13 @@ def _read_exif(image: ImageFile.ImageFile, chunks: dict[bytes, bytes]) -> tuple[
     try:
         exif = Image.Image.getexif(image)  # PNG's own decodes the pixels
         orientation = exif.get(ExifTags.Base.Orientation)
-        adobe_rgb = "icc_profile" not in image.info and exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03"
-        suspicious = ["Adobe RGB by EXIF without a color profile, read as sRGB"] if adobe_rgb else []
-        return orientation if orientation in TURNS else 1, suspicious
     except Exception as error:  # of a damaged block: SyntaxError, struct.error, KeyError and more
         return 1, [f"EXIF that can't be read ({reason_of(error)}), ignored"]
+    adobe_rgb = False
+    with suppress(Exception):  # it is damaged, or (before Pillow 12) missing
+        adobe_rgb = exif.get_ifd(ExifTags.IFD.Interop).get(1) == "R03" and "icc_profile" not in image.info
+    suspicious = ["Adobe RGB by EXIF without a color profile, read as sRGB"] if adobe_rgb else []
+    return orientation if orientation in TURNS else 1, suspicious
 
 
 def _png_chunks(file: BinaryIO, verify: bool = False) -> dict[bytes, bytes]:
