@@ -144,7 +144,6 @@ BLACK, WHITE, RED = (0, 0, 0, 255), (255, 255, 255, 255), (255, 0, 0, 255)
         (np.array([0, 1, 7], np.float32), {}, [0, 1, 7]),
         (np.array([-9999, 1, 0], np.float32), {"nodata": -9999}, [0, 1, 0]),
         (np.array([255, 1, 0], np.uint8), {"nodata": 255}, [0, 1, 0]),
-        (np.array([0, 1, 0], np.uint8), {"colors": {0: WHITE, 1: BLACK}}, [255, 0, 255]),
         (np.array([0, 1, 2], np.uint8), {"colors": {0: BLACK, 1: WHITE, 2: RED}}, [0, 1, 2]),
     ],
 )
@@ -319,6 +318,22 @@ def test_tiles_are_decoded_from_rasters_and_from_photos(tmp_path):
     reading = Reading(tile_size=128, tile_overlap=32)
     tiles = tile_records(photo_record(tmp_path / "a.png", tmp_path / "m.png"), reading)
     assert_decoded(tiles, reading, np.rot90(values[:3], -1, (1, 2)), np.rot90(drawn[0], -1))
+
+
+@pytest.mark.parametrize(
+    "colors, reading, expected",
+    [
+        ({0: WHITE, 1: BLACK, 2: BLACK}, {}, [1, 0, 0]),
+        ({0: BLACK, 1: WHITE, 2: RED}, {"object_colors": ((255, 0, 0),)}, [0, 0, 1]),
+        ({0: BLACK, 1: WHITE, 2: RED}, {"object_values": (1,)}, [0, 1, 0]),
+    ],
+)
+def test_palettes_of_masks_of_rasters(colors, reading, expected, tmp_path):
+    photo = write(tmp_path / "a.tif", noise(3, 20, 3))
+    mask = write(tmp_path / "m.tif", np.broadcast_to(np.arange(3, dtype=np.uint8), (1, 20, 3)), colors=colors)
+    reading = Reading(tile_size=10, **reading)
+    for tile in tile_records(photo_record(photo, mask), reading):
+        assert np.asarray(decode_record(tile, reading).mask).tolist() == [expected] * 10
 
 
 def assert_decoded(tiles, reading, colors, drawn):

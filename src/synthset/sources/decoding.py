@@ -144,8 +144,9 @@ def _read_photo(record: Record, reading: Reading) -> tuple[Picture, Image.Image]
 def _read_mask(value: dict | None, record: Record, reading: Reading) -> tuple[Picture, Mask]:
     """Reads one of the masks of a record, or its part."""
     if record.window is not None:
-        pixels = rasters.read_mask(_path(value), record.window)
-        return Picture(Image.new("1", (1, 1))), read_mask(stored_pixels(pixels), reading)
+        stored = stored_pixels(rasters.read_mask(_path(value), record.window))
+        stored = stored._replace(palette=rasters.read_palette(_path(value)))
+        return Picture(Image.new("1", (1, 1))), read_mask(stored, reading)
     picture = open_image(value)
     return picture, read_mask(stored_pixels(picture), reading)
 

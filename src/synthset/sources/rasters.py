@@ -122,8 +122,8 @@ def read_photo(path: str | Path, window: Window | None, reading: Reading) -> Ima
 def read_mask(path: str | Path, window: Window | None) -> np.ndarray:
     """Reads part of a mask as the file holds it.
 
-    Pixels without data are 0. A palette of black and white only is 0 and 255, any other palette its numbers. Whole
-    numbers that are stored as floats, as GIS programs do, are int64.
+    Pixels without data are 0. A palette's are its numbers, see [`read_palette`]. Whole numbers that are stored as
+    floats, as GIS programs do, are int64.
 
     Args:
         path: a TIFF.
@@ -139,11 +139,7 @@ def read_mask(path: str | Path, window: Window | None) -> np.ndarray:
         values, shown = _read(raster, window, list(raster.indexes))
         if raster.count == 1:
             values[:, shown == 0] = 0
-        if raster.colorinterp[0].name == "palette":
-            colors = _palette(raster, 1)
-            if np.isin(colors, (0, 255)).all() and (colors == colors[:, :1]).all():
-                values = colors[values, 0]
-        elif raster.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and values.dtype == np.uint8:
+        if raster.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and values.dtype == np.uint8:
             values = 255 - values
     if not np.issubdtype(values.dtype, np.integer):
         with np.errstate(invalid="ignore"):  # not a number, infinite
@@ -152,6 +148,16 @@ def read_mask(path: str | Path, window: Window | None) -> np.ndarray:
             raise InputError("is a mask with values that are not whole numbers; save it with whole ones")
         values = whole
     return values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)
+
+
+def read_palette(path: str | Path) -> np.ndarray | None:
+    """Reads the colors of a raster's palette, uint8 (256 or more, 3); None if it has none.
+
+    Raises:
+        InputError: as [`read_photo`].
+    """
+    with _open(path) as raster:
+        return _palette(raster, 1) if raster.colorinterp[0].name == "palette" else None
 
 
 def pixels_with_data(path: str | Path, window: Window | None = None) -> np.ndarray:
