@@ -168,7 +168,7 @@ def test_a_damaged_file_is_not_used(pairs, cache, caplog):
     PairTensors(pairs, cache_bytes=0)
     (path,) = (cache / name for name in files(cache))
     contents = path.read_bytes()
-    for damage in (contents[:-1], contents[:50], b"\xff" * len(contents)):
+    for damage in (contents[:-1], contents[:50], b"", b"\xff" * len(contents)):
         path.write_bytes(damage)
         caplog.clear()
         assert same(PairTensors(pairs, cache_bytes=0), expected)

@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 import psutil
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from PIL import Image
 from torchvision import tv_tensors
 
@@ -53,9 +53,9 @@ class PairTensors(torch.utils.data.Dataset):
 
     For crops of `crop_size` pixels that are resized to `resolution`, photos are kept reduced, if that makes them
     smaller: such that the crops have `OVERSAMPLING` times `resolution` pixels. Images are reduced by a Lanczos filter;
-    resized further, they differ from images resized at once by half a gray level on average. Masks keep the upper left
-    of the pixels that become one. As [`resize_pair`] keeps the lower right of four, both together keep the center one,
-    as without a reduction.
+    resized further, they differ from images resized at once by less than half a gray level on average. Masks keep the
+    upper left of the pixels that become one. As [`resize_pair`] keeps the lower right of four, both together keep the
+    center one, as without a reduction.
 
     Items are tuples of `tv_tensors.Image` (3, H, W) in 0..255 and `tv_tensors.Mask` (1, H, W) in {0, 1}, which must not
     be changed in place.
@@ -120,22 +120,18 @@ class PairTensors(torch.utils.data.Dataset):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         largest = max((4 * width * height for width, height in self.sizes), default=1)
         threads = max(1, min(cores, cache_limit() // (4 * largest)))  # pixels are there up to four times
-
-        def decode_ahead() -> Iterator[Planes]:
-            with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without holding the interpreter's lock
-                ahead: deque[Future[Planes]] = deque()
-                try:
-                    for index in range(len(self)):
-                        ahead.append(pool.submit(self.decode, index))
-                        if len(ahead) > threads:
-                            yield ahead.popleft().result()
-                    while ahead:
+        ahead: deque[Future[Planes]] = deque()
+        with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without holding the interpreter's lock
+            try:
+                for index in progress(range(len(self)), "decoding pairs", unit="pair", leave=False, delay=1):
+                    ahead.append(pool.submit(self.decode, index))
+                    if len(ahead) > threads:
                         yield ahead.popleft().result()
-                finally:
-                    for future in ahead:
-                        future.cancel()
-
-        return iter(progress(decode_ahead(), "decoding pairs", total=len(self), unit="pair", leave=False, delay=1))
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
 
     def open_file(self, num_bytes: int) -> "PairFile | None":
         """Opens the file of these pairs in the cache of datasets, and writes it first if there is none; None if it
@@ -159,7 +155,7 @@ class PairTensors(torch.utils.data.Dataset):
                 if not path.exists():
                     free = shutil.disk_usage(folder).free
                     if num_bytes + MARGIN > free:
-                        raise OSError(f"{free / 2**30:.3g} GiB are free, of which {MARGIN / 2**30:.3g} stay so")
+                        raise OSError(f"{free / 2**30:.3g} GiB are free, and {MARGIN / 2**30:.3g} must stay so")
                     PairFile.write(path, self.decode_all())
                     logger.info(f"decoded {len(self)} photos once: {kept}")
             return PairFile(path, len(self))
@@ -188,9 +184,9 @@ class PairFile:
 
     def __init__(self, path: Path, count: int):
         self.path, self.count = path, count
-        contents = np.memmap(path, mode="r")
-        if len(contents) < 16 * count:
+        if path.stat().st_size < 16 * count:
             raise OSError(f"{path} is damaged; delete it")
+        contents = np.memmap(path, mode="r")
         self.sizes = np.frombuffer(contents[len(contents) - 16 * count :], "<i8").reshape(count, 2).tolist()
         self.ends = [0, *np.cumsum([4 * height * width for height, width in self.sizes]).tolist()]
         if self.ends[-1] + 16 * count != len(contents):
@@ -225,5 +221,5 @@ def remove_leftovers(folder: Path) -> None:
         try:
             with FileLock(temporary.with_suffix(".lock"), timeout=0):
                 temporary.unlink(missing_ok=True)
-        except Timeout:  # a process that writes it still runs
+        except OSError:  # a process that writes it still runs, or it is another user's
             pass
