@@ -66,8 +66,9 @@ def list_source(folder: Path, reading: Reading) -> dict[str, Listing] | None:
     splits = list_format(folder, reading)
     if reading.pairs_list:
         return splits
-    files = [name for listing in (splits or {}).values() for r in listing.records for name in (r.name, *r.mask_names)]
-    taken = {Path(name).relative_to(folder).parts[0] for name in files if Path(name).is_relative_to(folder)}
+    records = [record for listing in (splits or {}).values() for record in listing.records] if places else []
+    files = [os.path.relpath(name, folder) for record in records for name in (record.name, *record.mask_names)]
+    taken = {name.split(os.sep)[0] for name in files}
     parts: dict[str, Path] = {}
     for place in places:
         part = None if place.name in taken else list_format(place, reading)
