@@ -38,7 +38,7 @@ from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
 from synthset.segmentation.predictions import check_orthomosaic, list_photos, mask_paths, open_photo, write_mask
-from synthset.sources.folder import SUFFIXES
+from synthset.sources.names import is_picture
 from synthset.sources.rasters import is_orthomosaic
 from synthset.sources.reading import Reading
 from synthset.visualization.previews import pair_grid
@@ -56,7 +56,7 @@ Input = Path | Image.Image  # an image file, opened when it is needed, or a vide
 
 def is_video(path: Path) -> bool:
     """True if `--images` is neither a folder nor an image by its name."""
-    return not path.is_dir() and path.suffix.lower() not in SUFFIXES
+    return not path.is_dir() and not is_picture(path.name)
 
 
 def iter_images(args: PseudoLabelArguments, photos: list[Path]) -> Iterator[tuple[str, Input]]:
@@ -72,7 +72,7 @@ def names_digest(path: Path, files: list[Path]) -> str:
     """Computes the SHA-256 of the names of the images, which determine the shards; for a video, of its name and size.
     Contents are not included, so that an unreadable image can be replaced."""
     names = f"{path.name} {path.stat().st_size}" if is_video(path) else "\n".join(file.name for file in files)
-    return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
 def label(

@@ -4,6 +4,8 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
+import resource
 import shutil
 import signal
 import time
@@ -87,10 +89,20 @@ def test_tensors_are_the_same_wherever_they_are_kept(pairs, cache, monkeypatch, 
         assert all(min(mask.shape[1:]) >= in_file.crop_size for _, mask in in_file)
 
 
-def test_an_unwritable_cache_is_no_error(pairs, cache, caplog):
-    cache.parent.write_text("a file where the folder should be")
-    assert same(PairTensors(pairs, cache_bytes=0), PairTensors(pairs))
-    assert "which can't be written (Not a directory)" in caplog.text or "(File exists)" in caplog.text
+@pytest.mark.parametrize("reason", ["Not a directory|File exists", "File too large"])
+def test_a_file_that_cannot_be_written_is_no_error(pairs, cache, caplog, reason):
+    """No folder, and a disk that is full after all."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if reason == "File too large":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1]))
+    else:
+        cache.parent.write_text("a file where the folder should be")
+    try:
+        tensors = PairTensors(pairs, cache_bytes=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert same(tensors, PairTensors(pairs)) and files(cache) == []
+    assert re.search(rf"can't be written \(({reason})\): they are decoded at each access", caplog.text)
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

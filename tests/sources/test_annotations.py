@@ -419,6 +419,13 @@ def coco_twice(folder):
     write(folder / "a.json", document)
 
 
+def coco_same_ids(folder):
+    photo(folder / "a.jpg")
+    document = coco_document(["a.jpg", "b.jpg"], ONE, "plain")
+    document["images"][1]["id"] = 40
+    write(folder / "a.json", document)
+
+
 def coco_two_places(folder):
     photo(folder / "x" / "a.jpg")
     photo(folder / "y" / "a.jpg")
@@ -519,6 +526,7 @@ BAD = {
     "COCO: image of a list": (lambda at: coco_file(at, image_id=[1]), "has no id of the image of annotation 100"),
     "COCO: photo not there": (lambda at: coco_file(at, "b.jpg"), "none of its photos is in"),
     "COCO: photo twice": (coco_twice, "is listed twice"),
+    "COCO: same ids": (coco_same_ids, "has two images of id 40; keep one of them"),
     "COCO: photo in two places": (coco_two_places, "a.jpg; keep one of them"),
     "COCO: no categories": (lambda at: coco_categories(at, None), "has no list of categories"),
     "COCO: category twice": (lambda at: coco_categories(at, [{"id": 7, "name": "a"}] * 2), "two categories of id 7"),
@@ -702,7 +710,7 @@ def test_photos_that_one_file_for_all_does_not_list_are_skipped_by_name(tmp_path
     photo(tmp_path / "b.jpg")
     (listing,) = list_with(tmp_path, Reading(missing_masks=flag)).values()
     assert [os.path.basename(record.name) for record in listing.records] == ["a.jpg"]
-    assert listing.skipped == {"photos without an annotation": [str(tmp_path / "b.jpg")]}
+    assert listing.skipped == {"photos without an annotation": ["b.jpg"]}
 
 
 def test_a_photo_of_the_same_name_in_another_folder_is_not_taken(tmp_path):
@@ -712,7 +720,7 @@ def test_a_photo_of_the_same_name_in_another_folder_is_not_taken(tmp_path):
     (listing,) = list_with(tmp_path).values()
     assert [record.name for record in listing.records] == [str(tmp_path / "field1" / "b.jpg")]
     assert list(listing.suspicious) == ["photos that are listed but not there"]
-    assert listing.skipped == {"photos without an annotation": [str(tmp_path / "field2" / "a.jpg")]}
+    assert listing.skipped == {"photos without an annotation": ["field2/a.jpg"]}
 
 
 def test_an_embedded_photo_is_taken_before_one_of_the_same_name_elsewhere(tmp_path):
@@ -763,7 +771,7 @@ def test_what_would_never_end_is_refused(tmp_path):
         list_with(tmp_path)
 
 
-def test_more_classes_than_a_label_map_holds_are_refused_only_if_they_are_used(tmp_path):
+def test_classes_are_those_that_objects_have_and_no_more_than_a_label_map_holds(tmp_path):
     categories = [{"id": number, "name": f"c{number}"} for number in range(300)]
     coco_categories(tmp_path, categories)
     (listing,) = list_with(tmp_path).values()
@@ -771,7 +779,7 @@ def test_more_classes_than_a_label_map_holds_are_refused_only_if_they_are_used(t
     one = json.loads((tmp_path / "a.json").read_text())
     one["annotations"] = [{**one["annotations"][0], "id": number, "category_id": number} for number in range(300)]
     write(tmp_path / "a.json", one)
-    with pytest.raises(InputError, match="objects of 300 classes; a label map holds 255"):
+    with pytest.raises(InputError, match="objects of 300 classes; merge some, as a label map holds 255"):
         list_with(tmp_path)
 
 
@@ -780,6 +788,7 @@ def test_links_that_go_in_circles_are_followed_once(tmp_path):
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     (listing,) = list_with(tmp_path).values()
     assert len(listing.records) == 1
+    assert listing.skipped == {"folders that were read by another name": ["again"]}
 
 
 def test_names_that_cannot_be_printed_stay_one_line(tmp_path):
@@ -837,7 +846,7 @@ def test_a_window_of_a_large_photo_needs_no_more_memory_than_itself():
     assert np.array_equal(found, [[1, 1]] * 7 + [[1, 2]] * 2)
 
 
-ROUNDS = int(os.environ.get("DAMAGED_FILES", "60"))  # for each format
+ROUNDS = int(os.environ.get("DAMAGED_FILES", "25"))  # for each format
 JUNK = [None, True, -1, 10**30, 1e308, float("nan"), "", "x\n\udcff", [], [[]], {}, [1], [None, "a"], {"a": 1}]
 
 

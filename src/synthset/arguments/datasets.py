@@ -233,7 +233,7 @@ class BandArguments(Arguments):
     Args:
         bands: bands of a TIFF that become red, green and blue, from 1; its red, green and blue, or its only one, if not
             given.
-        bit_depth: significant bits of a TIFF that has more than 8 bits per band; the file's if not given.
+        bit_depth: significant bits of photos that have more than 8 bits per channel; the file's if not given.
     """
 
     group = "Photos"

@@ -1,28 +1,28 @@
 """Masks that a segmenter predicts of whole photos and orthomosaics, as files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional as F
 
 from ..console import progress
 from ..errors import InputError
 from ..output_dir import atomic_path
-from ..sources.decoding import open_image, to_rgb
-from ..sources.folder import SUFFIXES
+from ..sources.decoding import decode_record
+from ..sources.names import is_ignored, is_picture, require_storable
 from ..sources.rasters import (
     georeference,
     is_orthomosaic,
     is_raster,
+    naming,
     pixels_with_data,
     raster_size,
     rasterio_errors,
     read_photo,
 )
-from ..sources.reading import Reading, Window
+from ..sources.reading import Reading, Record, Window
 from .segmenter import BAND, Segmenter
 
 
@@ -30,29 +30,25 @@ def list_photos(path: Path) -> list[Path]:
     """Lists the images of `--images`, a folder or one file, in order.
 
     Raises:
-        InputError: there are none, or the masks of two would have one name.
+        InputError: there are none, or a name can't be stored.
     """
-    if path.is_file():
-        return [path]
-    there = path.iterdir() if path.is_dir() else ()
-    files = sorted(file for file in there if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    there = [path] if path.is_file() else path.iterdir() if path.is_dir() else ()
+    files = sorted(file for file in there if is_picture(file.name) and not is_ignored(file.name))
     if not files:
-        raise InputError(f"--images {path} holds no images ({', '.join(SUFFIXES)}); give a folder of them, or one file")
+        raise InputError(f"--images {path} holds no images; give a folder of JPEG, PNG, TIFF or the like, or one file")
+    for file in files:
+        require_storable(file.name)
     return files
 
 
 def open_photo(file: Path, reading: Reading) -> Image.Image:
-    """Decodes a photo to RGB. TIFFs are read by rasterio where `reading` says how, else by Pillow.
+    """Decodes a photo to RGB; `reading.bands` are those of TIFFs.
 
     Raises:
         InputError: it can't be read.
     """
-    if is_raster(file) and (reading.bands or reading.bit_depth):
-        return read_photo(file, None, reading)
-    try:
-        return to_rgb(open_image({"path": str(file), "bytes": None}))
-    except InputError as error:
-        raise InputError(f"{file} {error}") from None
+    record = Record({"path": str(file), "bytes": None}, (), str(file))
+    return decode_record(record, reading if is_raster(file) else replace(reading, bands=None)).image
 
 
 def check_orthomosaic(file: Path, reading: Reading) -> None:
@@ -61,9 +57,10 @@ def check_orthomosaic(file: Path, reading: Reading) -> None:
     Raises:
         InputError: as `read_photo`.
     """
-    width, height = raster_size(file)
-    wide, high = min(width, 64), min(height, 64)
-    read_photo(file, Window((width - wide) // 2, (height - high) // 2, wide, high), reading)
+    with naming(file):
+        width, height = raster_size(file)
+        wide, high = min(width, 64), min(height, 64)
+        read_photo(file, Window((width - wide) // 2, (height - high) // 2, wide, high), reading)
 
 
 def mask_paths(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -104,24 +101,33 @@ def write_mask(file: Path, path: Path, segmenter: Segmenter, reading: Reading, b
             Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, "PNG")
         return
 
-    def read(window: Window) -> torch.Tensor:
-        return F.pil_to_tensor(read_photo(file, window, reading))
+    def read(window: Window) -> Image.Image:
+        with naming(file):
+            return read_photo(file, window, reading)
 
-    width, height = raster_size(file)
-    with atomic_path(path) as temporary, rasterio_errors(path, "be written"):
-        import rasterio
+    with naming(file):
+        width, height = raster_size(file)
+        place = georeference(file)
+    layout = {"driver": "GTiff", "tiled": True, "blockxsize": BAND, "blockysize": BAND, "BIGTIFF": "IF_SAFER"}
+    content = {"width": width, "height": height, "count": 1, "dtype": "uint8", "compress": "deflate"}
+    bands = [Window(0, top, width, min(BAND, height - top)) for top in range(0, height, BAND)]
+    predicted = segmenter.predict_rows(read, (height, width), batch_size)
+    attempt = "be written", "free some space, or choose another --output_dir"
+    count = 0
+    with atomic_path(path) as temporary:
+        with naming(path), rasterio_errors(*attempt):
+            import rasterio
 
-        layout = {"driver": "GTiff", "tiled": True, "blockxsize": BAND, "blockysize": BAND, "BIGTIFF": "IF_SAFER"}
-        content = {"width": width, "height": height, "count": 1, "dtype": "uint8", "compress": "deflate"}
-        count, bands = 0, [Window(0, top, width, min(BAND, height - top)) for top in range(0, height, BAND)]
-        with rasterio.open(temporary, "w", **layout, **content, **georeference(file)) as raster:
-            predicted = segmenter.predict_rows(read, (height, width), batch_size)
-            for band, rows in zip(progress(bands, file.name, unit="band", leave=False), predicted, strict=True):
+            raster = rasterio.open(temporary, "w", **layout, **content, **place)
+        for band, rows in zip(progress(bands, file.name, unit="band", leave=False), predicted, strict=True):
+            with naming(file):
                 mask = (rows > segmenter.threshold) & pixels_with_data(file, band)
-                count += int(mask.sum())
-                rows_of_band = ((band.top, band.top + band.height), (0, width))
-                raster.write(mask.astype(np.uint8) * 255, 1, window=rows_of_band)
-        with rasterio.open(temporary) as raster:  # what a full disk swallows, GDAL may not report
-            found = sum(int((raster.read(1, window=block) > 0).sum()) for _, block in raster.block_windows(1))
+            count += int(mask.sum())
+            with naming(path), rasterio_errors(*attempt):
+                raster.write(mask.astype(np.uint8) * 255, 1, window=((band.top, band.top + band.height), (0, width)))
+        with naming(path), rasterio_errors(*attempt):
+            raster.close()
+            with rasterio.open(temporary) as raster:  # a full disk may go unreported
+                found = sum(int((raster.read(1, window=block) > 0).sum()) for _, block in raster.block_windows(1))
         if found != count:
             raise InputError(f"{path} can't be written completely; free some space")

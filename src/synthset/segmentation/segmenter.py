@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
+from typing import TypeVar
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -20,6 +22,7 @@ from ..sources.reading import Window
 from .data import scaled_size, tile_boxes
 
 CONFIG = "segmenter.json"
+Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
 BAND = 512  # rows that are predicted of a large image before they are passed on
 IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
@@ -112,17 +115,17 @@ class Segmenter(torch.nn.Module):
         Returns:
             float32 (H, W) in [0, 1]; the mask is where they exceed `threshold`. Computed in `eval` mode.
         """
-        read = partial(crop, F.pil_to_tensor(image))
-        return np.concatenate(list(self.predict_rows(read, (image.height, image.width), batch_size)))
+        size = image.height, image.width
+        return np.concatenate(list(self.predict_rows(partial(crop_image, image), size, batch_size)))
 
     def predict_rows(
-        self, read: Callable[[Window], torch.Tensor], size: tuple[int, int], batch_size: int = 16
+        self, read: Callable[[Window], Image.Image], size: tuple[int, int], batch_size: int = 16
     ) -> Iterator[np.ndarray]:
         """Predicts as [`predict`] an image that is read by parts, and yields bands of 512 rows (the last one may have
         fewer) from top to bottom: float32 (n, W). Memory grows with the width of the image, not with its height.
 
         Args:
-            read: returns a part of the image, uint8 (3, h, w); parts overlap.
+            read: returns a part of the image, RGB; parts overlap.
             size: height and width of the image.
             batch_size: tiles at once.
         """
@@ -130,25 +133,25 @@ class Segmenter(torch.nn.Module):
         scaled = scaled_size(height, width, self.resolution, min(self.crop_size, height, width))
 
         def read_scaled(window: Window) -> torch.Tensor:
-            return resized_part(read, size, scaled, window).round().to(torch.uint8)
+            return F.pil_to_tensor(resized_part(read, size, scaled, window))
 
-        first, kept = 0, torch.zeros(0, scaled[1])  # probabilities from row `first` on, at the scale of the tiles
+        first, kept = 0, np.zeros((0, scaled[1]), np.float32)  # probabilities of the resized image from row `first` on
+
+        def read_kept(window: Window) -> Image.Image:
+            return Image.fromarray(crop(kept, window._replace(top=window.top - first)))
+
         tops = iter(range(0, height, BAND))
         top = next(tops, None)
         for rows in self.probability_rows(read_scaled, scaled, batch_size):
-            kept = torch.cat([kept, rows])
+            kept = np.concatenate([kept, rows.numpy()])
             while top is not None:
                 high = min(BAND, height - top)
-                start, stop, _ = resizing_weights(scaled[0], height, top, high)
+                start, stop, _, _ = needed_span(scaled[0], height, top, high)
                 if stop > first + len(kept):
                     break
                 kept, first = kept[start - first :], start
-
-                def read_kept(window: Window) -> torch.Tensor:
-                    return crop(kept, window._replace(top=window.top - first))  # noqa: B023  # called in this round
-
                 windows = [Window(left, top, min(BAND, width - left), high) for left in range(0, width, BAND)]
-                yield torch.cat([resized_part(read_kept, scaled, size, part) for part in windows], dim=1).numpy()
+                yield np.concatenate([resized_part(read_kept, scaled, size, part) for part in windows], axis=1)
                 top = next(tops, None)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -176,46 +179,46 @@ class Segmenter(torch.nn.Module):
         return cls(network, **json.loads((Path(folder) / CONFIG).read_text())).eval()
 
 
-def crop(image: torch.Tensor, window: Window) -> torch.Tensor:
-    """Part of an image (..., H, W)."""
+def crop(pixels: Pixels, window: Window) -> Pixels:
+    """Part of an array or tensor (..., H, W)."""
     left, top, width, height = window
-    return image[..., top : top + height, left : left + width]
+    return pixels[..., top : top + height, left : left + width]
+
+
+def crop_image(image: Image.Image, window: Window) -> Image.Image:
+    """Part of an image."""
+    left, top, width, height = window
+    return image.crop((left, top, left + width, top + height))
 
 
 def resized_part(
-    read: Callable[[Window], torch.Tensor], size: tuple[int, int], new_size: tuple[int, int], window: Window
-) -> torch.Tensor:
+    read: Callable[[Window], Image.Image], size: tuple[int, int], new_size: tuple[int, int], window: Window
+) -> Image.Image:
     """Part of an image as if all of it were resized: bilinear with antialiasing, as torchvision does.
 
     Args:
-        read: returns a part of the image, (..., h, w).
+        read: returns a part of the image.
         size: height and width of the image.
         new_size: those after resizing.
         window: part of the resized image.
-
-    Returns:
-        float32 (..., window.height, window.width).
     """
-    top, bottom, rows = resizing_weights(size[0], new_size[0], window.top, window.height)
-    left, right, columns = resizing_weights(size[1], new_size[1], window.left, window.width)
-    return rows @ read(Window(left, top, right - left, bottom - top)).float() @ columns.T
+    top, bottom, above, below = needed_span(size[0], new_size[0], window.top, window.height)
+    left, right, before, after = needed_span(size[1], new_size[1], window.left, window.width)
+    part = read(Window(left, top, right - left, bottom - top))
+    box = before, above, after, below
+    return part.resize((window.width, window.height), Image.Resampling.BILINEAR, box)
 
 
-def resizing_weights(size: int, new_size: int, start: int, count: int) -> tuple[int, int, torch.Tensor]:
-    """Weights of pixels along one side of an image that is resized from `size` to `new_size` pixels.
+def needed_span(size: int, new_size: int, start: int, count: int) -> tuple[int, int, float, float]:
+    """Finds what new pixels `start` to `start + count` depend on, along a side resized from `size` to `new_size`.
 
     Returns:
-        The first pixel, and the one after the last, that new pixels `start` to `start + count` depend on, and the
-        weights (count, stop - first), whose rows sum to 1.
+        The first pixel, the one after the last, and where between them the new pixels begin and end.
     """
     scale = size / new_size
-    reach = max(scale, 1)
-    centers = scale * (torch.arange(start, start + count, dtype=torch.float64) + 0.5)
-    first = max(int(centers[0] - reach + 0.5), 0)
-    stop = min(int(centers[-1] + reach + 0.5), size)
-    distances = (torch.arange(first, stop) + 0.5 - centers[:, None]).abs() / reach
-    weights = (1 - distances).clamp(min=0)
-    return first, stop, (weights / weights.sum(dim=1, keepdim=True)).float()
+    begin, end, reach = start * scale, min((start + count) * scale, size), max(scale, 1)
+    first, stop = max(math.floor(begin - reach), 0), min(math.ceil(end + reach), size)
+    return first, stop, begin - first, end - first
 
 
 def find_folder(model: str | Path, revision: str | None = None) -> Path:

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from .annotations.files import read_text, shown
+from .annotations.files import read_text
+from .names import printable
 from .reading import Color
 
 NAME, VALUE = ("name", "label", "class"), ("value", "id", "index")
@@ -35,14 +36,14 @@ def read_classes(path: str | Path) -> dict[str, int | Color]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{shown(path)} is no file; give the file of the classes")
+        raise InputError(f"{printable(path)} is no file; give the file of the classes")
     content = read_text(path)
     parse = {".json": from_json, ".yaml": from_yaml, ".yml": from_yaml, ".csv": from_csv, ".tsv": from_csv}
     try:
         pairs = list(parse.get(path.suffix.lower(), from_lines)(content))
         return checked(pairs)
     except InputError as error:
-        raise InputError(f"{shown(path)} {error}") from None
+        raise InputError(f"{printable(path)} {error}") from None
 
 
 def from_json(content: str) -> Iterable[Pair]:
@@ -51,7 +52,7 @@ def from_json(content: str) -> Iterable[Pair]:
         document = json.loads(content, object_pairs_hook=Pairs)
     except (ValueError, RecursionError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"is not JSON: {shown(reason)}; correct it") from None
+        raise InputError(f"is not JSON: {printable(reason)}; correct it") from None
     return from_document(document)
 
 
@@ -66,7 +67,7 @@ def from_yaml(content: str) -> Iterable[Pair]:
         if isinstance(error, InputError):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"is not YAML: {shown(reason)}; correct it") from None
+        raise InputError(f"is not YAML: {printable(reason)}; correct it") from None
     return from_document(Pairs(document.items()) if isinstance(document, dict) else document)
 
 
@@ -105,7 +106,7 @@ def from_csv(content: str) -> Iterable[Pair]:
             break
     else:
         raise InputError(
-            f"begins with {shown(lines[0][:80])!r}; name its columns name,value or name,color or name,r,g,b"
+            f"begins with {printable(lines[0][:80])!r}; name its columns name,value or name,color or name,r,g,b"
         )
     if {"r", "g", "b"} <= set(header):
         columns = [header.index(word) for word in "rgb"]
@@ -139,12 +140,12 @@ def from_lines(content: str) -> Iterable[Pair]:
         elif match := re.fullmatch(r"(.*?[^\s\d])((?:[\s,:=]+\d{1,9})+)", line):
             numbers = [int(word) for word in re.findall(r"\d+", match[2])]
             if len(numbers) not in (1, 3):
-                raise InputError(f"has the line {shown(line[:80])!r} with {len(numbers)} numbers; write {FORMS}")
+                raise InputError(f"has the line {printable(line[:80])!r} with {len(numbers)} numbers; write {FORMS}")
             pairs.append((match[1].rstrip(",:= "), numbers if len(numbers) == 3 else numbers[0]))
         else:
             plain.append(line)
     if plain and pairs:
-        raise InputError(f"has the line {shown(plain[0][:80])!r} without a value; write {FORMS}, or names alone")
+        raise InputError(f"has the line {printable(plain[0][:80])!r} without a value; write {FORMS}, or names alone")
     return pairs or [(name, number) for number, name in enumerate(plain)]
 
 
@@ -159,10 +160,10 @@ def checked(pairs: list[Pair]) -> dict[str, int | Color]:
         raise InputError("has no classes; write a name and a value for each")
     for name, value in pairs:
         if not isinstance(name, str) or not name.strip():
-            raise InputError(f"has {shown(name)[:80]!r} where the name of a class should be; put names in quotes")
+            raise InputError(f"has {printable(name)[:80]!r} where the name of a class should be; put names in quotes")
         if name in classes:
-            raise InputError(f"has the class {shown(name)} twice; remove one")
-        where = f"gives {shown(name)} {shown(value)[:80]!r}"
+            raise InputError(f"has the class {printable(name)} twice; remove one")
+        where = f"gives {printable(name)} {printable(value)[:80]!r}"
         if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
             found: int | Color = (int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16))
         elif isinstance(value, list) and len(value) == 3 and all(type(part) is int and part <= 255 for part in value):
@@ -176,9 +177,11 @@ def checked(pairs: list[Pair]) -> dict[str, int | Color]:
         first = next(iter(classes.values()), found)
         if isinstance(found, int) != isinstance(first, int):
             kind = "value" if isinstance(first, int) else "color"
-            raise InputError(f"{where}, but {shown(next(iter(classes)))} has a {kind}; give all a value or all a color")
+            raise InputError(
+                f"{where}, but {printable(next(iter(classes)))} has a {kind}; give all a value or all a color"
+            )
         same = next((other for other, taken in classes.items() if taken == found), None)
         if same is not None:
-            raise InputError(f"{where}, and {shown(same)} too; give each class its own")
+            raise InputError(f"{where}, and {printable(same)} too; give each class its own")
         classes[name] = found
     return classes

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import ModuleType
 
 import numpy as np
 from PIL import Image
 
 from ..errors import InputError
-from .masks import Mask, drawn_mask, has_labels, read_mask, stored_pixels
+from . import rasters
+from .masks import Mask, drawn_mask, label_kind, read_mask, stored_pixels
 from .photos import to_rgb
 from .pictures import Picture, open_image, upright_size
 from .reading import Decoded, Reading, Record
 
 __all__ = ["decode_pair", "decode_record", "open_image", "to_binary", "to_rgb", "upright_size"]
+
+UNDECIDED = "mask fits its photo before and after the EXIF rotation, taken as upright (--mask_orientation decides)"
 
 
 def to_binary(image: Image.Image) -> Image.Image:
@@ -61,6 +63,8 @@ def decode_record(record: Record, reading: Reading, classes: tuple[str, ...] | N
     Raises:
         InputError: a file is unreadable or not usable as photo or mask, the sizes differ, or the object is not decided.
     """
+    if record.window is not None and not rasters.is_read_by_parts(record):
+        return rasters.decode_tile(record, reading, lambda whole: decode_record(whole, reading, classes))
     return _decode(record, reading, classes, lambda n: record.name if n is None else record.mask_names[n])
 
 
@@ -70,14 +74,15 @@ def _decode(
     """Decodes a record; `name` returns the name of its photo (None) or of a mask (its number)."""
     with _naming(lambda: name(None)):
         photo, image = _read_photo(record, reading)
-    repaired, suspicious, masks = list(photo.repaired), list(photo.suspicious), []
+    repaired, suspicious = list(photo.repaired), list(photo.suspicious)
+    masks: list[Mask] = []
 
     def drawn_on_stored_pixels(size: tuple[int, int] | None) -> bool:
         """True if a mask of this (width, height), or of an unknown one, is not upright as its photo is."""
         if photo.orientation == 1 or size not in (None, photo.stored_size) or reading.mask_orientation == "upright":
             return False
         if size in (None, image.size) and reading.mask_orientation is None:
-            suspicious.append("mask fits its photo before and after the EXIF rotation, taken as upright")
+            suspicious.append(UNDECIDED)
             return False
         repaired.append("mask drawn on stored pixels, rotated with its photo")
         return True
@@ -98,18 +103,18 @@ def _decode(
                     f"{before}; make both one size"
                 )
             masks.append(mask)
-    elif record.window is not None:
-        size = _rasters().raster_size(_path(record.image))
-        masks = [drawn_mask(record.masks.label_map(size, record.window), reading, classes or ())]
-    elif drawn_on_stored_pixels(record.masks.size):
-        masks = [
-            drawn_mask(record.masks.label_map(photo.stored_size), reading, classes or ()).turned(photo.orientation)
-        ]
     else:
-        masks = [drawn_mask(record.masks.label_map(image.size), reading, classes or ())]
+        drawing, turned = record.masks, drawn_on_stored_pixels(record.masks.size)
+        size = photo.stored_size if turned else image.size
+        if record.window is not None:
+            size = rasters.raster_size(_path(record.image))
+        drawn = drawing.label_map(size, record.window)
+        with _naming(lambda: drawing.name):
+            mask = drawn_mask(drawn, reading, classes or ())
+        masks.append(mask.turned(photo.orientation) if turned else mask)
 
-    empty = np.zeros((image.height, image.width), bool)
-    pixels, labels = empty, empty.astype(np.int32) if has_labels(reading) else None
+    pixels = np.zeros((image.height, image.width), bool)
+    labels = pixels.astype(np.int32) if label_kind(reading) or reading.instances else None
     for mask in masks:  # where labels of several masks overlap, the last counts
         pixels = pixels | mask.pixels
         labels = mask.labels if labels is None or mask.labels is None else np.where(mask.labels, mask.labels, labels)
@@ -120,6 +125,7 @@ def _decode(
         image,
         Image.fromarray(pixels.astype(np.uint8)),
         labels,
+        max((mask.label_kind for mask in masks), default=label_kind(reading)),
         tuple(dict.fromkeys(repaired)),
         tuple(dict.fromkeys(suspicious)),
         ", ".join(sorted(conventions)),
@@ -129,7 +135,7 @@ def _decode(
 def _read_photo(record: Record, reading: Reading) -> tuple[Picture, Image.Image]:
     """Reads the photo of a record, or its part, and converts it to RGB."""
     if record.window is not None or reading.bands is not None:
-        image = _rasters().read_photo(_path(record.image), record.window, reading)
+        image = rasters.read_photo(_path(record.image), record.window, reading)
         return Picture(image), image
     picture = open_image(record.image)
     return picture, to_rgb(picture, reading)
@@ -138,17 +144,10 @@ def _read_photo(record: Record, reading: Reading) -> tuple[Picture, Image.Image]
 def _read_mask(value: dict | None, record: Record, reading: Reading) -> tuple[Picture, Mask]:
     """Reads one of the masks of a record, or its part."""
     if record.window is not None:
-        pixels = _rasters().read_mask(_path(value), record.window)
+        pixels = rasters.read_mask(_path(value), record.window)
         return Picture(Image.new("1", (1, 1))), read_mask(stored_pixels(pixels), reading)
     picture = open_image(value)
     return picture, read_mask(stored_pixels(picture), reading)
-
-
-def _rasters() -> ModuleType:
-    """The reader of parts of rasters, which needs rasterio."""
-    from . import rasters
-
-    return rasters
 
 
 def _path(value: dict | None) -> str:

@@ -1,14 +1,16 @@
 """Masks: background and object, and the labels behind them, from the values or colors of a picture."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
+from .labels import to_code, to_color
 from .pictures import Picture, turn
-from .reading import Color, Reading
+from .reading import Reading
 
+LabelKind = Literal["values", "colors", "classes", ""]
 REMEDY = "save it as one gray channel with 0 for background and 255 for the object"
 WHITES = (0, 1, 255, 65535)  # the largest value of a mask of two values
 BLACK_AND_WHITE = {0x000000, 0xFFFFFF}
@@ -20,11 +22,13 @@ class Mask(NamedTuple):
     Attributes:
         pixels: bool (H, W), true for the object.
         labels: as in [`Decoded`].
+        label_kind: as in [`Decoded`]; "" also for labels of 0 only that fit any.
         convention: as in [`Decoded`]; empty for what fits any.
     """
 
     pixels: np.ndarray
     labels: np.ndarray | None
+    label_kind: LabelKind
     convention: str
 
     def turned(self, orientation: int) -> "Mask":
@@ -55,15 +59,16 @@ def stored_pixels(picture: Picture | np.ndarray) -> Stored:
     Raises:
         InputError: it has neither values nor red, green and blue.
     """
-    if isinstance(picture, np.ndarray) or picture.samples is not None:
-        values = picture if isinstance(picture, np.ndarray) else picture.samples
-        assert values is not None
-        channels = values.shape[2] if values.ndim == 3 else 1
+    if isinstance(picture, np.ndarray):
+        channels = picture.shape[2] if picture.ndim == 3 else 1
         if channels > 4:
             raise InputError(f"is a mask of {channels} bands; {REMEDY}")
-        alpha = values[..., -1] if channels in (2, 4) else None
-        pixels = values if values.ndim == 2 else values[..., :3] if channels >= 3 else values[..., 0]
-        return Stored(pixels, None, alpha, 65535 if values.dtype == np.uint16 else 255)
+        alpha = picture[..., -1] if channels in (2, 4) else None
+        pixels = picture if picture.ndim == 2 else picture[..., :3] if channels >= 3 else picture[..., 0]
+        return Stored(pixels, None, alpha, 65535 if picture.dtype == np.uint16 else 255)
+    if picture.samples is not None:
+        pixels, alpha = picture.split_samples()
+        return Stored(pixels, None, alpha, 65535)
     image = picture.image
     if image.mode in ("CMYK", "LAB", "HSV"):
         raise InputError(f"is a mask of mode {image.mode!r}; {REMEDY}")
@@ -100,26 +105,33 @@ def read_mask(stored: Stored, reading: Reading) -> Mask:
         gray = stored._replace(pixels=stored.pixels[..., 0])
     else:
         gray = stored
-    codes_of_classes = tuple((reading.classes or {}).values())
     if reading.mask_threshold is not None:
-        return Mask(_gray_values(gray) > reading.mask_threshold, None, "gray levels")
+        return Mask(_gray_values(gray) > reading.mask_threshold, None, "", "gray levels")
     if reading.instances:
-        labels = _colors(stored) if gray.pixels.ndim == 3 else _integers(gray.pixels)
-        return Mask(labels != 0, labels, "numbers of instances")
-    spell: Callable[[int], str] = str
-    if reading.object_colors or any(isinstance(code, tuple) for code in codes_of_classes):
-        labels, convention, spell = _colors(stored), "colors", spell_color
-    elif reading.object_values or codes_of_classes:
-        if gray.pixels.ndim == 3:
-            raise InputError(
-                f"is a mask of colors ({_listed(_colors(stored), spell_color)}), not of values; name the object's with "
-                "synthset prepare --object_color"
-            )
-        labels, convention = _integers(gray.pixels), "values"
-    else:
+        kind: LabelKind = "colors" if gray.pixels.ndim == 3 else "values"
+        labels = _colors(stored) if kind == "colors" else _integers(gray.pixels)
+        return Mask(labels != 0, labels, kind if labels.any() else "", "numbers of instances")
+    kind = label_kind(reading)
+    if kind == "":
         return _read_binary(gray)
-    _require_classes(labels, reading, spell)
-    return Mask(np.isin(labels, object_codes(reading)), labels, convention)
+    if kind == "colors":
+        labels = _colors(stored)
+    elif gray.pixels.ndim == 3:
+        raise InputError(
+            f"is a mask of colors ({_listed(_colors(stored), to_color)}), not of values; name the object's with "
+            "synthset prepare --object_color"
+        )
+    else:
+        labels = _integers(gray.pixels)
+    _require_classes(labels, reading, kind)
+    return Mask(np.isin(labels, object_codes(reading)), labels, kind, kind)
+
+
+def label_kind(reading: Reading) -> LabelKind:
+    """Kind of the labels that every mask read by `reading` has; "" if none, or as the masks are."""
+    if reading.object_colors or any(isinstance(code, tuple) for code in (reading.classes or {}).values()):
+        return "colors"
+    return "values" if reading.object_values or reading.classes else ""
 
 
 def object_codes(reading: Reading) -> list[int]:
@@ -131,8 +143,8 @@ def object_codes(reading: Reading) -> list[int]:
     if reading.object_values:
         return list(reading.object_values)
     if reading.object_colors:
-        return [color_code(color) for color in reading.object_colors]
-    codes = {name: _code(code) for name, code in (reading.classes or {}).items()}
+        return [to_code(color) for color in reading.object_colors]
+    codes = {name: to_code(code) for name, code in (reading.classes or {}).items()}
     names = [name for name, code in codes.items() if code != 0]
     return [codes[name] for name in chosen_classes(reading, names, tuple(codes))]
 
@@ -169,27 +181,7 @@ def drawn_mask(labels: np.ndarray, reading: Reading, classes: tuple[str, ...]) -
     """
     chosen = [classes.index(name) + 1 for name in chosen_classes(reading, list(classes), classes)]
     several = labels.astype(np.int32) if len(classes) > 1 else None
-    return Mask(np.isin(labels, chosen), several, "drawn objects")
-
-
-def has_labels(reading: Reading) -> bool:
-    """True if masks read by `reading` have labels."""
-    return bool(reading.instances or reading.object_values or reading.object_colors or reading.classes)
-
-
-def color_code(color: Color) -> int:
-    """65536 red + 256 green + blue."""
-    return color[0] << 16 | color[1] << 8 | color[2]
-
-
-def spell_color(code: int) -> str:
-    """'#rrggbb' of a code."""
-    return f"#{code:06x}"
-
-
-def _code(code: int | Color) -> int:
-    """Code in labels of a value or color."""
-    return color_code(code) if isinstance(code, tuple) else code
+    return Mask(np.isin(labels, chosen), several, "" if several is None else "classes", "drawn objects")
 
 
 def _without_alpha(stored: Stored, reading: Reading) -> Stored:
@@ -200,7 +192,7 @@ def _without_alpha(stored: Stored, reading: Reading) -> Stored:
         return Stored(alpha)
     if (alpha == stored.white).all():
         return stored._replace(alpha=None)
-    share = f"{100 * np.mean(alpha != stored.white):.2g} %"
+    share = f"{100 * np.mean(alpha != stored.white):.3g} %"
     shown = stored.pixels if stored.palette is None else stored.palette[stored.pixels]
     if (shown == shown[0, 0]).all():
         raise InputError(
@@ -253,7 +245,7 @@ def _gray_values(gray: Stored) -> np.ndarray:
     elif gray.pixels.ndim == 2:
         return gray.pixels
     raise InputError(
-        f"is a mask of colors ({_listed(_colors(gray), spell_color)}), to which --mask_threshold does not apply; name "
+        f"is a mask of colors ({_listed(_colors(gray), to_color)}), to which --mask_threshold does not apply; name "
         "the object's color with synthset prepare --object_color"
     )
 
@@ -270,7 +262,7 @@ def _read_binary(gray: Stored) -> Mask:
             convention = "palette of other colors"
     if pixels.ndim == 3:
         raise InputError(
-            f"is a mask of colors ({_listed(_colors(gray), spell_color)}); name the object's with synthset prepare "
+            f"is a mask of colors ({_listed(_colors(gray), to_color)}); name the object's with synthset prepare "
             f"--object_color, or {REMEDY}"
         )
     largest, mask = pixels.max(), pixels != 0
@@ -280,17 +272,16 @@ def _read_binary(gray: Stored) -> Mask:
             "for the object, or say what its values mean with synthset prepare --object_value, --mask_threshold or "
             "--instances"
         )
-    return Mask(mask, None, convention or ("" if largest == 0 else f"0 and {int(largest)}"))
+    return Mask(mask, None, "", convention or ("" if largest == 0 else f"0 and {int(largest)}"))
 
 
-def _require_classes(labels: np.ndarray, reading: Reading, spell: Callable[[int], str]) -> None:
+def _require_classes(labels: np.ndarray, reading: Reading, kind: LabelKind) -> None:
     """Refuses codes that are no class, but 0 and black."""
     if reading.classes:
-        known = {0, *(_code(code) for code in reading.classes.values())}
-        unknown = [int(code) for code in distinct(labels) if code not in known]
-        if unknown:
-            listed = ", ".join(spell(code) for code in unknown[:6]) + (", ..." if len(unknown) > 6 else "")
-            kind = "colors" if spell is spell_color else "values"
+        known = {0, *(to_code(code) for code in reading.classes.values())}
+        unknown = np.array([code for code in distinct(labels) if code not in known], np.int64)
+        if unknown.size:
+            listed = _listed(unknown, to_color if kind == "colors" else str)
             raise InputError(f"is a mask with {kind} {listed} that are not in --classes; add them there")
 
 

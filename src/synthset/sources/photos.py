@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ..errors import InputError
-from .pictures import Picture
+from .pictures import Picture, printable, reason_of
 from .reading import Reading
 
 DEFAULT = Reading()
@@ -40,7 +40,7 @@ def to_rgb(picture: Picture, reading: Reading = DEFAULT) -> Image.Image:
         if reading.background_color is None:
             share = np.mean(np.asarray(alpha) < 255)
             raise InputError(
-                f"has transparent pixels ({100 * share:.2g} %), which hide colors; give the color behind them with "
+                f"has transparent pixels ({100 * share:.3g} %), which hide colors; give the color behind them with "
                 "synthset prepare --background_color, or save it without transparency"
             )
         color = Image.composite(color, Image.new("RGB", color.size, reading.background_color), alpha)
@@ -60,14 +60,7 @@ def _scale(picture: Picture, reading: Reading) -> tuple[Image.Image, Image.Image
     Raises:
         InputError: the number of bits is unknown, or less than the samples have.
     """
-    samples = picture.samples
-    assert samples is not None
-    alpha = None
-    if samples.ndim == 3 and samples.shape[2] in (2, 4):
-        samples, alpha = samples[..., :-1].squeeze(), samples[..., -1]
-    elif "transparency" in picture.image.info:
-        different = samples != np.asarray(picture.image.info["transparency"], dtype=np.int64)
-        alpha = (different.any(axis=-1) if samples.ndim == 3 else different) * np.uint16(65535)
+    samples, alpha = picture.split_samples()
     largest = int(samples.max())
     bits = reading.bit_depth or picture.significant_bits
     if picture.format not in DEPTH_UNKNOWN:
@@ -76,8 +69,8 @@ def _scale(picture: Picture, reading: Reading) -> tuple[Image.Image, Image.Image
         if largest < 2**15 or np.count_nonzero(samples >= 2**12) * FEW < samples.size:
             raise InputError(
                 f"has 16 bits per channel but values up to {largest}, so that its white is unknown; give its "
-                f"significant bits with synthset prepare --bit_depth {max(largest.bit_length(), 12)}, or save it with "
-                "8 bits"
+                f"significant bits, such as synthset prepare --bit_depth {max(largest.bit_length(), 12)}, or save it "
+                "with 8 bits"
             )
         bits = 16
     elif largest >= 2**bits:
@@ -106,7 +99,7 @@ def _to_srgb(picture: Picture, color: Image.Image) -> Image.Image:
         try:
             name, transform = _srgb_transform(profile, layout)
         except Exception as error:  # ImageCms.PyCMSError, OSError, ValueError and more
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = reason_of(error)
             if layout == "CMYK":
                 raise InputError(f"is CMYK, and its color profile can't be used ({reason}); save it as sRGB") from None
             picture.suspicious.append(f"color profile that can't be used ({reason}), read as sRGB")
@@ -129,7 +122,7 @@ def _srgb_transform(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTr
         Exception: of several kinds, if the profile is damaged or made for another mode.
     """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    name = " ".join(ImageCms.getProfileDescription(source).split())[:60] or "without a name"
+    name = printable(ImageCms.getProfileDescription(source))[:60] or "without a name"
     if source.profile.xcolor_space.strip() == "GRAY":
         return name, None
     transform = ImageCms.buildTransform(

@@ -1,6 +1,7 @@
 """Picture files: opened and decoded completely, with everything that a file says about its pixels."""
 
 import io
+import logging
 import math
 import struct
 import warnings
@@ -25,6 +26,7 @@ MAX_PIXELS = (
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # Pillow raises only beyond twice its limit
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # damaged metadata; damaged pixels raise
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the same
 
 TURNS = {  # EXIF orientation -> what turns stored pixels upright (EXIF 2.32, table 6)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,6 +73,18 @@ class Picture:
         """(width, height) in pixels before EXIF turned the picture."""
         return turned_size(self.image.size, self.orientation)
 
+    def split_samples(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """`samples` without alpha, (H, W) or (H, W, 3), and alpha (H, W) uint16 if there is transparency."""
+        samples = self.samples
+        assert samples is not None
+        if samples.ndim == 3 and samples.shape[2] in (2, 4):
+            color = samples[..., :-1]
+            return color if color.shape[2] == 3 else color[..., 0], samples[..., -1]
+        if "transparency" not in self.image.info:
+            return samples, None
+        different = samples != np.asarray(self.image.info["transparency"], dtype=np.int64)
+        return samples, (different.any(axis=-1) if samples.ndim == 3 else different) * np.uint16(65535)
+
 
 def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     """(width, height) of a picture that is turned by an EXIF orientation, or turned back."""
@@ -96,7 +110,8 @@ def open_image(value: dict | None) -> Picture:
         form, chunks = image.format or "", _png_chunks(file, verify=True) if image.format == "PNG" else {}
         _require_one_picture(image)
         tags = getattr(image, "tag_v2", TiffImagePlugin.ImageFileDirectory_v2())
-        _require_readable_tiff(image, tags)
+        if form == "TIFF":
+            _require_readable_tiff(image, tags)
         layout = rawmode(image)
         orientation, suspicious = _read_exif(image, chunks)
         samples, bits = None, None
@@ -134,6 +149,16 @@ def upright_size(value: dict | None) -> tuple[int, int]:
         if image.format == "TIFF":
             return turned_size((image.tag_v2[256], image.tag_v2[257]), orientation)
         return turned_size(image.size, orientation)
+
+
+def reason_of(error: Exception) -> str:
+    """The message of a library's exception in one printable line."""
+    return printable(str(error)) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text of a file or library in one printable line."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 @contextmanager
@@ -176,7 +201,7 @@ def _opened(value: dict | None) -> Iterator[tuple[BinaryIO, Any]]:
     except MemoryError:
         found = "not enough memory"
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        found = " ".join(str(error).split()) or type(error).__name__
+        found = reason_of(error)
     raise InputError(f"can't be read as an image: {found}; replace or remove it")
 
 
@@ -232,6 +257,11 @@ def _require_readable_tiff(image: ImageFile.ImageFile, tags: TiffImagePlugin.Ima
     unknown = sum(kind not in (1, 2) for kind in tags.get(338, ()))  # ExtraSamples: neither kind of alpha
     if unknown:
         raise InputError(f"has {bands} bands, of which {unknown} are neither color nor transparency; {_BANDS}")
+    ends = [
+        (tile.extents or (0, 0, 0, 0))[2:] for tile in image.tile
+    ]  # a file of fewer strips than its size needs is black beyond them
+    if ends and (max(right for right, _ in ends) < tags[256] or max(bottom for _, bottom in ends) < tags[257]):
+        raise InputError(f"is truncated: it claims {tags[256]} x {tags[257]} pixels, and holds fewer; replace it")
     deep = max(tags.get(258, (1,))) > 8  # BitsPerSample
     if deep and tags.get(262) == WHITE_IS_ZERO:
         raise InputError("is a TIFF of more than 8 bits whose zero is white; save it with zero as black")
@@ -249,7 +279,7 @@ def _bands_found(value: dict) -> str:
             tags = TiffImagePlugin.ImageFileDirectory_v2(start + (file.read(8) if start[2] == 43 else b""))
             file.seek(tags.next)
             tags.load(file)
-            return f" ({tags.get(277, 1)} bands of {max(tags.get(258, (1,)))} bits)"
+            return f" ({int(tags.get(277, 1))} bands of {int(max(tags.get(258, (1,))))} bits)"
     except Exception:  # of a header that is damaged as well
         return ""
 
@@ -266,8 +296,7 @@ def _read_exif(image: ImageFile.ImageFile, chunks: dict[bytes, bytes]) -> tuple[
         suspicious = ["Adobe RGB by EXIF without a color profile, read as sRGB"] if adobe_rgb else []
         return orientation if orientation in TURNS else 1, suspicious
     except Exception as error:  # of a damaged block: SyntaxError, struct.error, KeyError and more
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return 1, [f"EXIF that can't be read ({reason}), ignored"]
+        return 1, [f"EXIF that can't be read ({reason_of(error)}), ignored"]
 
 
 def _png_chunks(file: BinaryIO, verify: bool = False) -> dict[bytes, bytes]:

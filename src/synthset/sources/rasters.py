@@ -1,26 +1,29 @@
 """Large and multi-band rasters (TIFF, GeoTIFF), which rasterio reads by windows, and photos cut into tiles.
 
-Memory does not grow with the size of a raster: GDAL keeps at most 256 MiB of decoded blocks.
+Memory does not grow with the size of a raster: GDAL keeps at most 256 MiB of decoded blocks. Errors of the functions
+that read a raster don't name it, as those of decoding: their callers do.
 """
 
-import io
 import math
 import os
+import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..errors import InputError
-from .reading import Reading, Record, Window
+from .names import printable
+from .pictures import upright_size
+from .reading import Decoded, Reading, Record, Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -33,7 +36,7 @@ CACHE_BYTES = 2**28
 WIDTH, HEIGHT, ORIENTATION = 256, 257, 274  # tags of TIFF
 GEOREFERENCES = {33550, 33922, 34264}  # pixel scale, tie points, transformation
 
-_thread = threading.local()  # what each thread opened last: `rasters` and `photos`
+_thread = threading.local()  # what each thread read last: open `rasters`, and a decoded `whole`
 
 
 def is_raster(path: str | Path) -> bool:
@@ -86,7 +89,7 @@ def read_photo(path: str | Path, window: Window | None, reading: Reading) -> Ima
     blended with it.
 
     Args:
-        path: a raster, or any file that Pillow reads.
+        path: a TIFF.
         window: part to read; all of it when None.
         reading: `bands`, `bit_depth` and `background_color` apply.
 
@@ -97,22 +100,15 @@ def read_photo(path: str | Path, window: Window | None, reading: Reading) -> Ima
         InputError: rasterio is missing, the file is damaged, the window is not inside, it is not clear which bands are
             the colors, or values are not of 8 bits and their depth is unknown.
     """
-    if not is_raster(path):
-        from .decoding import to_rgb  # which imports this module
-
-        try:
-            return to_rgb(open_part({"path": str(path), "bytes": None}, window))
-        except InputError as error:
-            raise InputError(f"{path} {error}") from None
     with _open(path) as raster:
-        bands = _color_bands(raster, path, reading)
-        values, shown = _read(raster, path, window, bands)
+        bands = _color_bands(raster, reading)
+        values, shown = _read(raster, window, bands)
         structure = raster.tags(ns="IMAGE_STRUCTURE")
         if raster.colorinterp[bands[0] - 1].name == "palette":
             pixels = _palette(raster, bands[0])[values[0]]
         else:
             stated = raster.tags(bands[0], ns="IMAGE_STRUCTURE").get("NBITS")
-            pixels = np.moveaxis(_to_8_bits(values, shown, path, reading, int(stated) if stated else None), 0, 2)
+            pixels = np.moveaxis(_to_8_bits(values, shown, reading, int(stated) if stated else None), 0, 2)
             if structure.get("MINISWHITE") == "YES":
                 pixels = 255 - pixels
     pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
@@ -130,7 +126,7 @@ def read_mask(path: str | Path, window: Window | None) -> np.ndarray:
     numbers that are stored as floats, as GIS programs do, are int64.
 
     Args:
-        path: a raster, or any file that Pillow reads.
+        path: a TIFF.
         window: part to read; all of it when None.
 
     Returns:
@@ -139,13 +135,8 @@ def read_mask(path: str | Path, window: Window | None) -> np.ndarray:
     Raises:
         InputError: as [`read_photo`], or values are not whole numbers.
     """
-    if not is_raster(path):
-        try:
-            return np.asarray(open_part({"path": str(path), "bytes": None}, window))
-        except InputError as error:
-            raise InputError(f"{path} {error}") from None
     with _open(path) as raster:
-        values, shown = _read(raster, path, window, list(raster.indexes))
+        values, shown = _read(raster, window, list(raster.indexes))
         if raster.count == 1:
             values[:, shown == 0] = 0
         if raster.colorinterp[0].name == "palette":
@@ -155,9 +146,10 @@ def read_mask(path: str | Path, window: Window | None) -> np.ndarray:
         elif raster.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES" and values.dtype == np.uint8:
             values = 255 - values
     if not np.issubdtype(values.dtype, np.integer):
-        whole = values.real.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # not a number, infinite
+            whole = values.real.astype(np.int64)
         if not np.array_equal(whole, values):
-            raise InputError(f"{path} is a mask with values that are not whole numbers; save it with whole ones")
+            raise InputError("is a mask with values that are not whole numbers; save it with whole ones")
         values = whole
     return values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)
 
@@ -169,7 +161,7 @@ def pixels_with_data(path: str | Path, window: Window | None = None) -> np.ndarr
         InputError: as [`read_photo`].
     """
     with _open(path) as raster:
-        return _read(raster, path, window, [])[1] > 0
+        return _read(raster, window, [])[1] > 0
 
 
 def is_empty(path: str | Path, window: Window) -> bool:
@@ -177,31 +169,37 @@ def is_empty(path: str | Path, window: Window) -> bool:
     return is_raster(path) and not pixels_with_data(path, window).any()
 
 
-def open_part(value: dict | None, window: Window | None) -> Image.Image:
-    """Decodes as `open_image` and crops. Each thread keeps the last two images, a photo and its mask, so that tiles of
-    one photo decode it once.
+def is_read_by_parts(record: Record) -> bool:
+    """True if the photo and all masks that are files are rasters, False if the record has to be decoded whole."""
+    files = [record.image, *(record.masks if isinstance(record.masks, tuple) else ())]
+    return all(file is not None and file["bytes"] is None and is_raster(file["path"]) for file in files)
+
+
+def decode_tile(record: Record, reading: Reading, decode: Callable[[Record], Decoded]) -> Decoded:
+    """Decodes a record whole and crops it to its window. Each thread keeps the last whole, so that the tiles of a photo
+    decode it once.
+
+    Args:
+        record: a tile that is not read by parts.
+        reading: as `decode` reads it.
+        decode: decodes a record without a window.
 
     Raises:
-        InputError: as `open_image`, or the window is not inside.
+        InputError: as `decode`, or the window is not inside.
     """
-    from .decoding import open_image  # which imports this module
-
-    if value is None or window is None:
-        return open_image(value)
-    kept = vars(_thread).setdefault("photos", [])  # of (path, time and size of the file, bytes, image)
-    try:
-        stat = None if value["bytes"] is not None else os.stat(value["path"])
-    except (OSError, ValueError):
-        return open_image(value)  # which says what is wrong
-    state = value["path"], stat and (stat.st_mtime_ns, stat.st_size)
-    image = next((image for known, data, image in kept if known == state and data is value["bytes"]), None)
-    if image is None:
-        image = open_image(value)
-        kept[:] = [(state, value["bytes"], image), *kept[:1]]
-    problem = _outside(window, *image.size)
+    assert record.window is not None
+    key = record.image, record.masks, reading
+    known, whole = getattr(_thread, "whole", (None, None))
+    if known != key or whole is None:
+        whole = decode(replace(record, window=None))
+        _thread.whole = key, whole
+    problem = _outside(record.window, *whole.image.size)
     if problem:
-        raise InputError(problem)
-    return image.crop((window.left, window.top, window.left + window.width, window.top + window.height))
+        raise InputError(f"{record.name} {problem}")
+    left, top, width, height = record.window
+    box = left, top, left + width, top + height
+    labels = None if whole.labels is None else whole.labels[top : top + height, left : left + width]
+    return replace(whole, image=whole.image.crop(box), mask=whole.mask.crop(box), labels=labels)
 
 
 def tile_records(record: Record, reading: Reading) -> list[Record]:
@@ -226,14 +224,19 @@ def tile_records(record: Record, reading: Reading) -> list[Record]:
         return [record]
     path = record.image["path"]
     raster = record.image["bytes"] is None and is_raster(path)
-    if reading.tile_size is None:
-        if raster and math.prod(_stored_size(path)) > MOST_PIXELS_WHOLE:
-            width, height = _stored_size(path)
+    with naming(record.name):
+        width, height = raster_size(path) if raster else upright_size(record.image)
+    masks = list(zip(record.masks, record.mask_names, strict=True)) if isinstance(record.masks, tuple) else []
+    if raster and width * height > MOST_PIXELS_WHOLE:
+        if reading.tile_size is None:
             raise InputError(f"{record.name} has {width} x {height} pixels; cut it into tiles with --tile_size")
+        if not is_read_by_parts(record):
+            name = next(name for mask, name in masks if mask is None or mask["bytes"] or not is_raster(mask["path"]))
+            raise InputError(f"{name} is no TIFF, so that it can't be read by parts as its photo; save it as one")
+    if reading.tile_size is None:
         return [record]
-    width, height = raster_size(path) if raster else _upright_size(record)
-    if raster and isinstance(record.masks, tuple):
-        for mask, name in zip(record.masks, record.mask_names, strict=True):
+    if raster:
+        for mask, name in masks:
             if mask is not None and mask["bytes"] is None and is_raster(mask["path"]):
                 _require_same_place(path, mask["path"], record.name, name)
     side, step = reading.tile_size, reading.tile_size - reading.tile_overlap
@@ -254,33 +257,41 @@ def tile_records(record: Record, reading: Reading) -> list[Record]:
 
 
 @contextmanager
-def rasterio_errors(path: str | Path, action: str) -> Iterator[None]:
+def naming(name: object) -> Iterator[None]:
+    """Puts a name before the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{printable(name)} {error}") from None
+
+
+@contextmanager
+def rasterio_errors(action: str, remedy: str) -> Iterator[None]:
     """Context in which rasterio may be used: its cache is bounded, and whatever it and GDAL raise becomes an
-    `InputError` that names `path` and the `action` that failed ("be read")."""
+    `InputError` of the `action` that failed ("be read") and the `remedy`."""
     try:
         import rasterio
     except ImportError:
-        raise InputError(f"the raster {path} needs rasterio; pip install 'synthset[raster]'") from None
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        raise InputError(f"{path} has a name that is not UTF-8, which GDAL can't open; rename it") from None
+        raise InputError("is a raster, which needs rasterio; pip install 'synthset[raster]'") from None
     try:
         # no search for files beside it among the thousands of a folder
         with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_DISABLE_READDIR_ON_OPEN="TRUE"):
             yield
     except InputError:
         raise
+    except UnicodeEncodeError:
+        raise InputError(f"can't {action}: its path is not UTF-8, which GDAL needs; rename it") from None
     except Exception as error:  # rasterio raises its own, and ValueError, TypeError, MemoryError, ...
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        raise InputError(f"{path} can't {action} as a raster ({reason}); replace or remove it") from None
+        reason = shorten(str(error.__cause__ or error), 200) or type(error).__name__
+        reason = "".join(letter if letter.isprintable() else "?" for letter in reason)
+        raise InputError(f"can't {action} as a raster ({reason}); {remedy}") from None
 
 
 @contextmanager
 def _open(path: str | Path) -> Iterator["DatasetReader"]:
     """Opens a TIFF, which stays open in this thread until four others were opened: blocks that windows share are
     decoded once."""
-    with rasterio_errors(path, "be read"):
+    with rasterio_errors("be read", "replace or remove it"):
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning
 
@@ -288,7 +299,7 @@ def _open(path: str | Path) -> Iterator["DatasetReader"]:
         try:
             stat = path.stat()
         except OSError as error:
-            raise InputError(f"{path} can't be read: {error.strerror}; restore it") from None
+            raise InputError(f"can't be read: {error.strerror}; restore it") from None
         key = path, stat.st_mtime_ns, stat.st_size, os.getpid()  # a forked process must not share the file's position
         rasters = vars(_thread).setdefault("rasters", {})
         raster = rasters.pop(key, None)
@@ -298,8 +309,8 @@ def _open(path: str | Path) -> Iterator["DatasetReader"]:
             rows, columns = raster.block_shapes[0]
             if rows * columns * raster.count * np.dtype(raster.dtypes[0]).itemsize > MOST_BLOCK_BYTES:
                 raise InputError(
-                    f"{path} is compressed in blocks of {columns} x {rows} pixels, too large to be read by parts; "
-                    "rewrite it with gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
+                    f"is compressed in blocks of {columns} x {rows} pixels, too large to be read by parts; rewrite it "
+                    "with gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
                 )
         yield raster
         rasters[key] = raster  # not after an error
@@ -307,35 +318,30 @@ def _open(path: str | Path) -> Iterator["DatasetReader"]:
             rasters.pop(next(iter(rasters))).close()
 
 
-def _read(
-    raster: "DatasetReader", path: str | Path, window: Window | None, bands: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _read(raster: "DatasetReader", window: Window | None, bands: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Reads `bands` (B, H, W), and uint8 (H, W) that is 0 without data, 255 with it, between where half transparent."""
     left, top, width, height = window or (0, 0, raster.width, raster.height)
     problem = _outside(Window(left, top, width, height), raster.width, raster.height)
     if problem:
-        raise InputError(f"{path} {problem}")
+        raise InputError(problem)
     if width * height > MOST_PIXELS_WHOLE:
-        raise InputError(f"{path} has {width} x {height} pixels; cut it into tiles with --tile_size")
+        raise InputError(f"has {width} x {height} pixels; cut it into tiles with --tile_size")
     part = ((top, top + height), (left, left + width))
     values = raster.read(bands, window=part) if bands else np.empty((0, height, width))
     return values, raster.dataset_mask(window=part)
 
 
-def _color_bands(raster: "DatasetReader", path: str | Path, reading: Reading) -> list[int]:
+def _color_bands(raster: "DatasetReader", reading: Reading) -> list[int]:
     """Bands, from 1, that are the one gray or red, green and blue."""
     if reading.bands:
         if max(reading.bands) > raster.count:
-            raise InputError(
-                f"{path} has {raster.count} bands, --bands is {list(reading.bands)}; give 1 to {raster.count}"
-            )
+            raise InputError(f"has {raster.count} bands, --bands is {list(reading.bands)}; give 1 to {raster.count}")
         return list(reading.bands)
     kinds = {number: kind.name for number, kind in enumerate(raster.colorinterp, start=1) if kind.name != "alpha"}
     if len(kinds) not in (1, 3) or "cyan" in kinds.values():
         found = ", ".join(kind.name for kind in raster.colorinterp[:8]) + (", ..." if raster.count > 8 else "")
         raise InputError(
-            f"{path} has {raster.count} bands ({found}); say which are red, green and blue with --bands, as in "
-            "--bands 3 2 1"
+            f"has {raster.count} bands ({found}); say which are red, green and blue with --bands, as in --bands 3 2 1"
         )
     named = {kind: number for number, kind in kinds.items()}
     return (
@@ -352,71 +358,46 @@ def _palette(raster: "DatasetReader", band: int) -> np.ndarray:
     return colors
 
 
-def _to_8_bits(
-    values: np.ndarray, shown: np.ndarray, path: str | Path, reading: Reading, stated: int | None
-) -> np.ndarray:
+def _to_8_bits(values: np.ndarray, shown: np.ndarray, reading: Reading, stated: int | None) -> np.ndarray:
     """Scales values to 0..255 by their depth: 8, as the file states it, or `reading.bit_depth`."""
     if values.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path} has bands of {values.dtype}, not of 8 or 16 bits; convert it to 8 bits per band")
+        raise InputError(f"has bands of {values.dtype}, not of 8 or 16 bits; convert it to 8 bits per band")
     depth = (stated or 8) if values.dtype == np.uint8 else reading.bit_depth or stated
     if depth == 8:
         return values
     largest = int(values[:, shown > 0].max(initial=0))
     if depth is None:
         raise InputError(
-            f"{path} has 16 bits per band and values up to {largest} here; say how many bits are significant with "
+            f"has 16 bits per band and values up to {largest} here; say how many bits are significant with "
             f"--bit_depth (9 to 16)"
         )
     if largest >= 2**depth:
-        raise InputError(f"{path} has values up to {largest}, more than --bit_depth {depth} allows; give a larger one")
+        raise InputError(f"has values up to {largest}, more than --bit_depth {depth} allows; give a larger one")
     white = 2**depth - 1
     return ((np.minimum(values, white).astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _require_same_place(photo: str, mask: str, photo_name: str, mask_name: str) -> None:
     """Raises InputError if two rasters differ in size, or in where they lie if both say so."""
-    sizes = raster_size(photo), raster_size(mask)
-    if sizes[0] != sizes[1]:
-        photo_size, mask_size = ("{}x{}".format(*size) for size in sizes)
-        raise InputError(f"{mask_name} is {mask_size} pixels but {photo_name} is {photo_size}; make both one size")
-    places = georeference(photo), georeference(mask)
-    crs, here, there = [place.get("crs") for place in places], places[1].get("transform"), places[0].get("transform")
-    differing = all(crs) and crs[0] != crs[1]
-    if here and there:
-        with rasterio_errors(photo, "be placed"):  # a transformation that has no inverse
-            for corner in ((0, 0), sizes[0]):
-                found = ~there * (here * corner)
-                differing |= max(abs(a - b) for a, b in zip(corner, found, strict=True)) > 0.5
+    with naming(photo_name):
+        size, place = raster_size(photo), georeference(photo)
+    with naming(mask_name):
+        mask_size, mask_place = raster_size(mask), georeference(mask)
+    if size != mask_size:
+        there, here = ("{}x{}".format(*each) for each in (size, mask_size))
+        raise InputError(f"{mask_name} is {here} pixels but {photo_name} is {there}; make both one size")
+    crs, transforms = ([each[key] for each in (place, mask_place) if key in each] for key in ("crs", "transform"))
+    differing = len(crs) == 2 and crs[0] != crs[1]
+    if len(transforms) == 2:
+        a, b, _, d, e, _ = transforms[0][:6]
+        shift = np.subtract(transforms[1][:6], transforms[0][:6]).reshape(2, 3)
+        moved = [shift @ (*corner, 1) for corner in ((0, 0), size)]
+        differing |= np.linalg.norm(moved, axis=1).max() > 0.5 * abs(a * e - b * d) ** 0.5  # half a pixel
     if differing:
         raise InputError(
             f"{mask_name} has another coordinate system or another place than {photo_name}; warp it onto the grid of "
             "the photo"
         )
-
-
-def _stored_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) in the header of a TIFF."""
-    tags = _tags(path)
-    return tags[WIDTH], tags.get(HEIGHT, 0)
-
-
-def _upright_size(record: Record) -> tuple[int, int]:
-    """(width, height) of a photo after EXIF rotation, from its header."""
-    assert record.image is not None
-    from .decoding import open_image  # which imports this module
-
-    path, data = record.image["path"], record.image["bytes"]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path if data is None else io.BytesIO(data)) as image:
-                size = image.size
-                return size[::-1] if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else size
-    except Exception:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        try:
-            return open_image(record.image).size
-        except InputError as error:
-            raise InputError(f"{record.name} {error}") from None
 
 
 def _outside(window: Window, width: int, height: int) -> str | None:
@@ -427,18 +408,23 @@ def _outside(window: Window, width: int, height: int) -> str | None:
     return f"has {width} x {height} pixels, but x={left}, y={top}, {wide} x {high} is asked for; has it been replaced?"
 
 
-def _tags(path: str | Path) -> dict:
-    """Numbered tags of a TIFF or BigTIFF; empty for any other file."""
+def _tags(path: str | Path) -> dict[int, int]:
+    """Tags of a TIFF or BigTIFF with their first value if it is a whole number, else 0; empty for any other file."""
+    tags: dict[int, int] = {}
     if not str(path).lower().endswith(SUFFIXES):
-        return {}
+        return tags
     try:
         with open(path, "rb") as file:
-            header = file.read(8)
-            if header[2:4] in (b"\x2b\0", b"\0\x2b"):
-                header += file.read(8)
-            directory = ImageFileDirectory_v2(header)
-            file.seek(directory.next)
-            directory.load(file)
-            return {tag: directory[tag] for tag in (WIDTH, HEIGHT, ORIENTATION, *GEOREFERENCES) if tag in directory}
-    except Exception:  # no TIFF, or a damaged one, which its decoder explains
-        return {}
+            header = file.read(16)
+            order = {b"II": "<", b"MM": ">"}[header[:2]]
+            big = {42: False, 43: True}[struct.unpack(order + "H", header[2:4])[0]]
+            file.seek(struct.unpack(order + ("Q" if big else "I"), header[8:16] if big else header[4:8])[0])
+            (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+            entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
+            entries = file.read(min(count, 4096) * entry.size)
+            for tag, kind, _, value in entry.iter_unpack(entries[: len(entries) // entry.size * entry.size]):
+                number = {3: "H", 4: "I", 16: "Q"}.get(kind)
+                tags[tag] = struct.unpack_from(order + number, value)[0] if number else 0
+    except (OSError, KeyError, ValueError, OverflowError, struct.error):  # no TIFF, which its decoder explains
+        pass
+    return tags

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ..names import find_files, printable
 from ..reading import Listing, Reading
 from . import coco, cvat, datumaro, label_studio, labelme, via, yolo
-from .files import Photos, read_json, read_xml, shown, tree
+from .files import Photos, read_json, read_xml
 from .listing import Export, listings
 
 DOCUMENTS: tuple[tuple[str, Callable[[Path], Any], tuple[Any, ...]], ...] = (
@@ -28,10 +29,9 @@ def list_annotations(folder: Path, reading: Reading) -> dict[str, Listing] | Non
     Raises:
         InputError: a file is broken, or there are exports in two formats.
     """
-    files = tree(folder)
-    photos = Photos(folder, files)
-    if not photos.paths and not any(path.suffix.lower() in (".json", ".xml") for path in files):
-        return None
+    found = find_files(folder)
+    photos = Photos(folder, [folder / path for path in found.pictures])
+    files = [folder / path for path in found.skipped.pop("files that are no images", [])]
     exports: dict[str, tuple[Path, Export]] = {}
     broken: list[InputError] = []
     unknown: list[Path] = []
@@ -58,15 +58,16 @@ def list_annotations(folder: Path, reading: Reading) -> dict[str, Listing] | Non
     if outlines is not None:
         exports[yolo.FORMAT] = (outlines.entries[0].source, outlines)
     if len(exports) > 1:
-        found = " and ".join(f"{name} ({shown(path)})" for name, (path, _) in exports.items())
-        raise InputError(f"{shown(folder)} holds annotations in {len(exports)} formats: {found}; keep one of them")
+        names = " and ".join(f"{name} ({printable(path)})" for name, (path, _) in exports.items())
+        raise InputError(f"{printable(folder)} holds annotations in {len(exports)} formats: {names}; keep one of them")
     if broken and photos.paths:
         raise broken[0]
     if not exports:
         return None
     ((_, export),) = exports.values()
+    export.skipped.update(found.skipped)
     for path in unknown:
-        export.skip("files that are no annotations of objects", shown(path))
+        export.skip("files that are no annotations of objects", printable(path))
     return listings(folder, export, photos, reading)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ..names import printable
 from ..reading import Window
 from .drawing import Outline, Shape, outline, runs
-from .files import shown
 from .listing import Entry, Export, listed, mapping, stated_size, text
 
 FORMAT = "COCO JSON"
@@ -25,14 +25,14 @@ def read(path: Path, document: dict, export: Export) -> None:
     Raises:
         InputError: the file is broken, is of panoptic segmentation, or has objects with a box alone.
     """
-    where = shown(path)
+    where = printable(path)
     names: dict[Any, str] = {}
     for entry in listed(document.get("categories"), "categories", where):
         category = mapping(entry, "a category", where)
         key = identity(category.get("id"), "a category", where)
         if key in names:
-            raise InputError(f"{where} has two categories of id {shown(key)}; keep one of them")
-        names[key] = text(category.get("name"), "name", f"{where}: category {shown(key)}")
+            raise InputError(f"{where} has two categories of id {printable(key)}; keep one of them")
+        names[key] = text(category.get("name"), "name", f"{where}: category {printable(key)}")
     export.classes += names.values()
 
     entries: dict[Any, Entry] = {}
@@ -40,25 +40,25 @@ def read(path: Path, document: dict, export: Export) -> None:
         image = mapping(item, "an image", where)
         key = identity(image.get("id"), "an image", where)
         if key in entries:
-            raise InputError(f"{where} has two images of id {shown(key)}; keep one of them")
-        name = text(image.get("file_name"), "file_name", f"{where}: image {shown(key)}")
-        size = stated_size(image.get("width"), image.get("height"), f"{where}: image {shown(key)}")
+            raise InputError(f"{where} has two images of id {printable(key)}; keep one of them")
+        name = text(image.get("file_name"), "file_name", f"{where}: image {printable(key)}")
+        size = stated_size(image.get("width"), image.get("height"), f"{where}: image {printable(key)}")
         entries[key] = Entry(path, name, [], size)
     boxes = []
     for item in listed(document["annotations"], "annotations", where):
         annotation = mapping(item, "an annotation", where)
         if "segments_info" in annotation:
             raise InputError(f"{where} is COCO's panoptic format, which is not read; export instances")
-        name = f"annotation {shown(annotation.get('id'))}"
+        name = f"annotation {printable(annotation.get('id'))}"
         image_key = identity(annotation.get("image_id"), f"the image of {name}", where)
         if image_key not in entries:
-            raise InputError(f"{where}: {name} is of image {shown(image_key)}, which is not listed; remove it")
+            raise InputError(f"{where}: {name} is of image {printable(image_key)}, which is not listed; remove it")
         category_key = identity(annotation.get("category_id"), f"the category of {name}", where)
         if category_key not in names:
-            raise InputError(f"{where}: {name} is of category {shown(category_key)}, which is not listed; add it")
+            raise InputError(f"{where}: {name} is of category {printable(category_key)}, which is not listed; add it")
         segmentation = annotation.get("segmentation")
         if segmentation is None or segmentation == [] or segmentation == [[]]:
-            boxes.append(f"{name} of {shown(entries[image_key].listed)}")
+            boxes.append(f"{name} of {printable(entries[image_key].listed)}")
             continue
         shape = shape_of(segmentation, names[category_key], name, where)
         entries[image_key].shapes.append(shape)

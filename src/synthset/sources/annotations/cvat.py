@@ -4,9 +4,10 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from ...errors import InputError
+from ..names import printable
 from ..reading import Window
 from .drawing import Shape, ellipse, numbers, outline, runs
-from .files import shown, subset
+from .files import subset
 from .listing import Entry, Export, stated_size, text
 
 FORMAT = "CVAT XML"
@@ -26,20 +27,20 @@ def read(path: Path, root: Element, export: Export) -> None:
     Raises:
         InputError: the file is broken, is of a video, or has boxes.
     """
-    where = shown(path)
+    where = printable(path)
     if root.find("track") is not None:
         raise InputError(f"{where} is CVAT for video, which is not read; export CVAT for images 1.1")
     export.classes += [name.text for name in root.iterfind("meta//labels/label/name") if name.text]
     boxes = []
     for image in root.iterfind("image"):
         name = text(image.get("name"), "name of an image", where)
-        at = f"{where} ({shown(name)})"
+        at = f"{where} ({printable(name)})"
         size = stated_size(image.get("width"), image.get("height"), at)
         entry = Entry(path, name, [], size, subset(image.get("subset")))
         export.entries.append(entry)
         ordered = []
         for number, element in enumerate(image, start=1):
-            shape_name = f"{shown(element.tag)} {number}"
+            shape_name = f"{printable(element.tag)} {number}"
             if element.tag == "tag":
                 continue
             if element.tag in LINES:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ..names import printable
 from ..reading import Window
 from .drawing import Shape, ellipse, numbers, outline, runs
-from .files import shown, subset
+from .files import subset
 from .listing import Entry, Export, listed, mapping, stated_size, text
 
 FORMAT = "Datumaro JSON"
@@ -28,7 +29,7 @@ def read(path: Path, document: dict, export: Export) -> None:
     Raises:
         InputError: the file is broken, or has boxes.
     """
-    where = shown(path)
+    where = printable(path)
     categories = mapping(document["categories"], "categories", where)
     labels = listed(mapping(categories.get("label"), "labels", where).get("labels"), "labels", where)
     names = [text(mapping(label, "a label", where).get("name"), "name of a label", where) for label in labels]
@@ -38,7 +39,7 @@ def read(path: Path, document: dict, export: Export) -> None:
         item = mapping(found, "an item", where)
         image = mapping(item.get("image") or item.get("media") or {}, "an image", where)
         name = text(image.get("path") or item.get("id"), "id of an item", where)
-        at = f"{where} ({shown(name)})"
+        at = f"{where} ({printable(name)})"
         size = image.get("size")
         stated = stated_size(size[1], size[0], at) if isinstance(size, list) and len(size) == 2 else None
         entry = Entry(path, name, [], stated, subset(path.stem))
@@ -57,7 +58,9 @@ def read(path: Path, document: dict, export: Export) -> None:
                 continue
             label = annotation.get("label_id")
             if not isinstance(label, int) or not 0 <= label < len(names):
-                raise InputError(f"{at}: {annotation_name} has label {shown(label)}, which is not listed; correct it")
+                raise InputError(
+                    f"{at}: {annotation_name} has label {printable(label)}, which is not listed; correct it"
+                )
             try:
                 (order,) = numbers(annotation_name, [annotation.get("z_order") or 0])
                 ordered.append((order, shape_of(annotation, names[label], annotation_name)))
@@ -88,4 +91,4 @@ def shape_of(annotation: dict, label: str, name: str) -> Shape:
         if stated is None:
             raise InputError(f"{name} has runs without height and width; export it again")
         return runs(label, name, rle.get("counts"), Window(0, 0, *stated))
-    raise InputError(f"{name} is a {shown(kind)}, which is not read; draw it as a polygon")
+    raise InputError(f"{name} is a {printable(kind)}, which is not read; draw it as a polygon")

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from ...errors import InputError
+from ..names import is_picture, printable
 from ..reading import Window
 from .drawing import Shape, ellipse, numbers, outline, runs
-from .files import PHOTOS, shown
 from .listing import Entry, Export, listed, mapping, stated_size, text
 
 FORMAT = "Label Studio JSON"
@@ -36,7 +36,7 @@ def read(path: Path, document: list, export: Export) -> None:
         InputError: the file is broken, a task has several annotations, or objects are boxes.
     """
     for number, task in enumerate(document, start=1):
-        where = f"{shown(path)}: task {shown(task.get('id', number))}"
+        where = f"{printable(path)}: task {printable(task.get('id', number))}"
         name = photo_of(mapping(task["data"], "data", where), where)
         done = [
             annotation
@@ -46,7 +46,7 @@ def read(path: Path, document: list, export: Export) -> None:
         if not done:
             continue
         if len(done) > 1:
-            raise InputError(f"{where} ({shown(name)}) has {len(done)} annotations; keep one")
+            raise InputError(f"{where} ({printable(name)}) has {len(done)} annotations; keep one")
         results = listed(done[0].get("result"), "results", where)
         results = [mapping(result, "a result", where) for result in results]
         classes = {str(result.get("id")): found for result in results if (found := classes_of(result, where))}
@@ -54,7 +54,7 @@ def read(path: Path, document: list, export: Export) -> None:
         of = set()
         for index, result in enumerate(results, start=1):
             kind = str(result.get("type")).removesuffix("labels")
-            at = f"{where} ({shown(name)}): result {shown(result.get('id', index))}"
+            at = f"{where} ({printable(name)}): result {printable(result.get('id', index))}"
             if kind in POINTS:
                 export.skip("points and lines, which have no area", at)
             if kind not in AREAS:
@@ -87,12 +87,12 @@ def photo_of(data: dict, where: str) -> str:
                 path = parse_qs(address.query).get("d", [address.path])[0]
             except ValueError:  # of a broken address
                 continue
-            if PurePosixPath(path).suffix.lower() in PHOTOS:
+            if is_picture(path):
                 photos[key] = unquote(path) if address.scheme or value.startswith("/data/") else path
     if len(photos) > 1 and "image" in photos:
         photos = {"image": photos["image"]}
     if len(photos) != 1:
-        found = ", ".join(map(shown, photos)) or "none"
+        found = ", ".join(map(printable, photos)) or "none"
         raise InputError(f"{where} should have one photo in its data (found: {found}); keep one")
     return next(iter(photos.values()))
 
@@ -126,7 +126,7 @@ def shape_of(kind: str, value: dict, label: str, name: str, size: tuple[int, int
         center, radii = (numbers(name, map(value.get, keys)) for keys in (("x", "y"), ("radiusX", "radiusY")))
         return ellipse(label, name, center * percent, radii * percent, value.get("rotation") or 0)
     if value.get("format") != "rle":
-        raise InputError(f"{name} has format {shown(value.get('format'))}, not rle; export it as JSON again")
+        raise InputError(f"{name} has format {printable(value.get('format'))}, not rle; export it as JSON again")
     return runs(label, name, brushed(value.get("rle"), name, size), Window(0, 0, *size), down=False)
 
 

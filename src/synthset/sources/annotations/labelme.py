@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from ..names import printable
 from .drawing import Shape, ellipse, outline, patch, rectangle
-from .files import read_json, shown
+from .files import read_json
 from .listing import Entry, Export, listed, mapping, stated_size, text
 
 FORMAT = "LabelMe JSON"
@@ -31,7 +32,7 @@ def read(path: Path, document: dict, export: Export) -> None:
     Raises:
         InputError: the file is broken.
     """
-    where = shown(path)
+    where = printable(path)
     size = stated_size(document.get("imageWidth"), document.get("imageHeight"), where)
     entry = Entry(path, text(document["imagePath"], "imagePath", where), [], size)
     if document.get("imageData") is not None:
@@ -61,7 +62,7 @@ def photo_in(path: Path) -> bytes:
     try:
         return base64.b64decode(document["imageData"], validate=True)
     except (binascii.Error, ValueError, TypeError, KeyError):
-        raise InputError(f"{shown(path)} has imageData that is not in base64; save it again in LabelMe") from None
+        raise InputError(f"{printable(path)} has imageData that is not in base64; save it again in LabelMe") from None
 
 
 def shape_of(shape: dict, kind: str, name: str) -> Shape:
@@ -80,4 +81,4 @@ def shape_of(shape: dict, kind: str, name: str) -> Shape:
         return ellipse(label, name, (x, y), (radius, radius))
     if kind == "mask" and points:
         return patch(label, name, shape.get("mask"), (x, y))
-    raise InputError(f"{name} is a {shown(kind)} of {len(points)} points, which is not read; draw it as a polygon")
+    raise InputError(f"{name} is a {printable(kind)} of {len(points)} points, which is not read; draw it as a polygon")

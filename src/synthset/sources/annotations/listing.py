@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import InputError
+from ..names import by_split, printable
 from ..reading import Listing, Reading, Record
 from .drawing import Drawing, Outline, Shape
-from .files import Photos, shown, split_of
+from .files import Photos, split_of
 
 MOST_CLASSES = 255  # numbers of a label map in one byte
 
@@ -40,7 +41,7 @@ class Entry:
     @property
     def name(self) -> str:
         """File and entry for error messages."""
-        return f"{shown(self.source)} ({shown(self.listed)})"
+        return f"{printable(self.source)} ({printable(self.listed)})"
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Export:
 
     Attributes:
         format: its name for messages.
-        classes: names of classes that it declares, in its order; those that only its objects name follow.
+        classes: names of classes that it declares, in its order.
         entries: one for each photo.
         skipped: reason -> names of what is there and not read.
         suspicious: reason -> names of what is likely a mistake.
@@ -76,10 +77,11 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
     """Finds the photos of an export and makes a record of each, by split.
 
     A photo without an object, and in a format of one file per photo a photo without a file, is what
-    `reading.missing_masks` says. A photo that no other kind of export lists is skipped.
+    `reading.missing_masks` says. In other formats a photo that no annotation lists is skipped.
 
     Returns:
-        The listings by split; what is skipped or suspicious is in the first of them, for all.
+        The listings by split. All have the classes of all objects: first those that are declared, then the others by
+        name. What is skipped or suspicious is in the first listing.
 
     Raises:
         InputError: a photo is listed twice, no photo is there, a photo has no object and `reading.missing_masks` is
@@ -98,10 +100,10 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
         if photo is None and entry.embedded is None:
             export.suspect("photos that are listed but not there", entry.name)
             continue
-        key = shown(entry.source.parent / entry.listed) if photo is None else str(photo)
+        key = printable(entry.source.parent / entry.listed) if photo is None else str(photo)
         if key in entries:
             raise InputError(
-                f"{shown(key)} is listed twice, in {entries[key].name} and in {entry.name}; keep one of them"
+                f"{printable(key)} is listed twice, in {entries[key].name} and in {entry.name}; keep one of them"
             )
         entry.split = at_file
         if photo is not None:
@@ -110,9 +112,9 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
             entry.split = at_file or split_of(folder, photo.parent / "_")
         entries[key] = entry
     if not entries:
-        first = export.entries[0].name if export.entries else shown(folder)
+        first = export.entries[0].name if export.entries else printable(folder)
         raise InputError(
-            f"{first} is {export.format}, but none of its photos is in {shown(folder)}; "
+            f"{first} is {export.format}, but none of its photos is in {printable(folder)}; "
             "give the folder that holds both the photos and the annotations"
         )
     places = {path.parent for path in matched}
@@ -123,52 +125,50 @@ def listings(folder: Path, export: Export, photos: Photos, reading: Reading) -> 
             split = split_of(folder, path.parent / "_")
             entries[str(path)] = Entry(path, path.name, [], split=split, photo=path)
         else:
-            export.skip("photos without an annotation", shown(path))
+            export.skip("photos without an annotation", printable(path))
 
     without = sorted(key for key, entry in entries.items() if not entry.shapes)
     if without and reading.missing_masks == "error":
         count = f" ({len(without)} such photos of {len(entries)})" if len(without) > 1 else ""
         raise InputError(
-            f"{shown(without[0])} has no object in its annotation{count}; if that is right, "
+            f"{printable(without[0])} has no object in its annotation{count}; if that is right, "
             "--missing_masks empty takes such photos as photos without an object and --missing_masks skip leaves "
             "them out"
         )
     if reading.missing_masks == "skip":
         for key in without:
-            export.skip("photos without an object", shown(key))
+            export.skip("photos without an object", printable(key))
             del entries[key]
         if not entries:
-            raise InputError(f"{shown(folder)} has no object in any annotation; annotate some photos")
+            raise InputError(f"{printable(folder)} has no object in any annotation; annotate some photos")
 
     shapes = [shape for entry in entries.values() for shape in entry.shapes]
     if shapes and all(isinstance(shape, Outline) and shape.upright for shape in shapes):
-        export.suspect("objects that are all rectangles, as for detection", f"all {len(shapes)} of {shown(folder)}")
+        export.suspect("objects that are all rectangles, as for detection", f"all {len(shapes)} of {printable(folder)}")
     used = {shape.label for shape in shapes}
-    classes = [*dict.fromkeys(export.classes), *sorted(used - set(export.classes))]
-    if len(classes) > MOST_CLASSES:
-        classes = [name for name in classes if name in used]
+    declared = dict.fromkeys(export.classes)
+    classes = [*(name for name in declared if name in used), *sorted(used - declared.keys())]
     if len(classes) > MOST_CLASSES:
         raise InputError(
-            f"{shown(folder)} has objects of {len(classes)} classes; a label map holds {MOST_CLASSES}, so merge some"
+            f"{printable(folder)} has objects of {len(classes)} classes; merge some, as a label map holds "
+            f"{MOST_CLASSES}"
         )
     numbers = {name: number for number, name in enumerate(classes, start=1)}
-    records: dict[str, list[Record]] = {}
+    records: list[tuple[str, Record]] = []
     for key in sorted(entries):
         entry = entries[key]
         note_far_outlines(entry, export)
         drawing = Drawing(entry.name, entry.size, tuple(entry.shapes), numbers) if entry.shapes else ()
         image = {"path": key, "bytes": entry.embedded and entry.embedded()}
-        records.setdefault(entry.split or "train", []).append(Record(image=image, masks=drawing, name=shown(key)))
-    return {
-        split: Listing(
-            export.format,
-            rows,
-            export.skipped if first else {},
-            export.suspicious if first else {},
-            tuple(classes),
-        )
-        for first, (split, rows) in zip((True, *[False] * len(records)), sorted(records.items()), strict=False)
-    }
+        records.append((entry.split or "train", Record(image=image, masks=drawing, name=printable(key))))
+    skipped, suspicious = within(folder, export.skipped), within(folder, export.suspicious)
+    splits = by_split(records, Listing(export.format, (), skipped, suspicious))
+    return {split: replace(listing, classes=tuple(classes)) for split, listing in splits.items()}
+
+
+def within(folder: Path, findings: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Findings whose names are relative to `folder`."""
+    return {reason: [name.removeprefix(f"{folder}/") for name in names] for reason, names in findings.items()}
 
 
 def beside(entry: Entry, photo: Path) -> bool:
@@ -227,7 +227,7 @@ def stated_size(width: object, height: object, where: str) -> tuple[int, int] | 
         size = (0, 0)
     if min(size) < 1:
         raise InputError(
-            f"{where} states a photo of {shown(width)} x {shown(height)} pixels; correct it, or export again"
+            f"{where} states a photo of {printable(width)} x {printable(height)} pixels; correct it, or export again"
         )
     return size
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from ..names import printable
 from .drawing import Shape, ellipse, numbers, outline, rectangle
-from .files import shown
 from .listing import Entry, Export, listed, mapping, text
 
 FORMAT = "VIA JSON"
@@ -34,7 +34,7 @@ def read(path: Path, document: dict, export: Export) -> None:
     Raises:
         InputError: the file is broken, or uses several region attributes.
     """
-    where = shown(path)
+    where = printable(path)
     items = mapping(document.get("_via_img_metadata", document), "photos", where)
     regions: list[tuple[Entry, str, dict, dict]] = []
     for item in items.values():
@@ -45,7 +45,7 @@ def read(path: Path, document: dict, export: Export) -> None:
         found = photo.get("regions")
         found = list(found.values()) if isinstance(found, dict) else listed(found, "regions", f"{where} ({name})")
         for number, region in enumerate(found, start=1):
-            at = f"{where} ({shown(name)}): region {number}"
+            at = f"{where} ({printable(name)}): region {number}"
             shape = mapping(mapping(region, "a region", at).get("shape_attributes"), "a shape", at)
             attributes = mapping(region.get("region_attributes") or {}, "region attributes", at)
             if shape.get("name") in LINES:
@@ -55,18 +55,18 @@ def read(path: Path, document: dict, export: Export) -> None:
     used = sorted({key for *_, attributes in regions for key, value in attributes.items() if value not in ("", {})})
     if len(used) > 1:
         raise InputError(
-            f"{where} has regions with the attributes {', '.join(map(shown, used))}; keep the one that is the class"
+            f"{where} has regions with the attributes {', '.join(map(printable, used))}; keep the one that is the class"
         )
     for entry, name, shape, attributes in regions:
-        at = f"{where} ({shown(entry.listed)}): {name}"
+        at = f"{where} ({printable(entry.listed)}): {name}"
         label = attributes.get(used[0]) if used else UNNAMED
         if isinstance(label, dict):  # of check boxes
             label = next(iter(label)) if len(label) == 1 else None
-        label = text(label, f"{shown(used[0])}, its class" if used else "class", at)
+        label = text(label, f"{printable(used[0])}, its class" if used else "class", at)
         try:
             entry.shapes.append(shape_of(shape, label, name))
         except InputError as error:
-            raise InputError(f"{where} ({shown(entry.listed)}): {error}") from None
+            raise InputError(f"{where} ({printable(entry.listed)}): {error}") from None
 
 
 def shape_of(shape: dict, label: str, name: str) -> Shape:
@@ -84,4 +84,4 @@ def shape_of(shape: dict, label: str, name: str) -> Shape:
         center = (shape.get("cx"), shape.get("cy"))
         radii = (shape.get("r"),) * 2 if kind == "circle" else (shape.get("rx"), shape.get("ry"))
         return ellipse(label, name, center, radii, np.rad2deg(numbers(name, [shape.get("theta") or 0])[0]))
-    raise InputError(f"{name} is a {shown(kind)}, which is not read; draw it as a polygon")
+    raise InputError(f"{name} is a {printable(kind)}, which is not read; draw it as a polygon")

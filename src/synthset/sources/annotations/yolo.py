@@ -7,8 +7,9 @@ import numpy as np
 import yaml
 
 from ...errors import InputError
+from ..names import printable
 from .drawing import Outline, outline
-from .files import Photos, parts_of, read_text, shown, split_name
+from .files import Photos, parts_of, read_text, split_in
 from .listing import Entry, Export, text
 
 FORMAT = "YOLO segmentation"
@@ -31,14 +32,14 @@ def read(folder: Path, files: list[Path], photos: Photos) -> Export | None:
     export = Export(FORMAT, file_per_photo=True)
     if description is not None:
         path, document = description
-        export.classes = class_names(document, shown(path))
+        export.classes = class_names(document, printable(path))
         splits = {key: sources(folder, path, document, key) for key in SPLIT_KEYS if document.get(key)}
     else:
         if not any(looks_like_labels(path) for path in sorted(texts)):
             return None
         lists = [path for path in sorted(texts) if path.name == "classes.txt"]
         if len(lists) > 1:
-            raise InputError(f"{shown(lists[0])} and {shown(lists[1])} both name classes; keep one")
+            raise InputError(f"{printable(lists[0])} and {printable(lists[1])} both name classes; keep one")
         export.classes = [line.strip() for line in read_text(lists[0]).splitlines() if line.strip()] if lists else []
         splits = {"": [folder]}
     used: set[Path] = set()
@@ -50,19 +51,19 @@ def read(folder: Path, files: list[Path], photos: Photos) -> Export | None:
             if description is None and "images" not in parts_of(str(photo.relative_to(folder))):
                 continue
             if photo in taken:
-                raise InputError(f"{shown(photo)} is in the splits {taken[photo]} and {key}; list it once")
+                raise InputError(f"{printable(photo)} is in the splits {taken[photo]} and {key}; list it once")
             taken[photo] = key
             labels = labels_of(folder, photo)
             used.add(labels)
             shapes = outlines(labels, export.classes) if labels in texts else []
-            split = (split_name(key) or key) if key else None
+            split = (split_in(key) or key) if key else None
             export.entries.append(Entry(labels, photo.name, list(shapes), split=split, photo=photo))
     for path in sorted(texts - used):
         if looks_like_labels(path):
-            export.suspect("text files of outlines without a photo", shown(path))
+            export.suspect("text files of outlines without a photo", printable(path))
     if not export.entries:
         raise InputError(
-            f"{shown(folder)} is {FORMAT}, but has no photos in folders 'images' beside 'labels'; add them"
+            f"{printable(folder)} is {FORMAT}, but has no photos in folders 'images' beside 'labels'; add them"
         )
     if not export.classes:
         highest = max((int(shape.label) for entry in export.entries for shape in entry.shapes), default=-1)
@@ -85,12 +86,12 @@ def described(folder: Path, files: list[Path]) -> tuple[Path, dict] | None:
             except (yaml.YAMLError, ValueError, RecursionError, MemoryError, OverflowError, TypeError) as error:
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 if path.stem == "data":
-                    raise InputError(f"{shown(path)} is not YAML: {shown(reason)}; correct it") from None
+                    raise InputError(f"{printable(path)} is not YAML: {printable(reason)}; correct it") from None
                 continue
             if isinstance(document, dict) and "names" in document and any(key in document for key in SPLIT_KEYS):
                 found.append((path, document))
     if len(found) > 1:
-        raise InputError(f"{shown(found[0][0])} and {shown(found[1][0])} both describe a dataset; keep one")
+        raise InputError(f"{printable(found[0][0])} and {printable(found[1][0])} both describe a dataset; keep one")
     return found[0] if found else None
 
 
@@ -111,19 +112,21 @@ def class_names(document: dict, where: str) -> list[str]:
 
 def sources(folder: Path, path: Path, document: dict, key: str) -> list[Path]:
     """Folders or photos of a split, which the YAML file may give from another computer's point of view."""
-    where = f"{shown(path)}: {key}"
+    where = f"{printable(path)}: {key}"
     values = document[key] if isinstance(document[key], list) else [document[key]]
     found: list[Path] = []
     for value in values:
         place = place_of(folder, text(value, "path", where), document.get("path"))
         if place is None:
-            raise InputError(f"{where} is {shown(value)}, which is not in {shown(folder)}; correct it, or add it")
+            raise InputError(
+                f"{where} is {printable(value)}, which is not in {printable(folder)}; correct it, or add it"
+            )
         if place.suffix == ".txt":  # a list of photos
             for line in read_text(place).splitlines():
                 if line.strip():
                     photo = place_of(folder, line.strip(), document.get("path"))
                     if photo is None:
-                        raise InputError(f"{shown(place)} lists {shown(line)}, which is not there; remove it")
+                        raise InputError(f"{printable(place)} lists {printable(line)}, which is not there; remove it")
                     found.append(photo)
         else:
             found.append(place)
@@ -173,7 +176,7 @@ def outlines(path: Path, classes: list[str]) -> list[Outline]:
         words = line.split()
         if not words:
             continue
-        where = f"{shown(path)} line {number}"
+        where = f"{printable(path)} line {number}"
         if len(words) in (5, 6):
             raise InputError(f"{where} has {len(words) - 1} numbers, a box; a box is no mask, so outline the object")
         if len(words) % 2 == 0 or len(words) == 1:
@@ -183,11 +186,11 @@ def outlines(path: Path, classes: list[str]) -> list[Outline]:
         index = int(words[0]) if words[0].isascii() and words[0].isdigit() and len(words[0]) < 9 else -1
         if index < 0 or (classes and index >= len(classes)):
             known = f"0 to {len(classes) - 1}" if classes else "0, 1, 2, ..."
-            raise InputError(f"{where} has class {shown(words[0])}, but classes are {known}; correct it")
+            raise InputError(f"{where} has class {printable(words[0])}, but classes are {known}; correct it")
         try:
             shape = outline(classes[index] if classes else str(index), f"line {number}", words[1:], whole=1)
         except InputError as error:
-            raise InputError(f"{shown(path)}: {error}") from None
+            raise InputError(f"{printable(path)}: {error}") from None
         if np.abs(shape.pieces[0]).max() > 3:
             raise InputError(f"{where} has numbers above 1; give points as shares of the photo's width and height")
         found.append(shape)
