@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import InputError
-from .sources.names import printable
+from .sources.names import UNSTORABLE, printable
 
 try:
     import fcntl
@@ -56,7 +56,7 @@ def require_readable_name(folder: Path, flag: str = "--output_dir") -> None:
     (`file:`).
     """
     name = str(folder.resolve())
-    found = re.search(r"[*?]|\[(?=[^/]*\])|::|\$(?=[\w{])|[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", name)
+    found = re.search(r"[*?]|\[(?=[^/]*\])|::|\$(?=[\w{])", name) or UNSTORABLE.search(name)
     if not found and not folder.is_absolute():
         found = re.match(r"~|[a-zA-Z][a-zA-Z0-9+.-]*:", str(folder))
     if found:

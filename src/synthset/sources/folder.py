@@ -54,7 +54,9 @@ def list_source(folder: Path, reading: Reading) -> dict[str, Listing] | None:
         InputError: the folder is one, and a pair is incomplete or ambiguous, or `reading` asks for files that are not
             there.
     """
-    require_storable(folder)
+    columns, patterns = (reading.image_column, reading.mask_column), (reading.image_pattern, reading.mask_pattern)
+    for name in (folder, *columns, *patterns, reading.mask_suffix):
+        require_storable(name)
     try:
         places = [
             folder / name for name in sorted(os.listdir(folder)) if split_name(name) and os.path.isdir(folder / name)
@@ -64,8 +66,9 @@ def list_source(folder: Path, reading: Reading) -> dict[str, Listing] | None:
     splits = list_format(folder, reading)
     if reading.pairs_list:
         return splits
-    files = [name for listing in (splits or {}).values() for r in listing.records for name in (r.name, *r.mask_names)]
-    taken = {Path(name).relative_to(folder).parts[0] for name in files if Path(name).is_relative_to(folder)}
+    records = [record for listing in (splits or {}).values() for record in listing.records] if places else []
+    files = [os.path.relpath(name, folder) for record in records for name in (record.name, *record.mask_names)]
+    taken = {name.split(os.sep)[0] for name in files}
     parts: dict[str, Path] = {}
     for place in places:
         part = None if place.name in taken else list_format(place, reading)
@@ -238,12 +241,11 @@ class Pattern:
 
         return match
 
-    def owners(self, path: str, names: Collection[str], fold: Callable[[str], str]) -> list[str]:
-        """Returns which of `names` the file `path` matches, both folded."""
-        path = fold(path)
+    def owners(self, path: str, name: str, names: Collection[str], fold: Callable[[str], str]) -> list[str]:
+        """Returns which of `names`, which are folded, the file `path` matches, of which `name` is the shortest name."""
         if self.ANY not in self.parts:
-            name = self.matcher()(path)
-            return [name] if name is not None and name in names else []
+            return [fold(name)] if fold(name) in names else []
+        path = fold(path)
         start = len(fold(self.parts[0])) if self.parts[1] == self.NAME else 0
         starts = range(len(path)) if self.parts.index(self.ANY) < self.parts.index(self.NAME) else [start]
         parts = {path[begin:end] for begin in starts for end in range(begin + 1, len(path) + 1)}
@@ -279,10 +281,10 @@ def list_by_name(folder: Path, reading: Reading) -> dict[str, Listing] | None:
     for name in images:
         by_case.setdefault(caseless(name), []).append(name)
     alone = []
-    for path in masks:
-        owners = mask_pattern.owners(path, pairs, composed)
+    for path, mask in masks.items():
+        owners = mask_pattern.owners(path, mask, pairs, composed)
         if not owners:
-            owners = [name for key in mask_pattern.owners(path, by_case, caseless) for name in by_case[key]]
+            owners = [name for key in mask_pattern.owners(path, mask, by_case, caseless) for name in by_case[key]]
             if len(owners) == 1:
                 suspicious.setdefault("names that differ in case", []).append(f"{images[owners[0]]} and {path}")
         if len(owners) > 1:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,21 +22,20 @@ SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 BY_SYSTEMS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"}  # made by macOS, Windows and Synology
-UNSTORABLE = {"Cc": "a control character", "Cs": "bytes that are not UTF-8", "Zl": "a line end", "Zp": "a line end"}
+UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # controls, line ends, and bytes of no UTF-8
 
 
 def printable(name: object) -> str:
     """Writes a name in one line: as it is, or quoted with escapes if it holds a character of `UNSTORABLE`."""
-    text = str(name)
-    return ascii(text) if any(unicodedata.category(character) in UNSTORABLE for character in text) else text
+    return ascii(str(name)) if UNSTORABLE.search(str(name)) else str(name)
 
 
 def require_storable(name: object) -> None:
     """Raises InputError if `name` holds line ends, control characters or bytes that are not UTF-8, which neither
     datasets nor one line of a message can hold."""
-    for character in str(name):
-        if (found := UNSTORABLE.get(unicodedata.category(character))) is not None:
-            raise InputError(f"{printable(name)} has {found} in its name ({ascii(character)}); rename it")
+    if found := UNSTORABLE.search(str(name)):
+        kind = "bytes that are not UTF-8" if "\ud800" <= found[0] <= "\udfff" else "a control character"
+        raise InputError(f"{printable(name)} has {kind} in its name ({ascii(found[0])}); rename it")
 
 
 def is_picture(name: str) -> bool:
