@@ -34,7 +34,7 @@ from synthset.data.growing import HIDDEN
 from synthset.data.writer import pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.evaluation.devices import default_device
-from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
 from synthset.segmentation.predictions import check_orthomosaic, list_photos, mask_paths, open_photo, write_mask
@@ -153,6 +153,7 @@ def main(args: PseudoLabelArguments) -> None:
     first = next(images, None)  # a broken video is refused before anything is written
     settings = {**asdict(args), "model_sha256": sha256, "found_images": names_digest(path, files)}
     output_dir = Path(settings.pop("output_dir"))
+    require_readable_name(output_dir)
     claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model", "images"))
 
     for file, mask in masks.items():

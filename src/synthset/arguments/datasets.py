@@ -132,7 +132,7 @@ class PrepareArguments(PhotoArguments, MaskArguments, PairingArguments):
             raise InputError(f"--bands is {self.bands}; give one band, or those of red, green and blue, from 1")
         if self.tile_size is not None and self.tile_overlap >= self.tile_size:
             raise InputError(f"--tile_overlap is {self.tile_overlap}; give less than --tile_size {self.tile_size}")
-        ways = ("object_value", "object_color", "object_class", "mask_threshold", "instances", "mask_channel")
+        ways = ("object_value", "object_color", "object_class", "mask_threshold", "instances")
         given = [f"--{name}" for name in ways if getattr(self, name) not in (None, False)]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} both say what the object is; give one")
