@@ -393,12 +393,13 @@ def _require_same_place(photo: str, mask: str, photo_name: str, mask_name: str) 
         there, here = ("{}x{}".format(*each) for each in (size, mask_size))
         raise InputError(f"{mask_name} is {here} pixels but {photo_name} is {there}; make both one size")
     crs, transforms = ([each[key] for each in (place, mask_place) if key in each] for key in ("crs", "transform"))
-    differing = len(crs) == 2 and crs[0] != crs[1]
-    if len(transforms) == 2:
-        a, b, _, d, e, _ = transforms[0][:6]
-        shift = np.subtract(transforms[1][:6], transforms[0][:6]).reshape(2, 3)
-        moved = [shift @ (*corner, 1) for corner in ((0, 0), size)]
-        differing |= np.linalg.norm(moved, axis=1).max() > 0.5 * abs(a * e - b * d) ** 0.5  # half a pixel
+    with naming(mask_name), rasterio_errors("be placed", "georeference it again"):
+        differing = len(crs) == 2 and crs[0] != crs[1]
+        if len(transforms) == 2:
+            a, b, _, d, e, _ = transforms[0][:6]
+            shift = np.subtract(transforms[1][:6], transforms[0][:6]).reshape(2, 3)
+            moved = [shift @ (*corner, 1) for corner in ((0, 0), size)]
+            differing |= np.linalg.norm(moved, axis=1).max() > 0.5 * abs(a * e - b * d) ** 0.5  # half a pixel
     if differing:
         raise InputError(
             f"{mask_name} has another coordinate system or another place than {photo_name}; warp it onto the grid of "
