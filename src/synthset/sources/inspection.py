@@ -233,9 +233,9 @@ def find_suspicious(
         if pair.convention:
             conventions.setdefault(pair.convention, []).append(pair.name)
     if len(conventions) > 1:
-        usual, *others = sorted(conventions, key=lambda name: -len(conventions[name]))
-        for other in others:
-            note(f"masks stored as {other}, where most are stored as {usual}", *conventions[other])
+        usual, *unusual = sorted(conventions, key=lambda name: -len(conventions[name]))
+        for name in unusual:
+            note(f"masks stored as {name}, where most are stored as {usual}", *conventions[name])
     sides = [sides_when_trained([pair], crop_size, resolution) for pair in pairs]
     tiny = np.concatenate(sides) < SMALLEST_OBJECT
     if len(tiny) and tiny.mean() > MANY:
