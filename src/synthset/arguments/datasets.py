@@ -69,24 +69,51 @@ class MaskArguments(Arguments):
 
 
 @dataclass(kw_only=True)
-class PhotoArguments(Arguments):
+class BandArguments(Arguments):
     """Flags of how photos are read.
 
     Args:
+        bands: bands of a TIFF that become red, green and blue, from 1; its red, green and blue, or its only one, if not
+            given.
         bit_depth: significant bits of photos that have more than 8 bits per channel; the file's if not given.
+    """
+
+    group = "Photos"
+
+    bands: list[int] | None = None
+    bit_depth: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bit_depth is not None and not 9 <= self.bit_depth <= 16:
+            raise InputError(f"--bit_depth is {self.bit_depth}; give 9 to 16")
+        if self.bands is not None and not (len(self.bands) in (1, 3) and min(self.bands) >= 1):
+            raise InputError(f"--bands is {self.bands}; give one band, or those of red, green and blue, from 1")
+
+
+@dataclass(kw_only=True)
+class PhotoArguments(BandArguments):
+    """Flags of how annotated photos are read.
+
+    Args:
         background_color: color behind transparent pixels, as in '#000000'.
-        bands: bands of a raster that become red, green and blue, from 1.
         tile_size: side of the tiles that photos and rasters are cut into, in pixels.
         tile_overlap: pixels that neighboring tiles share.
     """
 
     group = "Photos"
 
-    bit_depth: int | None = None
     background_color: str | None = None
-    bands: list[int] | None = None
     tile_size: int | None = None
     tile_overlap: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(1, "tile_size")
+        self.require_at_least(0, "tile_overlap")
+        self.require_needed({"tile_overlap": "tile_size"})
+        if self.tile_size is not None and self.tile_overlap >= self.tile_size:
+            raise InputError(f"--tile_overlap is {self.tile_overlap}; give less than --tile_size {self.tile_size}")
 
 
 @dataclass(kw_only=True)
@@ -123,15 +150,8 @@ class PrepareArguments(PhotoArguments, MaskArguments, PairingArguments):
         super().__post_init__()
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
-        self.require_at_least(1, "tile_size", "resolution", "crop_size")
-        self.require_at_least(0, "tile_overlap", "mask_threshold")
-        self.require_needed({"tile_overlap": "tile_size"})
-        if self.bit_depth is not None and not 9 <= self.bit_depth <= 16:
-            raise InputError(f"--bit_depth is {self.bit_depth}; give 9 to 16")
-        if self.bands is not None and not (len(self.bands) in (1, 3) and min(self.bands) >= 1):
-            raise InputError(f"--bands is {self.bands}; give one band, or those of red, green and blue, from 1")
-        if self.tile_size is not None and self.tile_overlap >= self.tile_size:
-            raise InputError(f"--tile_overlap is {self.tile_overlap}; give less than --tile_size {self.tile_size}")
+        self.require_at_least(1, "resolution", "crop_size")
+        self.require_at_least(0, "mask_threshold")
         ways = ("object_value", "object_color", "object_class", "mask_threshold", "instances")
         given = [f"--{name}" for name in ways if getattr(self, name) not in (None, False)]
         if len(given) > 1:
@@ -224,29 +244,6 @@ class CopyPasteArguments(PastingArguments):
         super().__post_init__()
         self.require_at_least(1, "video_every", "num_samples", "resolution", "crop_size", "samples_per_shard")
         self.require_at_least(0, "seed", "num_workers")
-
-
-@dataclass(kw_only=True)
-class BandArguments(Arguments):
-    """Flags of how photos to predict are read.
-
-    Args:
-        bands: bands of a TIFF that become red, green and blue, from 1; its red, green and blue, or its only one, if not
-            given.
-        bit_depth: significant bits of photos that have more than 8 bits per channel; the file's if not given.
-    """
-
-    group = "Photos"
-
-    bands: list[int] | None = None
-    bit_depth: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.bit_depth is not None and not 9 <= self.bit_depth <= 16:
-            raise InputError(f"--bit_depth is {self.bit_depth}; give 9 to 16")
-        if self.bands is not None and not (len(self.bands) in (1, 3) and min(self.bands) >= 1):
-            raise InputError(f"--bands is {self.bands}; give one band, or those of red, green and blue, from 1")
 
 
 @dataclass(kw_only=True)

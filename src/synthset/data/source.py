@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..sources.decoding import decode_record
 from ..sources.folder import list_source
 from ..sources.labels import join_classes
+from ..sources.rasters import is_empty, tile_records
 from ..sources.reading import Decoded, Listing, Reading, Record
 from .dataset import SplitNotFoundError, load_pairs
 
@@ -158,13 +159,15 @@ class SourcePairs(Sequence[SourcePair]):
         self.pairs = list(self._list()) if reading.tile_size is not None else None
 
     def _list(self) -> Iterator[SourcePair]:
-        """Yields the tiles of all photos."""
-        from ..sources.rasters import tile_records
-
+        """Yields the tiles of all photos; those without data are skipped."""
         for split, listing in self.listings.items():
             for record in listing.records:
                 for tile in tile_records(record, self.reading):
-                    yield SourcePair(tile, split, record.name)
+                    image = tile.image
+                    if image is not None and image["bytes"] is None and is_empty(image["path"], tile.window):
+                        self.skipped.setdefault("tiles without data", []).append(tile.name)
+                    else:
+                        yield SourcePair(tile, split, record.name)
 
     @cached_property
     def _starts(self) -> dict[str, int]:

@@ -170,7 +170,7 @@ def pixels_with_data(path: str | Path, window: Window | None = None) -> np.ndarr
         return _read(raster, window, [])[1] > 0
 
 
-def is_empty(path: str | Path, window: Window) -> bool:
+def is_empty(path: str | Path, window: Window | None = None) -> bool:
     """True if no pixel of this part of a raster has data; False for files that are no rasters."""
     return is_raster(path) and not pixels_with_data(path, window).any()
 
