@@ -31,7 +31,7 @@ from synthset.cli import run
 from synthset.console import progress
 from synthset.data.frames import count_frames, iter_frames
 from synthset.data.growing import HIDDEN
-from synthset.data.writer import pair_features, write_pairs_shard
+from synthset.data.writer import pair_features, read_rows, write_pairs_shard
 from synthset.errors import InputError
 from synthset.evaluation.devices import default_device
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
@@ -103,10 +103,7 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
         os.replace(output_dir / HIDDEN / "data", output_dir / "data")
         (output_dir / HIDDEN).rmdir()
         shards = [output_dir / "data" / shard.name for shard in shards]
-    rows = chain.from_iterable(
-        batch.to_pylist() for shard in shards for batch in pq.ParquetFile(shard).iter_batches(32)
-    )
-    shown = list(islice(rows, 32))
+    shown = list(islice(read_rows(shards), 32))
     images, masks = ([Image.open(io.BytesIO(row[column]["bytes"])) for row in shown] for column in ("image", "mask"))
     with atomic_path(output_dir / "preview.png") as temporary:
         grid = pair_grid(images, masks, tile=192, captions=[f"{row['confidence']:.3f}" for row in shown])

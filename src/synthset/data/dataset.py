@@ -153,12 +153,17 @@ def is_raw_folder(folder: Path, image_column: str | None = None) -> bool:
 
 
 def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Dataset | datasets.DatasetDict:
-    """Calls `load(source)`; an exception becomes an `InputError` that starts with `source` and `problem`."""
+    """Calls `load(source)`; an exception becomes an `InputError` that starts with `source` and `problem`, and is all that
+    is logged."""
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         return load(source)
     except Exception as error:  # unknown, private or gated, no network, several configurations, damaged files, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{source}: {problem} ({reason}); give a folder, a dataset id on the Hub or 'demo'") from error
+    finally:
+        datasets.logging.set_verbosity(verbosity)
 
 
 def load_saved(folder: str) -> datasets.Dataset | datasets.DatasetDict:
