@@ -124,8 +124,10 @@ def test_groups_join_tiles_duplicates_and_group_values():
 def test_whole_groups_are_held_out(seed):
     groups = [0, 0, 0, 1, 2, 2, 3, 4, 4, 4]
     out = hold_out(groups, 3, seed)
-    assert 3 <= sum(out) <= 5
+    assert 2 <= sum(out) <= 3
     assert all(len({out[i] for i in range(10) if groups[i] == group}) == 1 for group in range(5))
+    assert sum(hold_out([0] * 9 + [1] * 4 + [2] * 9, 2, seed)) == 4
+    assert sum(hold_out(range(10), 2, seed)) == 2
 
 
 def test_one_group_is_never_held_out():

@@ -153,8 +153,8 @@ def is_raw_folder(folder: Path, image_column: str | None = None) -> bool:
 
 
 def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Dataset | datasets.DatasetDict:
-    """Calls `load(source)`; an exception becomes an `InputError` that starts with `source` and `problem`, and is all that
-    is logged."""
+    """Calls `load(source)`; an exception becomes an `InputError` that starts with `source` and `problem`, without what
+    datasets logs about it."""
     verbosity = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:

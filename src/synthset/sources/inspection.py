@@ -144,22 +144,24 @@ def count_photos(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int,
 
 
 def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
-    """Draws whole groups until `wanted` pairs are held out; at least one group remains.
+    """Draws whole groups with at most `wanted` pairs together, or the smallest group if all are larger.
 
     Args:
         groups: the group of every pair, from 0 without gaps.
-        wanted: number of pairs.
+        wanted: number of pairs, 1 or more.
         seed: decides which.
 
     Returns:
         True for every pair that is held out; all false if there is only one group.
     """
-    sizes = Counter(groups)
-    chosen: set[int] = set()
-    for drawn in np.random.default_rng(seed).permutation(len(sizes))[: len(sizes) - 1]:
-        if sum(sizes[member] for member in chosen) >= wanted:
-            break
-        chosen.add(int(drawn))
+    sizes, chosen, held_out = Counter(groups), set(), 0
+    drawn = np.random.default_rng(seed).permutation(len(sizes)).tolist()
+    for group in drawn[: len(sizes) - 1]:
+        if held_out + sizes[group] <= wanted:
+            chosen.add(group)
+            held_out += sizes[group]
+    if not chosen and len(sizes) > 1:
+        chosen.add(min(drawn, key=lambda group: sizes[group]))
     return [group in chosen for group in groups]
 
 
