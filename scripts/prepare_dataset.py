@@ -11,10 +11,10 @@ of every other command. Check in `report.html` that the masks cover their object
 import json
 import math
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from shlex import join, quote
 from typing import Any
@@ -98,8 +98,16 @@ def reading_of(args: PrepareArguments) -> Reading:
     return reading
 
 
-def measure_all(pairs: SourcePairs, group_column: str | None) -> tuple[list[Measured], str]:
-    """Decodes and measures every pair; also returns the kind of the label maps, "" if there are none.
+def measure_all(pairs: SourcePairs, folder: str, group_column: str | None) -> tuple[list[Measured], str]:
+    """Decodes and measures every pair.
+
+    Args:
+        pairs: all pairs.
+        folder: what names of files begin with and the report leaves out.
+        group_column: column by which pairs are grouped.
+
+    Returns:
+        The properties of the pairs, and the kind of the label maps, "" if there are none.
 
     Raises:
         InputError: a pair can't be used, or a column is missing.
@@ -121,7 +129,7 @@ def measure_all(pairs: SourcePairs, group_column: str | None) -> tuple[list[Meas
         except InputError as error:
             return str(error)
         kinds.add(decoded.label_kind)
-        return measure(decoded, pair.record.name, pair.split, pair.photo, group)
+        return measure(decoded, pair.record.name.removeprefix(folder), pair.split, pair.photo, group)
 
     with ThreadPoolExecutor() as pool:  # Pillow and scipy compute without holding the interpreter's lock
         options = {"total": len(pairs), "unit": "pair", "leave": False, "delay": 1}
@@ -260,7 +268,8 @@ def write_dataset(
     coverage = np.array([pair.coverage for pair in measured])
     figures, examples = draw_examples(pairs, measured, report["suspicious"], duplicates)
     figures |= {"pairs": grid, "sizes": plot_sizes(sides, coverage, SMALLEST_OBJECT)}
-    page = render_dataset_page(report, figures, examples, name, join(["synthset", "prepare", *sys.argv[1:]]))
+    flags = join(f"--{name}={value}" for name, value in asdict(args).items() if value not in (None, False, ""))
+    page = render_dataset_page(report, figures, examples, name, f"synthset prepare {flags}")
     (folder / "report.html").write_text(page, encoding="utf-8")
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     classes = ", ".join(f"{value} {name}" for value, name in table.names.items())
@@ -298,7 +307,7 @@ def main(args: PrepareArguments) -> None:
     # 1. every pair is decoded and measured
     reading = reading_of(args)
     pairs = SourcePairs(open_source(args.dataset, reading), reading)
-    measured, kind = measure_all(pairs, args.group_column)
+    measured, kind = measure_all(pairs, f"{Path(args.dataset).expanduser()}/", args.group_column)
     pixels: Counter[int] = sum((Counter(pair.label_pixels) for pair in measured), Counter())
     check_objects(args, pixels)
     table = label_table(pixels, kind, reading.classes, pairs.classes) if kind else LabelTable({}, {})

@@ -166,10 +166,18 @@ def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Datas
         datasets.logging.set_verbosity(verbosity)
 
 
+def require_files(folder: str) -> None:
+    """Raises ValueError if the folder holds a pipe or a device, for which a reader would wait forever."""
+    for path in Path(folder).rglob("*"):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path.name} is no file; remove it")
+
+
 def load_saved(folder: str) -> datasets.Dataset | datasets.DatasetDict:
     """Loads a folder of `save_to_disk`."""
     if "::" in os.path.realpath(folder):
         raise ValueError("'::' in its path makes datasets read another folder; rename it")
+    require_files(folder)
     return datasets.load_from_disk(folder)
 
 
@@ -179,6 +187,7 @@ def load_parquet(folder: str) -> datasets.DatasetDict:
     Replaces `load_dataset(folder)`: if the folder's card lists its data files, the cache of datasets 5.2 distinguishes
     folders by their last name only, and returns the rows of another `.../dataset`, or of this one before it changed.
     """
+    require_files(folder)
     builder = datasets.load_dataset_builder(os.path.realpath(folder))  # it can't name a dataset "."
     return datasets.load_dataset(builder.name, data_files=builder.config.data_files)
 

@@ -149,7 +149,7 @@ class SourcePairs(Sequence[SourcePair]):
         known = (*self.classes, *(reading.classes or ()))
         if unknown := [name for name in reading.object_classes if name not in known]:
             there = ", ".join(known) or "none; name them with --classes"
-            raise InputError(f"--object_class {unknown[0]} is no class of the dataset (classes: {there})")
+            raise InputError(f"--object_class {unknown[0]} is no class of the dataset (classes: {there}); give one")
         self.skipped: dict[str, list[str]] = {}
         self.suspicious: dict[str, list[str]] = {}
         for listing in listings.values():
