@@ -208,7 +208,10 @@ def rows(pairs: SourcePairs, numbers: Iterable[int], features: datasets.Features
 
 
 def draw_examples(
-    pairs: SourcePairs, measured: Sequence[Measured], suspicious: dict[str, list[str]], duplicates: Sequence[tuple]
+    pairs: SourcePairs,
+    measured: Sequence[Measured],
+    suspicious: dict[str, list[str]],
+    duplicates: Sequence[tuple[int, int]],
 ) -> tuple[dict[str, Image.Image], dict[str, str]]:
     """Draws a grid of the first pairs of every suspicious finding; near-duplicates side by side.
 
@@ -224,7 +227,7 @@ def draw_examples(
         captions[name] = f"{caption}: {', '.join(measured[number].name for number in shown)}"
 
     if duplicates:
-        draw("duplicates", "near-duplicates", [number for pair in duplicates[:EXAMPLES] for number in pair[:2]])
+        draw("duplicates", "near-duplicates", [number for pair in duplicates[:EXAMPLES] for number in pair])
     for reason, names in suspicious.items():
         if shown := [numbers[name] for name in names if name in numbers][:EXAMPLES]:
             draw(f"suspicious {len(figures)}", reason, shown)
@@ -236,7 +239,7 @@ def write_dataset(
     name: str,
     pairs: SourcePairs,
     measured: Sequence[Measured],
-    duplicates: Sequence[tuple[int, int, int]],
+    duplicates: Sequence[tuple[int, int]],
     members: dict[str, list[int]],
     table: LabelTable,
     report: dict[str, Any],
