@@ -14,9 +14,9 @@ from .reading import Decoded
 HASH_SIZE = 16  # side of the perceptual hash: 256 bits
 THUMBNAIL = 32  # side in pixels of the gray thumbnail
 # Near-duplicates have hashes that differ in few bits, or thumbnails that correlate. A photo saved as JPEG of quality
-# 30, at a third of its size or without 1 % of its border differs from itself in at most 24 bits, and if it is too smooth
-# for a hash, its thumbnails correlate to 0.97 or more. The closest two of 60 photos of a carrot field (CWFID) differ in
-# 100 bits and correlate to 0.54, those of 200 single coffee leaves on paper in 60 bits and to 0.93.
+# 30, at a third of its size or without 1 % of its border differs from itself in at most 24 bits, and where it is too
+# smooth for a hash, its thumbnails correlate to 0.97 or more. The closest two of 60 photos of a carrot field (CWFID)
+# differ in 100 bits and correlate to 0.54, those of 200 single coffee leaves on paper in 60 bits and to 0.93.
 MAX_DIFFERENT_BITS = 30
 MIN_CORRELATION = 0.97
 NEARLY_FULL = 0.95  # share of object pixels
