@@ -74,3 +74,11 @@ def installed(wheel, tmp_path_factory):
     )
     assert found.decode().startswith(str(root / "venv")), found
     return environment
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves tests marked `fuzz` out unless `-m` names them."""
+    if "fuzz" not in config.option.markexpr:
+        chosen = [item for item in items if not item.get_closest_marker("fuzz")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen

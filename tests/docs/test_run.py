@@ -1,13 +1,15 @@
 """The commands and the code of README and guides, run in their order, at tiny size, from an empty folder with the wheel
 installed. What is left out needs hours, several GPUs or the Hub: `test_parse.py` looks at its flags."""
 
+import json
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 from testing_utils.documentation import ROOT, arguments, blocks, commands
-from testing_utils.pairs import random_pairs, write_raw_folder
+from testing_utils.pairs import random_pairs, write_orthomosaic, write_raw_folder
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,22 @@ def user(installed, tmp_path_factory):
     shutil.copytree(photos / "masks", photos / "masks_checked")
     write_raw_folder(folder / "test_photos", random_pairs(3, size=(40, 32), seed=1))
     shutil.copytree(folder / "test_photos" / "images", folder / "new_photos")
+    rng = np.random.default_rng(0)
+    for place, bands in (("images", 5), ("masks", 1)):
+        (folder / "orthomosaics" / place).mkdir(parents=True)
+        for name in ("north.tif", "south.tif"):
+            pixels = rng.integers(0, 256 if bands > 1 else 2, (bands, 64, 80), dtype=np.uint8)
+            write_orthomosaic(folder / "orthomosaics" / place / name, pixels)
+    outline = [[2, 2, 20, 2, 20, 20]]
+    export = {
+        "images": [{"id": i, "file_name": f"{i:03d}.png", "width": 40, "height": 32} for i in range(8)],
+        "categories": [{"id": 1, "name": "carrot"}, {"id": 2, "name": "weed"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1 + i % 2, "segmentation": outline, "iscrowd": 0} for i in range(8)
+        ],
+    }
+    shutil.copytree(photos / "images", folder / "coco_export")
+    (folder / "coco_export" / "annotations.json").write_text(json.dumps(export))
     done = set()
 
     def run(words):

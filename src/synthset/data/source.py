@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..sources.decoding import decode_record
 from ..sources.folder import list_source
 from ..sources.labels import join_classes
+from ..sources.rasters import is_empty, tile_records
 from ..sources.reading import Decoded, Listing, Reading, Record
 from .dataset import SplitNotFoundError, load_pairs
 
@@ -148,7 +149,7 @@ class SourcePairs(Sequence[SourcePair]):
         known = (*self.classes, *(reading.classes or ()))
         if unknown := [name for name in reading.object_classes if name not in known]:
             there = ", ".join(known) or "none; name them with --classes"
-            raise InputError(f"--object_class {unknown[0]} is no class of the dataset (classes: {there})")
+            raise InputError(f"--object_class {unknown[0]} is no class of the dataset (classes: {there}); give one")
         self.skipped: dict[str, list[str]] = {}
         self.suspicious: dict[str, list[str]] = {}
         for listing in listings.values():
@@ -158,13 +159,15 @@ class SourcePairs(Sequence[SourcePair]):
         self.pairs = list(self._list()) if reading.tile_size is not None else None
 
     def _list(self) -> Iterator[SourcePair]:
-        """Yields the tiles of all photos."""
-        from ..sources.rasters import tile_records
-
+        """Yields the tiles of all photos; those without data are skipped."""
         for split, listing in self.listings.items():
             for record in listing.records:
                 for tile in tile_records(record, self.reading):
-                    yield SourcePair(tile, split, record.name)
+                    image = tile.image
+                    if image is not None and image["bytes"] is None and is_empty(image["path"], tile.window):
+                        self.skipped.setdefault("tiles without data", []).append(tile.name)
+                    else:
+                        yield SourcePair(tile, split, record.name)
 
     @cached_property
     def _starts(self) -> dict[str, int]:

@@ -6,15 +6,19 @@ from dataclasses import dataclass, replace
 
 import imagehash
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from .reading import Decoded
 
 HASH_SIZE = 16  # side of the perceptual hash: 256 bits
-# Bits in which the hashes of near-duplicates differ. A photo saved as JPEG of quality 30, at a third of its size or
-# without 1 % of its border differs from itself in at most 24; the closest two photos of 60 of one carrot field (CWFID)
-# differ in 100, of 200 single coffee leaves on paper in 60.
+THUMBNAIL = 32  # side in pixels of the gray thumbnail
+# Near-duplicates have hashes that differ in few bits, or thumbnails that correlate. A photo saved as JPEG of quality
+# 30, at a third of its size or without 1 % of its border differs from itself in at most 24 bits, and where it is too
+# smooth for a hash, its thumbnails correlate to 0.97 or more. The closest two of 60 photos of a carrot field (CWFID)
+# differ in 100 bits and correlate to 0.54, those of 200 single coffee leaves on paper in 60 bits and to 0.93.
 MAX_DIFFERENT_BITS = 30
+MIN_CORRELATION = 0.97
 NEARLY_FULL = 0.95  # share of object pixels
 SMALLEST_OBJECT = 3  # pixels at the resolution to be trained
 MANY = 0.1  # share of smaller objects that is suspicious
@@ -33,6 +37,7 @@ class Measured:
         object_areas: pixels of every connected component (8 neighbors) of the mask.
         label_pixels: code of a label -> its number of pixels; empty without a label map.
         fingerprint: bool (256,), the perceptual hash; None for a photo of one color, which has none.
+        thumbnail: float32 (1024,), the gray thumbnail with mean 0 and norm 1; None likewise.
         repaired: as in `Decoded`.
         suspicious: as in `Decoded`, and more.
         convention: as in `Decoded`.
@@ -47,6 +52,7 @@ class Measured:
     object_areas: np.ndarray
     label_pixels: dict[int, int]
     fingerprint: np.ndarray | None
+    thumbnail: np.ndarray | None
     repaired: tuple[str, ...]
     suspicious: tuple[str, ...]
     convention: str
@@ -67,9 +73,15 @@ def measure(decoded: Decoded, name: str, split: str, photo: str, group: str | No
     if coverage > NEARLY_FULL:
         suspicious.append(f"masks cover more than {NEARLY_FULL:.0%} of the photo")
     low, high = zip(*decoded.image.reduce(max(1, min(decoded.image.size) // 256)).getextrema(), strict=True)
-    flat = max(np.subtract(high, low)) < 4
-    if flat:
+    fingerprint = thumbnail = None
+    if max(np.subtract(high, low)) < 4:
         suspicious.append("photos of one color")
+    else:
+        fingerprint = imagehash.phash(decoded.image, HASH_SIZE).hash.ravel()
+        gray = decoded.image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        thumbnail = np.asarray(gray, dtype=np.float32).ravel()
+        thumbnail = thumbnail - thumbnail.mean()
+        thumbnail /= max(float(np.linalg.norm(thumbnail)), 1e-6)
     return Measured(
         name,
         split,
@@ -78,7 +90,8 @@ def measure(decoded: Decoded, name: str, split: str, photo: str, group: str | No
         coverage,
         areas,
         label_pixels,
-        None if flat else imagehash.phash(decoded.image, HASH_SIZE).hash.ravel(),
+        fingerprint,
+        thumbnail,
         decoded.repaired,
         tuple(suspicious),
         decoded.convention,
@@ -86,30 +99,32 @@ def measure(decoded: Decoded, name: str, split: str, photo: str, group: str | No
     )
 
 
-def near_duplicates(pairs: Sequence[Measured]) -> list[tuple[int, int, int]]:
-    """Finds pairs of different photos whose perceptual hashes differ in at most `MAX_DIFFERENT_BITS` bits.
+def near_duplicates(pairs: Sequence[Measured]) -> list[tuple[int, int]]:
+    """Finds pairs of different photos that look the same, by perceptual hash or thumbnail.
 
     Returns:
-        (index, later index, number of different bits), sorted by both indices. Of the tiles of two photos, only the
-        first two that are alike are listed.
+        (index, later index), sorted. Of the tiles of two photos, only the first two that are alike are listed.
     """
     numbers = [number for number, pair in enumerate(pairs) if pair.fingerprint is not None]
     if not numbers:
         return []
-    signs = np.stack([pairs[number].fingerprint for number in numbers]).astype(np.float32) * 2 - 1
-    found, photos = [], set()
-    for start in range(0, len(signs), 1024):
+    signs = np.stack([pairs[number].fingerprint for number in numbers]).astype(np.float32) * 2 - 1  # type: ignore
+    thumbnails = np.stack([pairs[number].thumbnail for number in numbers])  # type: ignore
+    found: list[tuple[int, int]] = []
+    photos: set[tuple[str, str]] = set()
+    for start in range(0, len(numbers), 1024):
         different = (signs.shape[1] - signs[start : start + 1024] @ signs[start:].T) / 2
-        for row, column in np.argwhere(different <= MAX_DIFFERENT_BITS):
+        correlation = thumbnails[start : start + 1024] @ thumbnails[start:].T
+        for row, column in np.argwhere((different <= MAX_DIFFERENT_BITS) | (correlation >= MIN_CORRELATION)):
             one, other = numbers[start + row], numbers[start + column]
             between = pairs[one].photo, pairs[other].photo
             if row < column and between[0] != between[1] and between not in photos:
                 photos.add(between)
-                found.append((one, other, int(different[row, column])))
+                found.append((one, other))
     return found
 
 
-def group_pairs(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int, int]]) -> list[int]:
+def group_pairs(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int]]) -> list[int]:
     """Numbers the groups that must not be torn apart by a split: tiles of one photo, near-duplicates, and pairs with
     the same group.
 
@@ -124,7 +139,7 @@ def group_pairs(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int, 
         return number
 
     first: dict[tuple[str, str], int] = {}
-    links = [(one, other) for one, other, _ in duplicates]
+    links = list(duplicates)
     for number, pair in enumerate(pairs):
         links.append((first.setdefault(("photo", pair.photo), number), number))
         if pair.group is not None:
@@ -136,27 +151,30 @@ def group_pairs(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int, 
     return [order.setdefault(root(number), len(order)) for number in range(len(pairs))]
 
 
-def count_photos(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int, int]]) -> int:
+def count_photos(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int]]) -> int:
     """Counts distinct photos: tiles of one photo and near-duplicates count once."""
     return len(set(group_pairs([replace(pair, group=None) for pair in pairs], duplicates)))
 
 
 def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
-    """Draws whole groups until `wanted` pairs are held out; at least one group remains.
+    """Draws whole groups with at most `wanted` pairs together, or the smallest group if all are larger.
 
     Args:
         groups: the group of every pair, from 0 without gaps.
-        wanted: number of pairs.
+        wanted: number of pairs, 1 or more.
         seed: decides which.
 
     Returns:
         True for every pair that is held out; all false if there is only one group.
     """
-    sizes, chosen = Counter(groups), set()
-    for group in np.random.default_rng(seed).permutation(len(sizes))[: len(sizes) - 1]:
-        if sum(sizes[number] for number in chosen) >= wanted:
-            break
-        chosen.add(int(group))
+    sizes, chosen, held_out = Counter(groups), set(), 0
+    drawn = np.random.default_rng(seed).permutation(len(sizes)).tolist()
+    for group in drawn[: len(sizes) - 1]:
+        if held_out + sizes[group] <= wanted:
+            chosen.add(group)
+            held_out += sizes[group]
+    if not chosen and len(sizes) > 1:
+        chosen.add(min(drawn, key=lambda group: sizes[group]))
     return [group in chosen for group in groups]
 
 
@@ -172,7 +190,7 @@ def summarize(pairs: Sequence[Measured], crop_size: int, resolution: int) -> dic
     coverage = np.array([pair.coverage for pair in pairs])
     sides = sides_when_trained(pairs, crop_size, resolution)
     smallest = min(pairs, key=lambda pair: min(pair.size))
-    objects = {"count": len(sides)}
+    objects: dict[str, float] = {"count": len(sides)}
     if len(sides):
         low, middle, high = np.quantile(sides, (0.1, 0.5, 0.9))
         objects |= {
@@ -197,7 +215,7 @@ def summarize(pairs: Sequence[Measured], crop_size: int, resolution: int) -> dic
 
 
 def find_suspicious(
-    pairs: Sequence[Measured], duplicates: Sequence[tuple[int, int, int]], crop_size: int, resolution: int
+    pairs: Sequence[Measured], duplicates: Sequence[tuple[int, int]], crop_size: int, resolution: int
 ) -> dict[str, list[str]]:
     """Collects what is likely a mistake: reason -> names of the pairs."""
     found: dict[str, list[str]] = {}
@@ -205,7 +223,7 @@ def find_suspicious(
     def note(reason: str, *names: str) -> None:
         found.setdefault(reason, []).extend(names)
 
-    for one, other, _ in duplicates:
+    for one, other in duplicates:
         where = "in one split" if pairs[one].split == pairs[other].split else "in two splits"
         note(f"near-duplicates {where}", f"{pairs[one].name} = {pairs[other].name}")
     groups: dict[str, set[str]] = {}
@@ -214,9 +232,9 @@ def find_suspicious(
             note(reason, pair.name)
         if pair.group is not None:
             groups.setdefault(pair.group, set()).add(pair.split)
-    for group, splits in groups.items():
+    for value, splits in groups.items():
         if len(splits) > 1:
-            note("groups in two splits", group)
+            note("groups in two splits", value)
     for split in dict.fromkeys(pair.split for pair in pairs):
         own = [pair for pair in pairs if pair.split == split]
         if not any(pair.coverage for pair in own):
@@ -230,9 +248,9 @@ def find_suspicious(
         if pair.convention:
             conventions.setdefault(pair.convention, []).append(pair.name)
     if len(conventions) > 1:
-        usual, *others = sorted(conventions, key=lambda name: -len(conventions[name]))
-        for other in others:
-            note(f"masks stored as {other}, where most are stored as {usual}", *conventions[other])
+        usual, *unusual = sorted(conventions, key=lambda name: -len(conventions[name]))
+        for name in unusual:
+            note(f"masks stored as {name}, where most are stored as {usual}", *conventions[name])
     sides = [sides_when_trained([pair], crop_size, resolution) for pair in pairs]
     tiny = np.concatenate(sides) < SMALLEST_OBJECT
     if len(tiny) and tiny.mean() > MANY:
