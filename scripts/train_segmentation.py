@@ -126,7 +126,9 @@ def train(
             optimizer.zero_grad()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
             if validation is not None and (step % interval == 0 or step == stage.steps):
-                best.offer(step, score(segmenter, validation, accelerator, args.batch_size, args.ignore_empty)["dice"])
+                dice = score(segmenter, validation, accelerator, args.batch_size, args.ignore_empty)["dice"]
+                assert dice is not None  # there is an object in `validation`
+                best.offer(step, dice)
                 model.train()
     if validation is None:
         return {"kept_step": stage.steps}

