@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from synthset.arguments import BenchmarkArguments
+from synthset.arguments.base import resolved
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
@@ -170,8 +171,9 @@ def compare_scale_u(args: BenchmarkArguments, device: torch.device) -> None:
 def measure_loader(args: BenchmarkArguments) -> None:
     """Prints the throughput of the data loader of `synthset train` without a model."""
     pairs = load_pairs(args.dataset, mask_column=args.mask_column)
-    transform = train_transform(args.resolution, resolve_crop_size(None, pairs))
-    stream = TrainingStream(PairTensors(pairs), transform, UniformTimesteps(1000), seed=0)
+    tensors = PairTensors(pairs, resolve_crop_size(None, pairs), args.resolution)
+    transform = train_transform(args.resolution, resolved(tensors.crop_size))
+    stream = TrainingStream(tensors, transform, UniformTimesteps(1000), seed=0)
     batches = PositionSampler(args.batch_size, 0, 1, start=0, stop=max(10, 2000 // args.batch_size))
     start = time.perf_counter()
     loader = DataLoader(stream, batch_sampler=batches, num_workers=args.num_workers)

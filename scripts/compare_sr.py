@@ -32,7 +32,7 @@ from synthset.arguments import CompareArguments
 from synthset.arguments.research import parse_sampler
 from synthset.cli import run
 from synthset.console import progress
-from synthset.data import PairTensors, ResizePair, eval_transform, load_pairs, resolve_crop_size
+from synthset.data import ResizePair, eval_transform, load_pairs, resolve_crop_size, to_tv_tensors
 from synthset.errors import InputError
 from synthset.evaluation.devices import DTYPES, default_device, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
@@ -76,8 +76,8 @@ def load_targets(args: CompareArguments, resolution: int) -> Pairs:
             f"--crop_size is {args.crop_size}, but the model draws {resolution} pixels, and only larger crops have "
             f"detail of that size; give {resolution} or more, or larger images"
         )
-    transform, tensors = eval_transform(resolution, args.crop_size), PairTensors(pairs)
-    resized = [transform(*tensors[index]) for index in range(len(tensors))]
+    transform = eval_transform(resolution, args.crop_size)
+    resized = [transform(*to_tv_tensors(row)) for row in pairs]
     return torch.stack([image for image, _ in resized]), torch.stack([mask for _, mask in resized])
 
 

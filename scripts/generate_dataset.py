@@ -33,7 +33,7 @@ from synthset.console import progress
 from synthset.data import GrowingDataset, pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.evaluation.devices import DTYPES
-from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
 from synthset.publishing.cards import describe, license_of_models, write_dataset_card
@@ -162,6 +162,7 @@ def main(args: GenerateArguments) -> None:
     image_columns = tuple(columns) if args.format == "imagefolder" else ()
     pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, image_columns)
     with accelerator.main_process_first():
+        require_readable_name(output_dir)
         claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model", "num_samples"))
         if accelerator.is_main_process:
             pairs.prepare()

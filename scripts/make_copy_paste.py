@@ -35,9 +35,9 @@ from synthset.data.copy_paste import (
 )
 from synthset.data.frames import count_frames, iter_frames
 from synthset.errors import InputError
-from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card
-from synthset.sources.folder import SUFFIXES
+from synthset.sources.names import SUFFIXES
 from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
@@ -140,6 +140,7 @@ def main(args: CopyPasteArguments) -> None:
             settings.pop(name)
         growing = GrowingDataset(output_dir, args.num_samples, args.samples_per_shard)
         spelled = ("dataset", "split", "image_column", "mask_column", "backgrounds")
+        require_readable_name(output_dir)
         claim_output_dir(output_dir, "copy_paste.json", settings, uncounted=("num_samples", *spelled))
         growing.prepare()
         chosen = [field.name for field in fields(CopyPaste) if hasattr(args, field.name)]

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shlex import join, quote
+from typing import Any
 
 import datasets
 import numpy as np
 from PIL import Image
-from synthset.sources.classes import read_classes
 
 from synthset.arguments import PrepareArguments
 from synthset.cli import run
@@ -32,6 +32,7 @@ from synthset.data.writer import pair_features, verify_pairs, write_pairs
 from synthset.errors import InputError
 from synthset.output_dir import require_readable_name
 from synthset.publishing.cards import license_of_pairs, write_dataset_card
+from synthset.sources.classes import read_classes
 from synthset.sources.inspection import (
     SMALLEST_OBJECT,
     Measured,
@@ -46,6 +47,7 @@ from synthset.sources.inspection import (
     summarize,
 )
 from synthset.sources.labels import LabelTable, label_table, to_code, to_color
+from synthset.sources.masks import object_codes
 from synthset.sources.reading import Color, Reading
 from synthset.visualization.dataset_page import plot_sizes, render_dataset_page
 from synthset.visualization.previews import pair_grid
@@ -63,8 +65,12 @@ def parse_color(text: str) -> Color:
 
 def reading_of(args: PrepareArguments) -> Reading:
     """The choices of the flags."""
+    try:
+        classes = read_classes(args.classes) if args.classes else None
+    except InputError as error:
+        raise InputError(f"--classes {error}") from None
     bands = tuple(args.bands * (3 // len(args.bands))) if args.bands else None
-    return Reading(
+    reading = Reading(
         image_column=args.image_column,
         mask_column=args.mask_column,
         image_pattern=args.image_pattern,
@@ -80,13 +86,16 @@ def reading_of(args: PrepareArguments) -> Reading:
         tile_overlap=args.tile_overlap,
         object_values=tuple(args.object_value or ()),
         object_colors=tuple(map(parse_color, args.object_color or ())),
-        classes=read_classes(args.classes) if args.classes else None,
+        classes=classes,
         object_classes=tuple(args.object_class or ()),
         mask_threshold=args.mask_threshold,
         instances=args.instances,
         mask_channel=args.mask_channel,
         mask_orientation=args.mask_orientation,
     )
+    if classes:
+        object_codes(reading)  # says which class is missing, not in which mask
+    return reading
 
 
 def measure_all(pairs: SourcePairs, group_column: str | None) -> tuple[list[Measured], str]:
@@ -104,7 +113,9 @@ def measure_all(pairs: SourcePairs, group_column: str | None) -> tuple[list[Meas
             if group_column is not None:
                 if group_column not in columns:
                     there = ", ".join(columns) or "none"
-                    raise InputError(f"--group_column {group_column} is no column of {pair.photo} (columns: {there})")
+                    raise InputError(
+                        f"--group_column {group_column} is no column of {pair.photo} (columns: {there}); give one"
+                    )
                 group = str(columns[group_column])
             decoded = pairs.decode(number)
         except InputError as error:
@@ -212,6 +223,72 @@ def draw_examples(
     return figures, captions
 
 
+def write_dataset(
+    folder: Path,
+    name: str,
+    pairs: SourcePairs,
+    measured: Sequence[Measured],
+    duplicates: Sequence[tuple[int, int, int]],
+    members: dict[str, list[int]],
+    table: LabelTable,
+    report: dict[str, Any],
+    args: PrepareArguments,
+) -> None:
+    """Writes the pairs and reads them back, the report with its pictures, and the card.
+
+    Args:
+        folder: new folder.
+        name: of the dataset.
+        pairs: all pairs.
+        measured: their properties.
+        duplicates: result of `near_duplicates`.
+        members: split -> numbers of its pairs.
+        table: values of the label maps; empty if there are none.
+        report: content of `report.json`.
+        args: flags.
+    """
+    features = pair_features(**({"labels": "image"} if table.numbers else {}))
+    features.update({name: feature for name, feature in pairs.features().items() if name not in features})
+    for split, numbers in members.items():
+        shown = progress(rows(pairs, numbers, features, table), split, total=len(numbers), unit="pair")
+        write_pairs(folder, split, shown, features)
+    verify_pairs(folder)
+    first = [pairs.decode(number) for number in members["train"][:SHOWN]]
+    grid = pair_grid([pair.image for pair in first], [pair.mask for pair in first], tile=256)
+    grid.save(folder / "overlay.png")
+    sides = sides_when_trained(measured, report["trained_at"]["crop_size"], args.resolution)
+    coverage = np.array([pair.coverage for pair in measured])
+    figures, examples = draw_examples(pairs, measured, report["suspicious"], duplicates)
+    figures |= {"pairs": grid, "sizes": plot_sizes(sides, coverage, SMALLEST_OBJECT)}
+    page = render_dataset_page(report, figures, examples, name, join(["synthset", "prepare", *sys.argv[1:]]))
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    classes = ", ".join(f"{value} {name}" for value, name in table.names.items())
+    write_dataset_card(
+        folder,
+        CARD,
+        features,
+        {split: len(numbers) for split, numbers in members.items()},
+        title=name,
+        description="Image-mask pairs for binary segmentation, prepared with SynthSet.",
+        preview="overlay.png",
+        columns={"labels": f"label map of the same size, one channel: {classes}"},
+        details={"validation_fraction": args.validation_fraction, "seed": args.seed},
+        data_license=args.data_license or license_of_pairs([args.dataset]),
+    )
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Prints counts, and the first of every finding."""
+    for split, found in report["splits"].items():
+        sizes = ", ".join(f"{count} of {size}" for size, count in list(found["sizes"].items())[:4])
+        coverage = "min {min:.1%}, median {median:.1%}, max {max:.1%}".format(**found["mask_coverage"])
+        print(f"{split}: {found['pairs']} pairs ({sizes} px), mask coverage {coverage}, {found['empty_masks']} empty")
+    for kind in ("skipped", "repaired", "suspicious"):
+        for reason, names in report[kind].items():
+            print(f"{kind}: {reason}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else ""))
+
+
 def main(args: PrepareArguments) -> None:
     output_dir = Path(args.output_dir)
     require_readable_name(output_dir)
@@ -225,6 +302,8 @@ def main(args: PrepareArguments) -> None:
     pixels: Counter[int] = sum((Counter(pair.label_pixels) for pair in measured), Counter())
     check_objects(args, pixels)
     table = label_table(pixels, kind, reading.classes, pairs.classes) if kind else LabelTable({}, {})
+
+    # 2. what is suspicious, and splits: by photo, with near-duplicates and groups together
     crop_size = args.crop_size or min(PAPER_CROP_SIZE, min(min(pair.size) for pair in measured))
     duplicates = near_duplicates(measured)
     suspicious = {**pairs.suspicious, **find_suspicious(measured, duplicates, crop_size, args.resolution)}
@@ -234,11 +313,9 @@ def main(args: PrepareArguments) -> None:
             f"--strict refuses {len(suspicious)} kinds of findings; the first is {reason}: {names[0]} "
             f"({len(names)} in all); mend them, or leave --strict out to see all in the report"
         )
-
-    # 2. splits: by photo, with near-duplicates and groups together
     splits = split_train([pair.split for pair in measured], group_pairs(measured, duplicates), args)
     members = {split: [n for n, own in enumerate(splits) if own == split] for split in SPLITS if split in splits}
-    report = {
+    report: dict[str, Any] = {
         "format": pairs.format,
         "distinct_photos": count_photos(measured, duplicates),
         "splits": {
@@ -253,52 +330,16 @@ def main(args: PrepareArguments) -> None:
     }
 
     # 3. written to a hidden folder next to output_dir, renamed when it is complete
-    features = pair_features(**({"labels": "image"} if kind else {}))
-    features.update({name: feature for name, feature in pairs.features().items() if name not in features})
-    unfinished = output_dir.resolve().with_name(f".{output_dir.resolve().name}.tmp")
+    place = output_dir.resolve()
+    unfinished = place.with_name(f".{place.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        for split, numbers in members.items():
-            shown = progress(rows(pairs, numbers, features, table), split, total=len(numbers), unit="pair")
-            write_pairs(unfinished, split, shown, features)
-        verify_pairs(unfinished)
-        first = [pairs.decode(number) for number in members["train"][:SHOWN]]
-        grid = pair_grid([pair.image for pair in first], [pair.mask for pair in first], tile=256)
-        grid.save(unfinished / "overlay.png")
-        sides = sides_when_trained(measured, crop_size, args.resolution)
-        coverage = np.array([pair.coverage for pair in measured])
-        figures, examples = draw_examples(pairs, measured, suspicious, duplicates)
-        figures |= {"pairs": grid, "sizes": plot_sizes(sides, coverage, SMALLEST_OBJECT)}
-        command = join(["synthset", "prepare", *sys.argv[1:]])
-        page = render_dataset_page(report, figures, examples, output_dir.resolve().name, command)
-        (unfinished / "report.html").write_text(page, encoding="utf-8")
-        (unfinished / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        names = ", ".join(f"{value} {name}" for value, name in table.names.items())
-        write_dataset_card(
-            unfinished,
-            CARD,
-            features,
-            {split: len(numbers) for split, numbers in members.items()},
-            title=output_dir.resolve().name,
-            description="Image-mask pairs for binary segmentation, prepared with SynthSet.",
-            preview="overlay.png",
-            columns={"labels": f"label map of the same size, one channel: {names}"},
-            details={"validation_fraction": args.validation_fraction, "seed": args.seed},
-            data_license=args.data_license or license_of_pairs([args.dataset]),
-        )
+        write_dataset(unfinished, place.name, pairs, measured, duplicates, members, table, report, args)
         unfinished.replace(output_dir)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-
-    # 4. what was found
-    for split, found in report["splits"].items():
-        sizes = ", ".join(f"{count} of {size}" for size, count in list(found["sizes"].items())[:4])
-        coverage = "min {min:.1%}, median {median:.1%}, max {max:.1%}".format(**found["mask_coverage"])
-        print(f"{split}: {found['pairs']} pairs ({sizes} px), mask coverage {coverage}, {found['empty_masks']} empty")
-    for kind in ("skipped", "repaired", "suspicious"):
-        for reason, names in report[kind].items():
-            print(f"{kind}: {reason}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else ""))
+    print_report(report)
     print(
         f"Wrote {len(measured)} pairs of {report['distinct_photos']} distinct photos, read as {pairs.format}, to "
         f"{output_dir}. Check the masks in {output_dir / 'report.html'}, then run: synthset train --dataset "

@@ -1,9 +1,15 @@
 """Predicts masks for unlabeled images with a trained segmenter, as for the paper's 26 000 training frames.
 
-    python scripts/pseudo_label.py --model RUN/seed-0 --images FOLDER_OR_VIDEO --output_dir DATASET
+    python scripts/pseudo_label.py --model RUN/seed-0 --images FOLDER_OR_FILE --output_dir DATASET
 
 `datasets.load_dataset(DATASET)` opens the pairs. Their column `confidence` estimates the quality of a mask;
-`--min_confidence` excludes pairs below it. An interrupted run is continued by the same command.
+`--min_confidence` excludes pairs below it.
+
+Orthomosaics, TIFFs that are georeferenced or have more than 2**28 pixels, are no pairs: of each, the mask of the whole
+is written as `DATASET/NAME_mask.tif`, 0 and 255, of the same size and place, and 0 where the orthomosaic has no data.
+If there are only orthomosaics, there is no dataset and no card.
+
+An interrupted run is continued by the same command; masks and parquet files that are complete are kept.
 """
 
 import hashlib
@@ -28,11 +34,13 @@ from synthset.data.growing import HIDDEN
 from synthset.data.writer import pair_features, write_pairs_shard
 from synthset.errors import InputError
 from synthset.evaluation.devices import default_device
-from synthset.output_dir import atomic_path, claim_output_dir
+from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, public_name, write_dataset_card
 from synthset.segmentation import Segmenter, confidence, load_segmenter
-from synthset.sources.decoding import open_image, to_rgb
-from synthset.sources.folder import SUFFIXES
+from synthset.segmentation.predictions import check_orthomosaic, list_photos, mask_paths, open_photo, write_mask
+from synthset.sources.names import is_picture
+from synthset.sources.rasters import is_orthomosaic
+from synthset.sources.reading import Reading
 from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
@@ -46,51 +54,34 @@ COLUMNS = {
 Input = Path | Image.Image  # an image file, opened when it is needed, or a video frame
 
 
-def iter_images(args: PseudoLabelArguments) -> Iterator[tuple[str, Input]]:
-    """Yields names and images in order.
+def is_video(path: Path) -> bool:
+    """True if `--images` is neither a folder nor an image by its name."""
+    return not path.is_dir() and not is_picture(path.name)
 
-    Raises:
-        InputError: there are none.
-    """
+
+def iter_images(args: PseudoLabelArguments, photos: list[Path]) -> Iterator[tuple[str, Input]]:
+    """Yields names and images in order: `photos`, or the frames of a video."""
+    yield from ((file.name, file) for file in photos)
     path = Path(args.images)
-    if path.is_dir():
-        yield from ((file.name, file) for file in list_images(path))
-        return
-    for number, frame in enumerate(iter_frames(path, args.video_every)):
-        yield f"{path.name}#{number * args.video_every}", frame
+    if is_video(path):
+        for number, frame in enumerate(iter_frames(path, args.video_every)):
+            yield f"{path.name}#{number * args.video_every}", frame
 
 
-def list_images(path: Path) -> list[Path]:
-    """Lists the images of a folder in order; for a video, its file.
-
-    Raises:
-        InputError: there are none.
-    """
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
-    if not files:
-        raise InputError(f"--images {path} holds no images ({', '.join(SUFFIXES)}); give a folder of them or a video")
-    return files
-
-
-def names_digest(args: PseudoLabelArguments) -> str:
+def names_digest(path: Path, files: list[Path]) -> str:
     """Computes the SHA-256 of the names of the images, which determine the shards; for a video, of its name and size.
     Contents are not included, so that an unreadable image can be replaced."""
-    files = list_images(Path(args.images))
-    names = "\n".join(file.name for file in files)
-    size = "" if Path(args.images).is_dir() else f" {files[0].stat().st_size}"
-    return hashlib.sha256((names + size).encode()).hexdigest()
+    names = f"{path.name} {path.stat().st_size}" if is_video(path) else "\n".join(file.name for file in files)
+    return hashlib.sha256(names.encode()).hexdigest()
 
 
-def label(images: Iterator[tuple[str, Input]], segmenter: Segmenter, args: PseudoLabelArguments) -> Iterator[dict]:
+def label(
+    images: Iterator[tuple[str, Input]], segmenter: Segmenter, reading: Reading, args: PseudoLabelArguments
+) -> Iterator[dict]:
     """Yields rows for the images whose masks reach `min_confidence`."""
     for name, image in images:
         if isinstance(image, Path):
-            try:
-                image = to_rgb(open_image({"path": str(image), "bytes": None}))
-            except InputError as error:
-                raise InputError(f"{image} {error}") from None
+            image = open_photo(image, reading)
         probability = segmenter.predict(image, args.batch_size)
         mask = probability > segmenter.threshold
         sure = confidence(probability, mask)
@@ -143,22 +134,35 @@ def main(args: PseudoLabelArguments) -> None:
     segmenter, sha256 = load_segmenter(args.model)
     segmenter.to(default_device())
     path = Path(args.images)
-    total = len(list_images(path)) if path.is_dir() else count_frames(path, args.video_every)
+    files = [] if is_video(path) else list_photos(path)
+    reading = Reading(bands=tuple(args.bands) if args.bands else None, bit_depth=args.bit_depth)
+    masks = mask_paths([file for file in files if is_orthomosaic(file)], Path(args.output_dir))
+    for file in masks:
+        check_orthomosaic(file, reading)
+    photos = [file for file in files if file not in masks]
+    total = count_frames(path, args.video_every) if is_video(path) else len(photos)
     looked_at = 0
 
     def read() -> Iterator[tuple[str, Input]]:
         nonlocal looked_at
-        for item in progress(iter_images(args), "images", total=total, unit="image"):
+        for item in progress(iter_images(args, photos), "images", total=total, unit="image"):
             looked_at += 1
             yield item
 
     images = read()
-    first: tuple[str, Input] | None = next(
-        images
-    )  # a folder without images and a broken video are refused before anything is written
-    settings = {**asdict(args), "model_sha256": sha256, "found_images": names_digest(args)}
+    first = next(images, None)  # a broken video is refused before anything is written
+    settings = {**asdict(args), "model_sha256": sha256, "found_images": names_digest(path, files)}
     output_dir = Path(settings.pop("output_dir"))
+    require_readable_name(output_dir)
     claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model", "images"))
+
+    for file, mask in masks.items():
+        if not mask.exists():
+            write_mask(file, mask, segmenter, reading, args.batch_size)
+    if masks:
+        print(f"Wrote {len(masks)} masks of orthomosaics to {output_dir}: {', '.join(m.name for m in masks.values())}")
+    if first is None:
+        return
 
     shards: list[Path] = []
     data = output_dir / "data"
@@ -170,7 +174,7 @@ def main(args: PseudoLabelArguments) -> None:
         if shards[-1].exists():
             deque(block, maxlen=0)
         else:
-            write_pairs_shard(shards[-1], label(block, segmenter, args), FEATURES)
+            write_pairs_shard(shards[-1], label(block, segmenter, reading, args), FEATURES)
         first = next(images, None)
 
     kept = finish(args, settings, shards, looked_at)

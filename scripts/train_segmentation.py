@@ -10,7 +10,9 @@ every stage keeps the weights with the highest Dice there. RUN gets
   over `--seeds` (`dice_std`), and the standard error over photos (`dice_se`);
 - `seed-N/`: the model, for `synthset label` and `synthset.segmentation.Segmenter.from_pretrained`, its scores after
   every stage and the step whose weights were kept (`results.json`), and real and predicted masks of some test tiles
-  (`predictions.png`).
+  (`predictions.png`);
+- with `--images FOLDER_OR_FILE`, `seed-N/predictions/`: the masks of these photos (`NAME_mask.png`) and orthomosaics
+  (`NAME_mask.tif`, georeferenced), 0 and 255, written anew by every run.
 
 An interrupted run is continued by the same command, after the last finished seed; more seeds may be added. On one
 device, the same seed gives bitwise equal weights.
@@ -43,6 +45,7 @@ from synthset.publishing.hub import check_push, push_folder
 from synthset.segmentation import (
     BestWeights,
     PairSource,
+    Segmenter,
     TestPhotos,
     TrainingPairs,
     build_lr_scheduler,
@@ -55,6 +58,15 @@ from synthset.segmentation import (
     score,
     segmentation_loss,
 )
+from synthset.segmentation.predictions import (
+    check_orthomosaic,
+    list_photos,
+    mask_paths,
+    open_photo,
+    write_mask,
+)
+from synthset.sources.rasters import is_orthomosaic
+from synthset.sources.reading import Reading
 from synthset.training.checkpointing import whole_or_absent
 from synthset.training.stream import PositionSampler
 
@@ -136,6 +148,23 @@ def train(
     return {"kept_step": best.step, "validation_dice": best.score}
 
 
+def check_images(args: SegmentationArguments) -> tuple[list[Path], Reading]:
+    """Lists `--images` and reads each, orthomosaics in part, so that what can't be read is refused before training.
+
+    Raises:
+        InputError: one can't be read, or the masks of two would have one name.
+    """
+    reading = Reading(bands=tuple(args.bands) if args.bands else None, bit_depth=args.bit_depth)
+    files = [] if args.images is None else list_photos(Path(args.images))
+    mask_paths(files, Path())
+    for file in progress(files, "reading images", unit="image", leave=False, delay=1):
+        if is_orthomosaic(file):
+            check_orthomosaic(file, reading)
+        else:
+            open_photo(file, reading)
+    return files, reading
+
+
 def main(args: SegmentationArguments) -> None:
     # 1. data
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic matrix products on a GPU
@@ -166,6 +195,7 @@ def main(args: SegmentationArguments) -> None:
         check_test(source, [*judges[number + 1 :], *sources])
     photos, *chosen_on = (TestPhotos(source, args.resolution, args.crop_size) for source in judges)
     validation = chosen_on[0] if chosen_on else None
+    images, reading = check_images(args)
 
     # 2. output folder
     if args.push_to_hub and accelerator.is_main_process:
@@ -178,7 +208,18 @@ def main(args: SegmentationArguments) -> None:
     output_dir = Path(settings.pop("output_dir"))
     settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # earlier versions scored tiles
     with accelerator.main_process_first():
-        uncounted = ("seeds", "num_workers", *data, "image_column", "mask_column", "test_split", "validation_split")
+        uncounted = (
+            "seeds",
+            "num_workers",
+            *data,
+            "image_column",
+            "mask_column",
+            "test_split",
+            "validation_split",
+            "images",
+            "bands",
+            "bit_depth",
+        )
         claim_output_dir(output_dir, "settings.json", settings, uncounted)
 
     # 3. training
@@ -226,6 +267,12 @@ def main(args: SegmentationArguments) -> None:
             folder = output_dir / f"seed-{args.seeds[0]}"
             address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)
             print(f"pushed to {address}")
+        for seed in args.seeds if images else []:
+            folder = output_dir / f"seed-{seed}"
+            segmenter = Segmenter.from_pretrained(folder).to(accelerator.device)
+            for file, mask in progress(mask_paths(images, folder / "predictions").items(), f"masks of seed {seed}"):
+                write_mask(file, mask, segmenter, reading, args.batch_size)
+            print(f"Wrote {len(images)} masks to {folder / 'predictions'}")
         model = quote(str(output_dir / f"seed-{args.seeds[0]}"))
         print(
             f"Wrote results.json and {len(args.seeds)} models to {output_dir}. To segment images, run: synthset label "

@@ -8,6 +8,8 @@ nothing behind. Everything else is printed and counted as a failure.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import random
@@ -415,7 +417,8 @@ def other_picture(folder: Path, rng: random.Random) -> None:
         lambda: Image.new("LA", (WIDTH, HEIGHT), (255, 0)),
         lambda: Image.new("1", (WIDTH, HEIGHT), 1),
     ]
-    rng.choice(pictures)().save(path, "PNG")
+    picture = rng.choice(pictures)()
+    picture.save(path, "TIFF" if picture.mode == "I" else "PNG")
 
 
 def exif(folder: Path, rng: random.Random) -> None:
@@ -562,12 +565,14 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="number of one input to run")
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
+    datasets.disable_progress_bars()
     prepare = load_script("prepare_dataset").main
     outcomes: Counter[str] = Counter()
     since = time.monotonic()
     for number in range(args.count) if args.only is None else [args.only]:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            outcome, description = run_one(number, args.seed, Path(folder), prepare)
+            with contextlib.redirect_stdout(io.StringIO()):
+                outcome, description = run_one(number, args.seed, Path(folder), prepare)
         outcomes[outcome] += 1
         if args.verbose or outcome not in ("refused", "written"):
             print(f"{number} {outcome}: {description}", flush=True)

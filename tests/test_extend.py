@@ -78,13 +78,15 @@ model = train(skip_fusion="gated").unet
 assert type(model.up_blocks[0][0].fusion).__name__ == "GatedSkips"
 """,
     "A data format": """
+from pathlib import Path
 import numpy as np
 from PIL import Image
 from synthset.data import load_pairs
 
 for i in range(3):
-    Image.fromarray(np.full((8, 12, 3), 10 * i, np.uint8)).save(f"{i}.jpg")
-    Image.fromarray(np.eye(8, 12, dtype=np.uint8) * 255).save(f"{i}_mask.png")
+    Path(str(i)).mkdir()
+    Image.fromarray(np.full((8, 12, 3), 10 * i, np.uint8)).save(f"{i}/photo.jpg")
+    Image.fromarray(np.eye(8, 12, dtype=np.uint8) * 255).save(f"{i}/mask.png")
 pairs = load_pairs(".")
 assert len(pairs) == 3 and pairs[1]["image"].size == (12, 8) and np.asarray(pairs[1]["mask"]).sum() == 8
 """,

@@ -7,11 +7,13 @@ A command that finds its own settings in a folder continues there; one with othe
 import errno
 import json
 import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import InputError
+from .sources.names import UNSTORABLE, printable
 
 try:
     import fcntl
@@ -44,6 +46,24 @@ def lock_output_dir(output_dir: Path) -> None:
             ) from None
     else:
         _LOCKED[folder] = descriptor
+
+
+def require_readable_name(folder: Path, flag: str = "--output_dir") -> None:
+    """Raises InputError if datasets (5.2) can't write or open a folder of parquet files of this name, or opens others.
+
+    It takes the name, and the names of the folders above, for a pattern (`*`, `?`, `[]`), a chain of file systems
+    (`::`) or text with variables of the environment (`$`); the start of a relative name for a home (`~`) or an address
+    (`file:`).
+    """
+    name = str(folder.resolve())
+    found = re.search(r"[*?]|\[(?=[^/]*\])|::|\$(?=[\w{])", name) or UNSTORABLE.search(name)
+    if not found and not folder.is_absolute():
+        found = re.match(r"~|[a-zA-Z][a-zA-Z0-9+.-]*:", str(folder))
+    if found:
+        raise InputError(
+            f"{flag} is {printable(name)}, which datasets can't open because of {ascii(found[0])} in it; choose a name "
+            "without"
+        )
 
 
 def require_empty(output_dir: Path, file_name: str) -> None:

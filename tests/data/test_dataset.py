@@ -1,25 +1,18 @@
 import pickle
 import shutil
-from types import SimpleNamespace
 
 import datasets
 import numpy as np
-import psutil
 import pytest
-import torch
 from PIL import Image
 from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 
 from synthset.data import (
-    PairTensors,
     SplitNotFoundError,
     load_pairs,
     load_train_validation,
     pairs_digest,
-    resolve_crop_size,
-    smallest_side,
 )
-from synthset.data.store import cache_limit
 from synthset.errors import InputError
 
 
@@ -295,83 +288,3 @@ def test_the_digest_names_a_file_that_has_gone(tmp_path):
     (tmp_path / "masks" / "001.png").unlink()
     with pytest.raises(InputError, match="masks/001.png can't be read: No such file or directory; restore it"):
         pairs_digest(pairs)
-
-
-def test_crop_size_fits_all_images(tmp_path, caplog):
-    small = load_pairs(str(write_raw_folder(tmp_path / "small", random_pairs(2, size=(40, 32)))))
-    large = load_pairs(str(write_raw_folder(tmp_path / "large", random_pairs(1, size=(600, 520)))))
-    assert smallest_side(small) == 32
-    assert resolve_crop_size(None, large) == 512 and not caplog.records
-    assert resolve_crop_size(None, large, small) == 32
-    assert "crop_size is 32" in caplog.text
-    assert resolve_crop_size(24, small) == 24
-    with pytest.raises(InputError, match="--crop_size 33 is larger than the smallest image side, 32") as caught:
-        resolve_crop_size(33, large, small)
-    assert f"{tmp_path}/small/images/000.png (2 of 3 images are below 33)" in str(caught.value)
-    assert f"512, of {tmp_path}" not in caplog.text
-    assert f"32, of {tmp_path}/small/images/000.png (2 of 3 images are below 512)" in caplog.text
-
-
-def test_a_few_small_images_do_not_decide_the_crop_of_all(tmp_path, caplog):
-    rows = random_pairs(4, size=(100, 90)) + random_pairs(1, size=(40, 44))
-    source = str(write_raw_folder(tmp_path, rows))
-    expected = r"side is 40, of .*images/004\.png \(1 of 5 images are below 90\); remove .*--crop_size 40"
-    with pytest.raises(InputError, match=expected):
-        resolve_crop_size(None, load_pairs(source))
-    train, validation = load_train_validation(source, None, None, validation_fraction=0.2, seed=0)
-    with pytest.raises(InputError, match=expected):
-        resolve_crop_size(None, train, validation)
-    assert resolve_crop_size(40, train, validation) == 40
-    rows[4]["image"].resize((46, 45)).save(tmp_path / "images" / "004.png")
-    rows[4]["mask"].resize((46, 45)).save(tmp_path / "masks" / "004.png")
-    assert resolve_crop_size(None, load_pairs(source)) == 45 and "(5 of 5 images are below 512)" in caplog.text
-    save_parquet({"train": as_dataset(rows)}, tmp_path / "stored")
-    with pytest.raises(InputError, match=r"side is 40, of the image of row 4 of .*/stored \(1 of 5"):
-        resolve_crop_size(None, load_pairs(str(tmp_path / "stored")))
-
-
-def test_image_sizes_are_read_without_decoding(tmp_path):
-    stored = as_dataset(random_pairs(1))
-    png = stored.cast_column("image", datasets.Image(decode=False))[0]["image"]["bytes"]
-    row = {"image": {"bytes": png[:200], "path": None}, "mask": stored[0]["mask"]}
-    save_parquet({"train": datasets.Dataset.from_list([row], features=stored.features)}, tmp_path)
-    pairs = load_pairs(str(tmp_path))
-    with pytest.raises(InputError, match="can't be read"):
-        pairs[0]
-    assert smallest_side(pairs) == 32
-
-
-def test_processes_share_the_memory_that_is_free(monkeypatch):
-    """5000 pairs of 256 px and 365 photos of 1024 px fit in where 8 GiB are free."""
-    for free, processes, expected in ((8, 1, 2), (8, 2, 1), (64, 1, 4), (64, 8, 2)):
-        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free * 2**30))
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-        assert cache_limit() == expected * 2**30
-    assert max(5000 * 256**2, 365 * 1024**2) * 4 < 2 * 2**30
-
-
-@pytest.mark.parametrize("cache_bytes", [2**20, 3 * 40 * 32 * 4 - 1], ids=["cached", "too large to cache"])
-def test_pair_tensors(tmp_path, cache_bytes):
-    rows = random_pairs(3, size=(40, 32))
-    folder = write_raw_folder(tmp_path, rows)
-    tensors = PairTensors(load_pairs(str(folder)), cache_bytes=cache_bytes)
-    assert len(tensors) == 3
-    image, mask = tensors[2]
-    assert torch.equal(image, torch.from_numpy(np.array(rows[2]["image"])).permute(2, 0, 1))
-    assert torch.equal(mask, torch.from_numpy(np.array(rows[2]["mask"]))[None])
-    for path in folder.rglob("*.png"):
-        path.unlink()
-    if cache_bytes == 2**20:
-        assert torch.equal(tensors[2][0], image)
-    else:
-        with pytest.raises(InputError, match="002.png can't be read as an image: no such file"):
-            tensors[2]
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_pair_tensors_in_a_data_loader(tmp_path, num_workers):
-    pairs = load_pairs(str(write_raw_folder(tmp_path, random_pairs(5, size=(40, 32)))))
-    tensors = PairTensors(pairs)
-    loader = torch.utils.data.DataLoader(tensors, batch_size=2, num_workers=num_workers)
-    shapes = [(tuple(image.shape), tuple(mask.shape)) for image, mask in loader]
-    assert shapes == [((n, 3, 32, 40), (n, 1, 32, 40)) for n in (2, 2, 1)]

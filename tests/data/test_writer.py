@@ -1,12 +1,25 @@
 import resource
+import weakref
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from testing_utils.pairs import random_pairs, same_pairs
 
-from synthset.data import export_imagefolder, load_pairs, pair_features, write_pairs_shard
+from synthset.data import (
+    export_imagefolder,
+    load_pairs,
+    pair_features,
+    read_rows,
+    verify_pairs,
+    write_pairs,
+    write_pairs_shard,
+)
+from synthset.data import writer as module
 from synthset.errors import InputError
 
 FEATURES = pair_features(seed="int64", coverage="float32")
@@ -47,6 +60,116 @@ def test_more_rows_than_a_row_group_keep_their_order(tmp_path):
     rows = rows_with_columns(205, size=(4, 3))
     assert write_pairs_shard(tmp_path / "train.parquet", iter(rows), FEATURES) == 205
     assert same_pairs(load_pairs(str(tmp_path)), rows)
+
+
+def groups_of(path):
+    """Rows and bytes of the row groups of a parquet file."""
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return [(group.num_rows, group.total_byte_size) for group in groups]
+
+
+def test_row_groups_are_bounded_by_bytes(tmp_path, monkeypatch):
+    """100 photos of 22 MiB in one row group could not be opened any more; here, 5 of 0.75 MB after 150 of 4 kB."""
+    assert module.GROUP_BYTES == 64 * 2**20
+    monkeypatch.setattr(module, "GROUP_BYTES", 2**21)
+    rows = random_pairs(150) + random_pairs(5, (500, 500), seed=1) + random_pairs(3, seed=2)
+    path = tmp_path / "data" / "train-00000-of-00001.parquet"
+    assert write_pairs_shard(path, rows, pair_features()) == 158
+    assert [count for count, _ in groups_of(path)] == [100, 52, 2, 4]
+    assert all(size < 2**21 + 10000 for _, size in groups_of(path))
+    # load_dataset reads in batches of as many rows as the first row group has, which must not join those of others
+    batches = ds.dataset(path, format="parquet").to_batches(batch_size=100)
+    assert [len(batch) for batch in batches] == [100, 52, 2, 4]
+    assert same_pairs(load_pairs(str(tmp_path)), rows)
+
+
+@pytest.mark.parametrize("write", [write_pairs_shard, write_pairs])
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, monkeypatch, write):
+    monkeypatch.setattr(module, "GROUP_BYTES", 2**16)
+    photos, alive, allocated = [], [], []
+
+    def rows():
+        for row in random_pairs(60, (64, 64)):  # 12 kB each
+            row = {name: picture.copy() for name, picture in row.items()}
+            photos.append(weakref.ref(row["image"]))
+            alive.append(sum(photo() is not None for photo in photos))
+            allocated.append(pa.total_allocated_bytes())
+            yield row
+
+    arguments = (tmp_path / "train.parquet",) if write is write_pairs_shard else (tmp_path, "train")
+    assert write(*arguments, rows(), pair_features()) == 60
+    assert max(alive) <= 3 and max(allocated[30:]) < max(allocated[:30]) + 30_000
+    (path,) = tmp_path.rglob("*.parquet")
+    assert len(groups_of(path)) >= 12 and all(size <= 2**16 + 2000 for _, size in groups_of(path))
+    assert len(list(read_rows([path], ["mask"]))) == 60
+
+
+def test_a_split_is_written_as_shards_of_bounded_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "GROUP_BYTES", 60_000)
+    monkeypatch.setattr(module, "SHARD_BYTES", 220_000)
+    rows = rows_with_columns(60, size=(64, 64))  # 13 kB each: 4 in a group, 16 in a file
+    for name in ("a", "b"):
+        assert write_pairs(tmp_path / name, "train", iter(rows), FEATURES) == 60
+        assert write_pairs(tmp_path / name, "test", rows[:2], FEATURES) == 2
+        assert write_pairs(tmp_path / name, "validation", [], FEATURES) == 0
+    shards = sorted((tmp_path / "a" / "data").iterdir())
+    assert [path.name for path in shards] == [
+        "test-00000-of-00001.parquet",
+        *(f"train-0000{number}-of-00004.parquet" for number in range(4)),
+    ]
+    assert all(path.stat().st_size < 240_000 for path in shards)
+    assert all(path.read_bytes() == (tmp_path / "b" / "data" / path.name).read_bytes() for path in shards)
+    assert verify_pairs(tmp_path / "a") == {"test": 2, "train": 60}
+    assert same_pairs(load_pairs(str(tmp_path / "a")), rows)
+    assert [row["seed"] for row in read_rows(shards[1:], ["seed"])] == list(range(60))
+
+
+def test_a_split_that_is_not_finished_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "GROUP_BYTES", 2**13)
+    monkeypatch.setattr(module, "SHARD_BYTES", 2**14)
+    bad = {"image": Image.new("RGB", (4, 4)), "mask": Image.new("L", (4, 4), 7)}
+    with pytest.raises(InputError, match="values 7"):
+        write_pairs(tmp_path, "train", [*random_pairs(20), bad], pair_features())
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flipped bit of an image", "cut off", "other sizes", "a file less"])
+def test_what_was_written_is_read_back(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(module, "GROUP_BYTES", 2**13)
+    monkeypatch.setattr(module, "SHARD_BYTES", 2**14)
+    rows = random_pairs(12)
+    if damage == "other sizes":
+        rows[7]["mask"] = Image.new("L", (4, 4), 1)
+    write_pairs(tmp_path, "train", rows, pair_features())
+    shards = sorted((tmp_path / "data").iterdir())
+    assert len(shards) >= 3
+    contents = shards[1].read_bytes()
+    if damage == "flipped bit of an image":
+        place = contents.index(b"IDAT") + 500
+        shards[1].write_bytes(contents[:place] + bytes([contents[place] ^ 1]) + contents[place + 1 :])
+    elif damage == "cut off":
+        shards[1].write_bytes(contents[:-20])
+    elif damage == "a file less":
+        shards[1].unlink()
+    expected = {"a file less": "data has . of . files of train", "other sizes": "row . has an image and a mask of two"}
+    with pytest.raises(InputError, match=expected.get(damage, f"{shards[1]} can't be read back")) as caught:
+        verify_pairs(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_label_maps_are_stored_as_png(tmp_path):
+    """Classes above 255 too."""
+    rows = random_pairs(3)
+    for mode, dtype, top in (("L", np.uint8, 200), ("I;16", np.uint16, 40000)):
+        values = [np.full((32, 40), top + i, dtype) for i in range(3)]
+        labeled = [{**row, "labels": Image.fromarray(value)} for row, value in zip(rows, values, strict=True)]
+        assert labeled[0]["labels"].mode == mode
+        write_pairs(tmp_path / mode, "train", [*labeled, {**rows[0], "labels": None}], pair_features(labels="image"))
+        assert verify_pairs(tmp_path / mode) == {"train": 4}
+        stored = datasets.load_dataset(str(tmp_path / mode), split="train")["labels"]
+        assert [picture.format for picture in stored[:3]] == ["PNG"] * 3 and stored[3] is None
+        assert all(np.array_equal(picture, value) for picture, value in zip(stored[:3], values, strict=True))
 
 
 def test_images_read_from_jpeg_are_stored_losslessly(tmp_path):

@@ -50,7 +50,8 @@ def test_raw_folder_becomes_a_dataset(tmp_path, prepare):
         "data/train-00000-of-00001.parquet",
         "data/validation-00000-of-00001.parquet",
         "overlay.png",
-        "summary.json",
+        "report.html",
+        "report.json",
     ]
     loaded = datasets.load_dataset(str(out))
     assert {split: len(part) for split, part in loaded.items()} == {"train": 8, "validation": 2}
@@ -71,32 +72,103 @@ def test_same_seed_same_bytes(tmp_path, prepare):
     assert shards[0] == shards[1] != shards[2]
 
 
-def test_summary_counts_sizes_and_coverage(tmp_path, prepare):
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_report_counts_sizes_and_coverage(tmp_path, prepare):
     write_raw_folder(tmp_path / "raw" / "train", masks_of(0, 0.25, 0.5, 1))
     write_raw_folder(tmp_path / "raw" / "val", masks_of(0.125))
     write_raw_folder(tmp_path / "raw" / "test", masks_of(0, 0))
-    assert prepare("--dataset", tmp_path / "raw", "--output_dir", tmp_path / "out")[0] == 0
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == {
-        "train": {
-            "pairs": 4,
-            "sizes": {"40x32": 4},
-            "mask_coverage": {"min": 0.0, "median": 0.375, "max": 1.0},
-            "empty_masks": 1,
-        },
-        "validation": {
-            "pairs": 1,
-            "sizes": {"40x32": 1},
-            "mask_coverage": {"min": 0.125, "median": 0.125, "max": 0.125},
-            "empty_masks": 0,
-        },
-        "test": {
-            "pairs": 2,
-            "sizes": {"40x32": 2},
-            "mask_coverage": {"min": 0.0, "median": 0.0, "max": 0.0},
-            "empty_masks": 2,
-        },
-    }
+    flags = ["--resolution", "16", "--crop_size", "32"]
+    assert prepare("--dataset", tmp_path / "raw", "--output_dir", tmp_path / "out", *flags)[0] == 0
+    report = report_of(tmp_path / "out")
+    train = report["splits"]["train"]
+    assert train["pairs"] == train["photos"] == 4 and train["sizes"] == {"40x32": 4} and train["empty_masks"] == 1
+    assert train["mask_coverage"] == {"min": 0.0, "median": 0.375, "max": 1.0}
+    # objects of 8, 16 and 32 rows of 40 pixels, halved
+    assert train["objects"]["count"] == 3 and train["objects"]["side_median"] == round((16 * 40) ** 0.5 / 2, 2)
+    assert report["splits"]["validation"]["mask_coverage"]["median"] == 0.125
+    assert report["splits"]["test"]["objects"] == {"count": 0}
+    full = f"{tmp_path}/raw/train/images/003.png"
+    assert report["suspicious"]["masks cover more than 95% of the photo"] == [full]
+    # random_pairs draws the same photos for every split
+    assert len(report["suspicious"]["near-duplicates in two splits"]) == 4
+    assert report["distinct_photos"] == 4
     assert len(load_pairs(str(tmp_path / "out"), "test")) == 2
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert full in page and "near-duplicates in two splits" in page and page.count("data:image/png;base64") >= 4
+
+
+def test_strict_refuses_what_is_suspicious(tmp_path, prepare):
+    write_raw_folder(tmp_path / "raw", masks_of(0.2, 0.3, 0.25, 1))
+    code, _, errors = prepare("--dataset", tmp_path / "raw", "--output_dir", tmp_path / "out", "--strict")
+    assert code != 0 and errors.splitlines()[-1].startswith(
+        "error: --strict refuses 1 kinds of findings; the first is masks cover more than 95% of the photo: "
+        f"{tmp_path}/raw/images/003.png (1 in all); mend them"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_near_duplicates_stay_in_one_split(tmp_path, prepare, seed):
+    rows = random_pairs(4)
+    copies = [{**row, "image": row["image"].resize((80, 64))} for row in rows]
+    write_raw_folder(tmp_path / "raw", rows)
+    for i, row in enumerate(copies):
+        row["image"].save(tmp_path / "raw" / "images" / f"{i:03d}b.png")
+        row["mask"].resize((80, 64), 0).point(lambda value: value * 255).save(tmp_path / "raw/masks" / f"{i:03d}b.png")
+    flags = ["--validation_fraction", "0.25", "--seed", seed]
+    assert prepare("--dataset", tmp_path / "raw", "--output_dir", tmp_path / "out", *flags)[0] == 0
+    report = report_of(tmp_path / "out")
+    assert report["splits"]["validation"]["pairs"] == 2 and report["distinct_photos"] == 4
+    assert len(report["suspicious"]["near-duplicates in one split"]) == 4
+    assert {row["image"].size for row in load_pairs(str(tmp_path / "out"), "validation")} == {(40, 32), (80, 64)}
+
+
+def test_a_group_stays_in_one_split(tmp_path, prepare):
+    write_raw_folder(tmp_path / "raw", random_pairs(9))
+    rows = [
+        {"file_name": f"images/{i:03d}.png", "mask_file_name": f"masks/{i:03d}.png", "field": f"field {i // 3}"}
+        for i in range(9)
+    ]
+    (tmp_path / "raw" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--group_column", "field"]
+    assert prepare("--dataset", tmp_path / "raw", "--output_dir", tmp_path / "out", *flags)[0] == 0
+    fields = {split: load_pairs(str(tmp_path / "out"), split)["field"][:] for split in ("train", "validation")}
+    assert len(fields["validation"]) == 3 and not {*fields["validation"]} & {*fields["train"]}
+    code, _, errors = prepare("--dataset", tmp_path / "raw", "--output_dir", tmp_path / "no", "--group_column", "date")
+    assert code != 0 and "--group_column date is no column" in errors and "(columns: field)" in errors
+
+
+def test_label_maps_are_kept_beside_masks(tmp_path, prepare):
+    rows = random_pairs(5)
+    colors = np.array([[0, 0, 0], [0, 176, 0], [255, 0, 0]], np.uint8)
+    labels = [np.random.default_rng(i).integers(0, 3, (32, 40)) for i in range(5)]
+    write_raw_folder(tmp_path / "raw", rows)
+    for i, label in enumerate(labels):
+        Image.fromarray(colors[label]).save(tmp_path / "raw" / "masks" / f"{i:03d}.png")
+    (tmp_path / "classes.csv").write_text("name,r,g,b\nleaf,0,176,0\nsymptom,255,0,0\n")
+    flags = ["--classes", tmp_path / "classes.csv", "--object_class", "symptom"]
+    assert prepare("--dataset", tmp_path / "raw", "--output_dir", tmp_path / "out", *flags)[0] == 0
+    stored = datasets.load_dataset(str(tmp_path / "out"))
+    found = [np.asarray(row["labels"]) for part in stored.values() for row in part]
+    assert sorted(x.tobytes() for x in found) == sorted(label.astype(np.uint8).tobytes() for label in labels)
+    for part in stored.values():
+        for row in part:
+            assert np.array_equal(np.asarray(row["mask"]) == 255, np.asarray(row["labels"]) == 2)
+    classes = report_of(tmp_path / "out")["classes"]
+    assert [(c["value"], c["name"], c["object"]) for c in classes] == [
+        (0, "#000000", False),
+        (1, "leaf", False),
+        (2, "symptom", True),
+    ]
+    assert abs(classes[2]["share"] - np.mean([label == 2 for label in labels])) < 1e-5
+    assert "0 #000000, 1 leaf, 2 symptom" in (tmp_path / "out" / "README.md").read_text()
+    code, _, errors = prepare(
+        "--dataset", tmp_path / "raw", "--output_dir", tmp_path / "no", "--object_color", "#0000ff"
+    )
+    assert code != 0 and "--object_color #0000ff occurs in no mask (found: #" in errors
 
 
 def test_other_columns_and_column_flags(tmp_path, prepare):

@@ -7,10 +7,11 @@ import sys
 import av
 import numpy as np
 import pytest
+import rasterio
 import torch
 from datasets import load_dataset
 from PIL import Image
-from testing_utils.pairs import random_pairs
+from testing_utils.pairs import random_pairs, write_orthomosaic
 from testing_utils.runs import ROOT
 
 from synthset import InputError
@@ -49,7 +50,7 @@ def run(model, images, output_dir, **changes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(SCRIPT), *(f"--{name}={value}" for name, value in values.items())])
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    return load_dataset(str(output_dir), split="train")
+    return load_dataset(str(output_dir), split="train") if (output_dir / "data").exists() else None
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +134,58 @@ def test_frames_of_a_video(model, tmp_path):
     assert np.allclose([np.mean(image) for image in pairs["image"]], [0, 80, 160], atol=4)
 
 
+@pytest.fixture(scope="module")
+def orthomosaic(tmp_path_factory):
+    """150 x 100 pixels, without data in a corner."""
+    bands = np.moveaxis(np.asarray(random_pairs(1, (150, 100))[0]["image"]), 2, 0).clip(1)
+    bands[:, :40, :50] = 0
+    path = tmp_path_factory.mktemp("maps") / "field.tif"
+    return write_orthomosaic(path, bands, nodata=0, photometric="RGB"), bands
+
+
+def expected_mask(model, bands):
+    segmenter = Segmenter.from_pretrained(model)
+    return segmenter.predict(Image.fromarray(np.moveaxis(bands, 0, 2))) > segmenter.threshold
+
+
+def test_an_orthomosaic_gets_a_mask_of_its_size_and_place(model, orthomosaic, tmp_path, capsys):
+    path, bands = orthomosaic
+    assert run(model, path, tmp_path) is None
+    assert {file.name for file in tmp_path.iterdir()} == {"pseudo_label.json", "field_mask.tif"}
+    assert f"Wrote 1 masks of orthomosaics to {tmp_path}: field_mask.tif" in capsys.readouterr().out
+    with rasterio.open(tmp_path / "field_mask.tif") as mask, rasterio.open(path) as photo:
+        assert (mask.crs, mask.transform, mask.shape) == (photo.crs, photo.transform, photo.shape)
+        assert (mask.crs.to_epsg(), mask.count, mask.dtypes) == (32632, 1, ("uint8",))
+        assert mask.compression.name == "deflate" and mask.block_shapes == [(512, 512)]
+        found = mask.read(1)
+    expected = expected_mask(model, bands)
+    assert 0 < expected[:40, :50].mean() and 0 < expected.mean() < 1
+    expected[:40, :50] = False  # no data
+    assert np.array_equal(found, expected * np.uint8(255))
+    kept = (tmp_path / "field_mask.tif").stat().st_mtime_ns
+    run(model, path, tmp_path)
+    assert (tmp_path / "field_mask.tif").stat().st_mtime_ns == kept
+
+
+def test_photos_beside_orthomosaics_are_pairs(model, photos, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(photos / "photo-0.png", images)
+    bands = np.moveaxis(np.asarray(random_pairs(1, (40, 40), seed=5)[0]["image"]), 2, 0)
+    write_orthomosaic(images / "five.tif", np.concatenate([bands[:2] // 2, bands]))
+    pairs = run(model, images, tmp_path / "out", bands="[3,4,5]")
+    assert pairs["source"][:] == ["photo-0.png"]
+    with rasterio.open(tmp_path / "out" / "five_mask.tif") as mask:
+        assert np.array_equal(mask.read(1), expected_mask(model, bands) * np.uint8(255))
+
+
 def test_bad_input_is_one_line(model, photos, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"not an image")
+    for name in ("maps/a.tif", "same/a.tif", "same/a.tiff"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_orthomosaic(tmp_path / name, np.zeros((5, 9, 9), np.uint8))
     cases = [
         ({"images": tmp_path / "empty"}, "empty holds no images"),
         ({"images": tmp_path / "missing.mp4"}, "missing.mp4 can't be read as a video"),
@@ -144,10 +193,21 @@ def test_bad_input_is_one_line(model, photos, tmp_path, capsys):
         ({"model": tmp_path}, "can't be loaded"),
         ({"min_confidence": 2}, "--min_confidence is 2.0; give 0 to 1"),
         ({"video_every": 0}, "--video_every is 0; give 1 or more"),
+        (
+            {"images": tmp_path / "maps"},
+            "maps/a.tif has 5 bands (gray, undefined, undefined, undefined, undefined); say",
+        ),
+        (
+            {"images": tmp_path / "maps", "bands": "[1,2,6]"},
+            "maps/a.tif has 5 bands, --bands is [1, 2, 6]; give 1 to 5",
+        ),
+        ({"images": tmp_path / "same"}, "a.tif and a.tiff would both have the mask a_mask.tif; rename one of them"),
+        ({"bands": "[1,2]"}, "--bands is [1, 2]; give one band, or those of red, green and blue"),
+        ({"bit_depth": 8}, "--bit_depth is 8; give 9 to 16"),
     ]
     for changes, words in cases:
         with pytest.raises(SystemExit):
             run(**{"model": model, "images": photos, "output_dir": tmp_path / "out", **changes})
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert line.startswith("error: ") and words in line, line
-    assert not list((tmp_path / "out").rglob("*.parquet"))
+    assert not list((tmp_path / "out").rglob("*.parquet")) and not list((tmp_path / "out").rglob("*.tif*"))

@@ -3,15 +3,17 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from testing_utils.pairs import random_pairs, write_raw_folder
+from testing_utils.pairs import random_pairs, write_orthomosaic, write_raw_folder
 from testing_utils.runs import LAUNCH, ROOT
 
 from synthset.data import load_pairs
@@ -264,6 +266,9 @@ def test_two_processes_share_the_work(data, tmp_path):
         ({"batch_size": 1}, "--batch_size is 1, but --arch unet with --encoder_name mobilenet_v2 at --resolution 32"),
         ({"dataset": ["FIELD", "CROPS"]}, "--dataset CROPS was made with --crop_size 64, but --crop_size is 32"),
         ({"finetune": "CROPS"}, "--finetune CROPS was made with --crop_size 64, but --crop_size is 32"),
+        ({"images": "NOTHING"}, "--images NOTHING holds no images"),
+        ({"images": "MAP"}, "MAP has 5 bands"),
+        ({"bands": 1}, "--bands is [1], which means nothing without --images"),
         ({"learning_rate": 1e30}, "the loss is nan; lower its learning rate"),
     ],
 )
@@ -277,6 +282,7 @@ def test_bad_input_is_one_line(changes, words, data, train, tmp_path, capsys):
     mask = np.zeros((32, 40), np.uint8)
     mask[0, :2] = 7, 9
     Image.fromarray(mask).save(names["CLASSES"] / "masks" / "000.png")
+    names["MAP"] = write_orthomosaic(tmp_path / "map.tif", np.zeros((5, 9, 9), np.uint8))
     for place in ("images", "masks"):
         (names["NOTHING"] / place).mkdir(parents=True)
     for name, path in names.items():
@@ -288,6 +294,27 @@ def test_bad_input_is_one_line(changes, words, data, train, tmp_path, capsys):
     assert stop.value.code in (1, 2) and words in lines[-1] and lines[-1].startswith("error: ")
     # what is refused leaves nothing behind; a run that fails, what it was
     assert [path.name for path in (tmp_path / "run").glob("*")] == ["settings.json"] * ("learning_rate" in changes)
+
+
+def test_every_model_predicts_the_images(finished, train, tmp_path):
+    """Asked for when the models are there already."""
+    output_dir, results, changes = finished
+    shutil.copytree(output_dir, tmp_path / "run")
+    images = tmp_path / "images"
+    images.mkdir()
+    photo = random_pairs(1, (50, 40))[0]["image"]
+    photo.save(images / "photo.png")
+    write_orthomosaic(images / "map.tif", np.moveaxis(np.asarray(photo), 2, 0))
+    assert train(tmp_path / "run", images=images, **changes) == results
+    for seed in (0, 1):
+        segmenter = Segmenter.from_pretrained(output_dir / f"seed-{seed}")
+        expected = (segmenter.predict(photo) > segmenter.threshold) * np.uint8(255)
+        folder = tmp_path / "run" / f"seed-{seed}" / "predictions"
+        assert {path.name for path in folder.iterdir()} == {"photo_mask.png", "map_mask.tif"}
+        assert np.array_equal(Image.open(folder / "photo_mask.png"), expected)
+        with rasterio.open(folder / "map_mask.tif") as mask, rasterio.open(images / "map.tif") as raster:
+            assert np.array_equal(mask.read(1), expected)
+            assert (mask.crs, mask.transform) == (raster.crs, raster.transform)
 
 
 def test_another_command_line_in_the_same_folder_is_refused(finished, train, capsys):

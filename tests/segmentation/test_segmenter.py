@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from testing_utils.pairs import random_pairs
+from torchvision.transforms.v2 import functional as F
 
 from synthset.errors import InputError
 from synthset.segmentation import Segmenter, build_segmenter, confidence, load_segmenter, segmentation_loss
@@ -45,6 +46,27 @@ def test_probabilities_of_tiles_join_without_a_seam(size, crop_size):
     # where nothing is resized they are exact; from 9 to 16 px and back, smooth images hardly change
     tolerance = 1e-5 if min(size) >= crop_size else 0.05
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-(green - 0.25) / 0.5)), atol=tolerance)
+
+
+def test_large_images_are_predicted_by_parts():
+    """Bands of rows, from parts of the image, are what torchvision's resizing of the whole there and back gives."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (35, 27, 3), dtype=np.uint8)).resize((540, 700))
+    segmenter = Segmenter(Green(), resolution=32, crop_size=48, **GRAY)
+    parts = []
+
+    def read(part):
+        parts.append(part)
+        return image.crop((part.left, part.top, part.left + part.width, part.top + part.height))
+
+    bands = list(segmenter.predict_rows(read, (700, 540), batch_size=5))
+    assert [band.shape for band in bands] == [(512, 540), (188, 540)]
+    assert max(max(part.width, part.height) for part in parts) <= 52  # a tile of 48 and the filter's reach
+    assert np.array_equal(np.concatenate(bands), segmenter.predict(image, batch_size=5))
+    small = F.resize(F.pil_to_tensor(image), (467, 360), antialias=True)
+    expected = F.resize(torch.sigmoid((small[1:2] / 255 - 0.25) / 0.5), (700, 540), antialias=True)[0].numpy()
+    np.testing.assert_allclose(np.concatenate(bands), expected, atol=0.003)  # few pixels round to another level
+    assert np.abs(np.concatenate(bands) - expected).mean() < 1e-5
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from PIL import Image
+from rasterio.transform import from_origin
 
 
 def random_pairs(count: int, size: tuple[int, int] = (40, 32), seed: int = 0) -> list[dict]:
@@ -27,6 +29,16 @@ def write_raw_folder(folder: Path, rows: list[dict], masks: str = "masks") -> Pa
         row["image"].save(folder / "images" / f"{i:03d}.png")
         row["mask"].point(lambda value: value * 255).save(folder / masks / f"{i:03d}.png")
     return folder
+
+
+def write_orthomosaic(path: Path, bands: np.ndarray, **profile) -> Path:
+    """Writes `bands` (B, H, W) as a GeoTIFF with pixels of 10 cm in UTM 32N."""
+    count, height, width = bands.shape
+    shape = {"count": count, "height": height, "width": width, "dtype": bands.dtype}
+    place = {"crs": "EPSG:32632", "transform": from_origin(500000, 5300000, 0.1, 0.1)}
+    with rasterio.open(path, "w", driver="GTiff", **shape, **place, **profile) as raster:
+        raster.write(bands)
+    return path
 
 
 def same_pairs(rows, expected) -> bool:

@@ -132,7 +132,7 @@ class PrepareArguments(PhotoArguments, MaskArguments, PairingArguments):
             raise InputError(f"--bands is {self.bands}; give one band, or those of red, green and blue, from 1")
         if self.tile_size is not None and self.tile_overlap >= self.tile_size:
             raise InputError(f"--tile_overlap is {self.tile_overlap}; give less than --tile_size {self.tile_size}")
-        ways = ("object_value", "object_color", "object_class", "mask_threshold", "instances", "mask_channel")
+        ways = ("object_value", "object_color", "object_class", "mask_threshold", "instances")
         given = [f"--{name}" for name in ways if getattr(self, name) not in (None, False)]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)} both say what the object is; give one")
@@ -227,13 +227,37 @@ class CopyPasteArguments(PastingArguments):
 
 
 @dataclass(kw_only=True)
-class PseudoLabelArguments(Arguments):
+class BandArguments(Arguments):
+    """Flags of how photos to predict are read.
+
+    Args:
+        bands: bands of a TIFF that become red, green and blue, from 1; its red, green and blue, or its only one, if not
+            given.
+        bit_depth: significant bits of photos that have more than 8 bits per channel; the file's if not given.
+    """
+
+    group = "Photos"
+
+    bands: list[int] | None = None
+    bit_depth: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bit_depth is not None and not 9 <= self.bit_depth <= 16:
+            raise InputError(f"--bit_depth is {self.bit_depth}; give 9 to 16")
+        if self.bands is not None and not (len(self.bands) in (1, 3) and min(self.bands) >= 1):
+            raise InputError(f"--bands is {self.bands}; give one band, or those of red, green and blue, from 1")
+
+
+@dataclass(kw_only=True)
+class PseudoLabelArguments(BandArguments):
     """Labels images that have no masks with a trained segmenter.
 
     Args:
         model: a folder seed-N of `segment`, or the id of such a model on the Hub.
-        images: folder of images, or a video.
-        output_dir: folder of the new dataset.
+        images: folder of images, one image, or a video. Of an orthomosaic (a TIFF that is georeferenced or has more
+            than 2**28 pixels), a georeferenced mask NAME_mask.tif is written; it is no pair of the dataset.
+        output_dir: folder of the new dataset and of the masks of orthomosaics.
         video_every: take every N-th frame of a video.
         min_confidence: leave out pairs below it, 0 to 1; 0 keeps all.
         batch_size: tiles of an image in the network at once.

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from .base import Arguments, require_seeds
+from .datasets import BandArguments
 from .hub import ModelHubArguments
 
 LEARNING_RATES = {"sgd": 0.01, "adamw": 0.001}
@@ -100,7 +101,7 @@ class StageArguments(Arguments):
 
 
 @dataclass(kw_only=True)
-class SegmentationArguments(ModelHubArguments, StageArguments, SegmenterArguments):
+class SegmentationArguments(ModelHubArguments, BandArguments, StageArguments, SegmenterArguments):
     """Trains a segmenter on generated or real pairs and tests it on real ones.
 
     Args:
@@ -118,6 +119,9 @@ class SegmentationArguments(ModelHubArguments, StageArguments, SegmenterArgument
             given.
         image_column: image column or folder of your data; a dataset without it is read by `image`.
         mask_column: mask column or folder of your data; a dataset without it is read by `mask`.
+        images: folder of photos and orthomosaics, or one of them, whose masks every model predicts at last:
+            seed-N/predictions/NAME_mask.png, or a georeferenced NAME_mask.tif of an orthomosaic (a TIFF that is
+            georeferenced or has more than 2**28 pixels).
         ignore_empty: leave test images without an object out of the means over images, in which they otherwise score 1
             where nothing is found and 0 where something is.
     """
@@ -135,11 +139,13 @@ class SegmentationArguments(ModelHubArguments, StageArguments, SegmenterArgument
     mix: float | None = None
     image_column: str | None = None
     mask_column: str | None = None
+    images: str | None = None
     ignore_empty: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_positive("resolution", "crop_size")
+        self.require_needed({"bands": "images", "bit_depth": "images"})
         for name in STAGED:
             values = getattr(self, f"finetune_{name}")
             if len(values) not in (0, 1, len(self.finetune)):

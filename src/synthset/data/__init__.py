@@ -4,7 +4,7 @@ from .scale import choose_crop_size, recorded_crop_size, resolve_crop_size, smal
 from .store import PairTensors
 from .streaming import StreamedPairs, stream_train_validation
 from .transforms import ResizePair, eval_transform, resize_pair, to_tv_tensors, train_transform
-from .writer import export_imagefolder, pair_features, write_pairs_shard
+from .writer import export_imagefolder, pair_features, read_rows, verify_pairs, write_pairs, write_pairs_shard
 
 __all__ = [
     "GrowingDataset",
@@ -20,6 +20,7 @@ __all__ = [
     "load_train_validation",
     "pair_features",
     "pairs_digest",
+    "read_rows",
     "recorded_crop_size",
     "resize_pair",
     "resolve_crop_size",
@@ -27,5 +28,7 @@ __all__ = [
     "stream_train_validation",
     "to_tv_tensors",
     "train_transform",
+    "verify_pairs",
+    "write_pairs",
     "write_pairs_shard",
 ]

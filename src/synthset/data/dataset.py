@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,11 @@ from PIL import Image
 
 from ..console import progress
 from ..errors import InputError
+from ..output_dir import require_readable_name
 from ..sources.decoding import decode_pair
-from ..sources.folder import is_raw_folder, load_raw_folder
+from ..sources.folder import list_source, load_raw_folder
+from ..sources.names import printable, require_storable
+from ..sources.reading import Reading
 from .demo import demo_pairs
 from .growing import HIDDEN
 
@@ -35,8 +39,8 @@ def load_pairs(
         source: one of
 
             - `"demo"`, the built-in dataset;
-            - a raw folder (see [`load_raw_folder`]), which is the split `train`, or a folder of raw folders named
-              after their splits (`val` and `valid` count as `validation`);
+            - a raw folder (see [`list_source`]) of one image and one mask per pair: `images/` and `masks/`, or
+              `metadata.jsonl`; others are converted first (`synthset prepare`);
             - a folder written by `save_to_disk`, or one with parquet files;
             - the id of a dataset on the Hugging Face Hub.
         split: the split to load.
@@ -49,30 +53,33 @@ def load_pairs(
         InputError: the source or a column does not exist, or holds something that is not a pair; also raised when an
             invalid row is read.
     """
-    folder = Path(source).expanduser()
+    require_storable(source)
+    folder = Path(os.path.expanduser(source))
     if source == "demo":
         pairs = demo_pairs(split)
     elif folder.is_dir():
-        raw = raw_splits(folder, image_column)
-        if raw:
-            pairs = load_raw_folder(pick_split(raw, split, source), image_column, mask_column)
+        raw = list_source(folder, Reading(image_column=image_column, mask_column=mask_column))
+        if raw is not None:
+            pairs = load_raw_folder(folder, pick_split(raw, split, source))
             image_column = mask_column = None
         elif (folder / "state.json").is_file():
-            saved = load_or_explain(datasets.load_from_disk, str(folder), "the saved dataset can't be loaded")
+            saved = load_or_explain(load_saved, str(folder), "the saved dataset can't be loaded")
             pairs = pick_split({str(saved.split or "train"): saved}, split, source)
         elif (folder / "dataset_dict.json").is_file():
-            saved = load_or_explain(datasets.load_from_disk, str(folder), "the saved dataset can't be loaded")
+            saved = load_or_explain(load_saved, str(folder), "the saved dataset can't be loaded")
             pairs = pick_split(saved, split, source)
         elif (folder / HIDDEN).is_dir():
             raise InputError(f"{source} is not finished; rerun the command that writes it, or give another folder")
         elif any(folder.rglob("*.parquet")):
+            require_readable_name(folder, "the dataset")
             loaded = load_or_explain(load_parquet, str(folder), "its parquet files can't be loaded")
             pairs = pick_split(loaded, split, source)
         else:
-            there = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) or "nothing"
+            there = ", ".join(sorted(printable(path.name) for path in folder.iterdir())[:6]) or "nothing"
             raise InputError(
                 f"{source} holds no pairs (found: {there}); give a folder with images/ and masks/ (or others named "
-                "with --image_column and --mask_column), metadata.jsonl, a saved dataset or parquet files"
+                "with --image_column and --mask_column), metadata.jsonl or metadata.csv, a saved dataset or parquet "
+                "files; synthset prepare converts others"
             )
     elif folder.exists():
         raise InputError(f"{source} is a file; give the folder that holds images/ and masks/, or a dataset's folder")
@@ -137,16 +144,12 @@ def load_train_validation(
     return parts["train"], parts["test"]
 
 
-def raw_splits(folder: Path, image_column: str | None = None) -> dict[str, Path]:
-    """Finds the raw folders that `folder` consists of, by split; empty if it holds something else."""
-    there = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
-    splits = {path.name: path for path in there if is_raw_folder(path, image_column)}
-    for alias in ("val", "valid"):
-        if alias in splits:
-            splits.setdefault("validation", splits.pop(alias))
-    if is_raw_folder(folder, image_column):
-        splits.setdefault("train", folder)
-    return splits
+def is_raw_folder(folder: Path, image_column: str | None = None) -> bool:
+    """True if `folder` holds pairs as files, valid or not."""
+    try:
+        return list_source(folder, Reading(image_column=image_column)) is not None
+    except InputError:
+        return True
 
 
 def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Dataset | datasets.DatasetDict:
@@ -158,13 +161,20 @@ def load_or_explain(load: Callable, source: str, problem: str) -> datasets.Datas
         raise InputError(f"{source}: {problem} ({reason}); give a folder, a dataset id on the Hub or 'demo'") from error
 
 
+def load_saved(folder: str) -> datasets.Dataset | datasets.DatasetDict:
+    """Loads a folder of `save_to_disk`."""
+    if "::" in os.path.realpath(folder):
+        raise ValueError("'::' in its path makes datasets read another folder; rename it")
+    return datasets.load_from_disk(folder)
+
+
 def load_parquet(folder: str) -> datasets.DatasetDict:
     """Loads the splits of a folder of parquet files.
 
     Replaces `load_dataset(folder)`: if the folder's card lists its data files, the cache of datasets 5.2 distinguishes
     folders by their last name only, and returns the rows of another `.../dataset`, or of this one before it changed.
     """
-    builder = datasets.load_dataset_builder(folder)
+    builder = datasets.load_dataset_builder(os.path.realpath(folder))  # it can't name a dataset "."
     return datasets.load_dataset(builder.name, data_files=builder.config.data_files)
 
 

@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from ..errors import InputError
-from .writer import export_imagefolder
+from .writer import export_imagefolder, read_rows, verify_shard
 
 HIDDEN = ".unfinished"
 
@@ -92,10 +93,17 @@ class GrowingDataset:
         ]
 
     def publish(self) -> None:
-        """Moves the pairs to where loaders find them. Called in one process, when no shard is missing."""
+        """Moves the pairs to where loaders find them. Called in one process, when no shard is missing.
+
+        Raises:
+            InputError: a shard can't be read back, see [`verify_shard`].
+        """
         hidden = self.folder / HIDDEN
         if self.published:
             return
+        for shard in self.parts:
+            if shard.exists():
+                verify_shard(shard)
         if self.image_columns and self._exported(hidden) < self.num_samples:
             kept = self._exported(hidden) // self.samples_per_shard
             shards = list(self.parts)[kept:]
@@ -109,7 +117,7 @@ class GrowingDataset:
         """Reads `columns` of the first `stop` published pairs; images are {"bytes": PNG file}."""
         if not self.image_columns:
             shards = [self.folder / "data" / shard.name for shard in self.parts][: -(-stop // self.samples_per_shard)]
-            return pq.read_table(shards, columns=columns).slice(0, stop).to_pylist()
+            return list(islice(read_rows(shards, columns), stop))
         rows = []
         for line in (self.folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:stop]:
             row = json.loads(line)

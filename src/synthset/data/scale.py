@@ -1,6 +1,5 @@
 """Sizes of images, and the crop size: the scale of the objects in pairs."""
 
-import io
 import json
 import logging
 import statistics
@@ -8,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import datasets
-from PIL import Image
 
 from ..errors import InputError
+from ..sources.decoding import upright_size
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +31,17 @@ def recorded_crop_size(source: str) -> int | None:
 
 
 def image_sizes(pairs: datasets.Dataset) -> list[tuple[int, int]]:
-    """Reads (width, height) of every stored image of a dataset of `load_pairs` from the file headers."""
+    """Reads (width, height) of every image of a dataset of `load_pairs`, as it is decoded, from the file headers.
+
+    Raises:
+        InputError: a file or row has no header of an image; it is named.
+    """
     sizes = []
     for row in pairs.with_format(None).select_columns(["image"]):
-        value = row["image"]
-        with Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"])) as image:
-            sizes.append(image.size)
+        try:
+            sizes.append(upright_size(row["image"]))
+        except InputError as error:
+            raise InputError(f"{_image_name(pairs, row['image'])} {error}") from None
     return sizes
 
 
@@ -54,10 +58,14 @@ def resolve_crop_size(crop_size: int | None, *splits: datasets.Dataset) -> int:
             if number < len(pairs):
                 break
             number -= len(pairs)
-        value = pairs.with_format(None)[number]["image"]
-        return pairs.format["format_kwargs"]["transform"].name("image", value)
+        return _image_name(pairs, pairs.with_format(None)[number]["image"])
 
     return choose_crop_size(crop_size, [min(size) for pairs in splits for size in image_sizes(pairs)], name)
+
+
+def _image_name(pairs: datasets.Dataset, value: dict | None) -> str:
+    """Name of an undecoded image of a dataset of `load_pairs` for messages."""
+    return pairs.format["format_kwargs"]["transform"].name("image", value)
 
 
 def choose_crop_size(crop_size: int | None, sides: Sequence[int], name: Callable[[int], str]) -> int:

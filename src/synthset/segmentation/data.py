@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from ..console import progress
 from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair
-from ..data.dataset import raw_splits
+from ..data.dataset import is_raw_folder
 from ..data.store import cache_limit
 from ..errors import InputError
 from ..random import keyed_generator
@@ -121,7 +121,7 @@ def load_own_or_generated(
         return load_pairs(source, split, image_column, mask_column)
     except InputError as error:
         folder = Path(source).expanduser()
-        raw = folder.is_dir() and (raw_splits(folder) or raw_splits(folder, image_column))
+        raw = folder.is_dir() and (is_raw_folder(folder) or is_raw_folder(folder, image_column))
         if isinstance(error, SplitNotFoundError) or raw or not (image_column or mask_column):
             raise
         logger.info(f"{error}; using image and mask")

@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
+from typing import TypeVar
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -14,10 +18,13 @@ from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
 from ..pipelines.safety import require_safe_folder, require_safe_repo
+from ..sources.reading import Window
 from .data import scaled_size, tile_boxes
 from .encoder_weights import Statistics, find_weights, load_encoder
 
 CONFIG = "segmenter.json"
+Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
+BAND = 512  # rows that are predicted of a large image before they are passed on
 IMAGENET: Statistics = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
@@ -65,18 +72,38 @@ class Segmenter(torch.nn.Module):
         Returns:
             float32 (H, W) in [0, 1], on the CPU. Computed in `eval` mode.
         """
+        height, width = image.shape[-2:]
+        return torch.cat(list(self.probability_rows(partial(crop, image), (height, width), batch_size)))
+
+    @torch.no_grad()
+    def probability_rows(
+        self, read: Callable[[Window], torch.Tensor], size: tuple[int, int], batch_size: int = 16
+    ) -> Iterator[torch.Tensor]:
+        """Predicts as [`probabilities`], and yields finished rows from top to bottom: float32 (n, W).
+
+        Args:
+            read: returns a part of the image, uint8 (3, h, w).
+            size: height and width of the image.
+            batch_size: tiles at once.
+        """
         self.eval()
-        size, (height, width) = self.resolution, image.shape[-2:]
-        boxes = tile_boxes(height, width, size)
-        total, count = torch.zeros(2, height, width)
+        side, (height, width) = self.resolution, size
+        boxes = tile_boxes(height, width, side)
+        first, (total, count) = 0, torch.zeros(2, 0, width)  # sums from row `first` on
         for start in range(0, len(boxes), batch_size):
             part = boxes[start : start + batch_size]
-            tiles = torch.stack([image[:, top : top + size, left : left + size] for top, left in part])
+            tiles = torch.stack([read(Window(left, top, side, side)) for top, left in part])
             found = self(tiles.to(self.mean.device)).float().sigmoid()[:, 0].cpu()
+            begun = torch.zeros(part[-1][0] + side - first - len(total), width)
+            total, count = torch.cat([total, begun]), torch.cat([count, begun])
             for (top, left), tile in zip(part, found, strict=True):
-                total[top : top + size, left : left + size] += tile
-                count[top : top + size, left : left + size] += 1
-        return total / count
+                total[top - first :, left : left + side][:side] += tile
+                count[top - first :, left : left + side][:side] += 1
+            rest = boxes[start + batch_size :]
+            finished = (rest[0][0] if rest else height) - first
+            if finished:
+                yield total[:finished] / count[:finished]
+                total, count, first = total[finished:], count[finished:], first + finished
 
     def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
         """Predicts object probabilities: resizes the image by the factor `resolution / crop_size`, applies
@@ -89,11 +116,44 @@ class Segmenter(torch.nn.Module):
         Returns:
             float32 (H, W) in [0, 1]; the mask is where they exceed `threshold`. Computed in `eval` mode.
         """
-        pixels = F.pil_to_tensor(image)
-        height, width = pixels.shape[-2:]
-        size = scaled_size(height, width, self.resolution, min(self.crop_size, height, width))
-        probabilities = self.probabilities(F.resize(pixels, size, antialias=True), batch_size)
-        return F.resize(probabilities[None], (height, width), antialias=True)[0].numpy()
+        size = image.height, image.width
+        return np.concatenate(list(self.predict_rows(partial(crop_image, image), size, batch_size)))
+
+    def predict_rows(
+        self, read: Callable[[Window], Image.Image], size: tuple[int, int], batch_size: int = 16
+    ) -> Iterator[np.ndarray]:
+        """Predicts as [`predict`] an image that is read by parts, and yields bands of 512 rows (the last one may have
+        fewer) from top to bottom: float32 (n, W). Memory grows with the width of the image, not with its height.
+
+        Args:
+            read: returns a part of the image, RGB; parts overlap.
+            size: height and width of the image.
+            batch_size: tiles at once.
+        """
+        height, width = size
+        scaled = scaled_size(height, width, self.resolution, min(self.crop_size, height, width))
+
+        def read_scaled(window: Window) -> torch.Tensor:
+            return F.pil_to_tensor(resized_part(read, size, scaled, window))
+
+        first, kept = 0, np.zeros((0, scaled[1]), np.float32)  # probabilities of the resized image from row `first` on
+
+        def read_kept(window: Window) -> Image.Image:
+            return Image.fromarray(crop(kept, window._replace(top=window.top - first)))
+
+        tops = iter(range(0, height, BAND))
+        top = next(tops, None)
+        for rows in self.probability_rows(read_scaled, scaled, batch_size):
+            kept = np.concatenate([kept, rows.numpy()])
+            while top is not None:
+                high = min(BAND, height - top)
+                start, stop, _, _ = needed_span(scaled[0], height, top, high)
+                if stop > first + len(kept):
+                    break
+                kept, first = kept[start - first :], start
+                windows = [Window(left, top, min(BAND, width - left), high) for left in range(0, width, BAND)]
+                yield np.concatenate([resized_part(read_kept, scaled, size, part) for part in windows], axis=1)
+                top = next(tops, None)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Saves the network in the format of smp (`config.json`, `model.safetensors`, for `smp.from_pretrained`) and
@@ -118,6 +178,48 @@ class Segmenter(torch.nn.Module):
         # without this argument, smp would download the pretrained encoder weights, only to overwrite them
         network = smp.from_pretrained(folder, encoder_weights=None)
         return cls(network, **json.loads((Path(folder) / CONFIG).read_text())).eval()
+
+
+def crop(pixels: Pixels, window: Window) -> Pixels:
+    """Part of an array or tensor (..., H, W)."""
+    left, top, width, height = window
+    return pixels[..., top : top + height, left : left + width]
+
+
+def crop_image(image: Image.Image, window: Window) -> Image.Image:
+    """Part of an image."""
+    left, top, width, height = window
+    return image.crop((left, top, left + width, top + height))
+
+
+def resized_part(
+    read: Callable[[Window], Image.Image], size: tuple[int, int], new_size: tuple[int, int], window: Window
+) -> Image.Image:
+    """Part of an image as if all of it were resized: bilinear with antialiasing, as torchvision does.
+
+    Args:
+        read: returns a part of the image.
+        size: height and width of the image.
+        new_size: those after resizing.
+        window: part of the resized image.
+    """
+    top, bottom, above, below = needed_span(size[0], new_size[0], window.top, window.height)
+    left, right, before, after = needed_span(size[1], new_size[1], window.left, window.width)
+    part = read(Window(left, top, right - left, bottom - top))
+    box = before, above, after, below
+    return part.resize((window.width, window.height), Image.Resampling.BILINEAR, box)
+
+
+def needed_span(size: int, new_size: int, start: int, count: int) -> tuple[int, int, float, float]:
+    """Finds what new pixels `start` to `start + count` depend on, along a side resized from `size` to `new_size`.
+
+    Returns:
+        The first pixel, the one after the last, and where between them the new pixels begin and end.
+    """
+    scale = size / new_size
+    begin, end, reach = start * scale, min((start + count) * scale, size), max(scale, 1)
+    first, stop = max(math.floor(begin - reach), 0), min(math.ceil(end + reach), size)
+    return first, stop, begin - first, end - first
 
 
 def find_folder(model: str | Path, revision: str | None = None) -> Path:

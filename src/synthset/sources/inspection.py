@@ -93,11 +93,13 @@ def near_duplicates(pairs: Sequence[Measured]) -> list[tuple[int, int, int]]:
         (index, later index, number of different bits), sorted by both indices. Of the tiles of two photos, only the
         first two that are alike are listed.
     """
-    numbers = [number for number, pair in enumerate(pairs) if pair.fingerprint is not None]
-    if not numbers:
+    printed = {number: pair.fingerprint for number, pair in enumerate(pairs) if pair.fingerprint is not None}
+    if not printed:
         return []
-    signs = np.stack([pairs[number].fingerprint for number in numbers]).astype(np.float32) * 2 - 1
-    found, photos = [], set()
+    numbers = list(printed)
+    signs = np.stack(list(printed.values())).astype(np.float32) * 2 - 1
+    found: list[tuple[int, int, int]] = []
+    photos: set[tuple[str, str]] = set()
     for start in range(0, len(signs), 1024):
         different = (signs.shape[1] - signs[start : start + 1024] @ signs[start:].T) / 2
         for row, column in np.argwhere(different <= MAX_DIFFERENT_BITS):
@@ -152,11 +154,12 @@ def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
     Returns:
         True for every pair that is held out; all false if there is only one group.
     """
-    sizes, chosen = Counter(groups), set()
-    for group in np.random.default_rng(seed).permutation(len(sizes))[: len(sizes) - 1]:
-        if sum(sizes[number] for number in chosen) >= wanted:
+    sizes = Counter(groups)
+    chosen: set[int] = set()
+    for drawn in np.random.default_rng(seed).permutation(len(sizes))[: len(sizes) - 1]:
+        if sum(sizes[member] for member in chosen) >= wanted:
             break
-        chosen.add(int(group))
+        chosen.add(int(drawn))
     return [group in chosen for group in groups]
 
 
@@ -172,7 +175,7 @@ def summarize(pairs: Sequence[Measured], crop_size: int, resolution: int) -> dic
     coverage = np.array([pair.coverage for pair in pairs])
     sides = sides_when_trained(pairs, crop_size, resolution)
     smallest = min(pairs, key=lambda pair: min(pair.size))
-    objects = {"count": len(sides)}
+    objects: dict[str, float] = {"count": len(sides)}
     if len(sides):
         low, middle, high = np.quantile(sides, (0.1, 0.5, 0.9))
         objects |= {
@@ -214,9 +217,9 @@ def find_suspicious(
             note(reason, pair.name)
         if pair.group is not None:
             groups.setdefault(pair.group, set()).add(pair.split)
-    for group, splits in groups.items():
+    for value, splits in groups.items():
         if len(splits) > 1:
-            note("groups in two splits", group)
+            note("groups in two splits", value)
     for split in dict.fromkeys(pair.split for pair in pairs):
         own = [pair for pair in pairs if pair.split == split]
         if not any(pair.coverage for pair in own):
@@ -230,9 +233,9 @@ def find_suspicious(
         if pair.convention:
             conventions.setdefault(pair.convention, []).append(pair.name)
     if len(conventions) > 1:
-        usual, *others = sorted(conventions, key=lambda name: -len(conventions[name]))
-        for other in others:
-            note(f"masks stored as {other}, where most are stored as {usual}", *conventions[other])
+        usual, *unusual = sorted(conventions, key=lambda name: -len(conventions[name]))
+        for name in unusual:
+            note(f"masks stored as {name}, where most are stored as {usual}", *conventions[name])
     sides = [sides_when_trained([pair], crop_size, resolution) for pair in pairs]
     tiny = np.concatenate(sides) < SMALLEST_OBJECT
     if len(tiny) and tiny.mean() > MANY:

@@ -42,7 +42,7 @@ class Reading:
         merge_masks: several masks of one photo are one mask, their union.
         bit_depth: significant bits of photos with more than 8 bits per channel; from the file when None.
         background_color: color behind transparent pixels of photos.
-        bands: bands of a raster that are red, green and blue, from 1.
+        bands: bands of a raster that are red, green and blue, or the one that is gray, from 1.
         tile_size: side in pixels of the tiles that photos are cut into; None leaves them whole.
         tile_overlap: pixels that neighboring tiles share.
         object_values: mask values that are the object.
@@ -66,7 +66,7 @@ class Reading:
     merge_masks: bool = False
     bit_depth: int | None = None
     background_color: Color | None = None
-    bands: tuple[int, int, int] | None = None
+    bands: tuple[int, ...] | None = None
     tile_size: int | None = None
     tile_overlap: int = 0
     object_values: tuple[int, ...] = ()

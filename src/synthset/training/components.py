@@ -132,15 +132,16 @@ def build_streams(
 ) -> tuple[TrainingStream, ValidationItems]:
     """The training stream and the validation items; with `--overfit` the same, unaugmented. `timesteps` are uniform if
     nothing else is given; `options` are `TrainingStream`'s."""
-    crop_size = resolved(args.crop_size)
+    crop_size, stream = resolved(args.crop_size), StreamedTraining if args.streaming else TrainingStream
+    if not isinstance(validation, list):
+        used = range(min(len(validation), max(ValidationItems.size, args.num_validation_images)))
+        train = PairTensors(train, crop_size, args.resolution)
+        validation = PairTensors(validation.select(used), crop_size, args.resolution)
+        crop_size = resolved(train.crop_size)
     still = eval_transform(args.resolution, crop_size)
     moving = still if args.overfit else train_transform(args.resolution, crop_size)
     rest = timesteps or UniformTimesteps(args.num_train_timesteps), args.seed
-    if args.streaming:
-        streamed = StreamedTraining(train, moving, *rest, **options)
-        return streamed, ValidationItems(validation, still, *rest, **options)
-    stream = TrainingStream(PairTensors(train), moving, *rest, **options)
-    return stream, ValidationItems(PairTensors(validation), still, *rest, **options)
+    return stream(train, moving, *rest, **options), ValidationItems(validation, still, *rest, **options)
 
 
 def build_loader(args: TrainingArguments, accelerator: Accelerator, stream: TrainingStream, step: int) -> DataLoader:

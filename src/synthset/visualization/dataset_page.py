@@ -21,7 +21,7 @@ def plot_sizes(sides: np.ndarray, coverage: np.ndarray, smallest: float) -> Imag
     left.axvline(smallest, color="tab:red", label=f"{smallest:g} px")
     left.set(xlabel="side of an object, px", ylabel="objects")
     left.legend(frameon=False)
-    right.hist(100 * coverage, 40, (0, 100))
+    right.hist(100 * coverage, np.linspace(0, 100, 41).tolist())
     right.set(xlabel="object pixels in a mask, %", ylabel="pairs")
     return to_image(figure)
 
