@@ -5,7 +5,9 @@
 Every row trains a generator on REAL_TRAIN, generates pairs, trains segmenters on them alone and on them with
 fine-tuning on REAL_TRAIN, and tests both on REAL_TEST. With `--finetune MORE_REAL`, which may be repeated, fine-tuning
 continues there: the paper's "all fine-tuning". For comparison, segmenters are also trained on real pairs only, and on a
-mix of real and synthetic pairs. With `--sr`, everything is repeated with pairs enlarged by a super-resolution model, as
+mix of real and synthetic pairs. With `--practitioner FLAGS`, such as `--practitioner "--config practitioner"`, the rows
+that end in "practitioner" are segmenters with these flags, trained on the real pairs only and on the mix, and chosen on
+the validation pairs. With `--sr`, everything is repeated with pairs enlarged by a super-resolution model, as
 in the paper, and segmenters of that resolution.
 
 All rows are trained on the same photos, those in `TABLE/data`; its validation pairs are not used for training. TABLE
@@ -44,6 +46,8 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
         if row == "real":
             stages, columns = ["--dataset", table.data, *further], {f"real{block}": 0, **last}
             parts.append(table.segmenter(folder / f"real{block}", stages, columns, enlarged))
+            if args.practitioner:
+                parts.append(table.practitioner(folder / f"practitioner{block}", ["--dataset", table.data], enlarged))
             continue
         if row_flags is None:
             pairs = table.pasted(folder / f"generated{block}", enlarged)
@@ -57,6 +61,8 @@ def plan_row(table: Table, args: Table1Arguments, row: str) -> list[Part]:
         if row in args.mixed:
             both = ["--dataset", pairs.folder, "--dataset", table.data, "--mix", 0.5]
             parts.append(table.segmenter(folder / f"mixed{block}", both, {f"mixed{block}": 0}, enlarged, pairs))
+            if args.practitioner:
+                parts.append(table.practitioner(folder / f"practitioner{block}", both, enlarged, pairs))
     return parts
 
 
@@ -70,7 +76,8 @@ def main(args: Table1Arguments) -> None:
 
 
 def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:
-    """Writes the rows so far in the layout of the paper. Scores of real pairs only are in the first column."""
+    """Writes the rows so far in the layout of the paper. Scores of real pairs only are in the first column, those of a
+    practitioner's segmenter in rows of their own."""
     found = {name.split()[0] for cells in table.values() for name in cells}
     blocks = [block for block in BLOCKS if any(name.endswith(block) for name in found)]
     lines = []
@@ -78,8 +85,12 @@ def write_table(output_dir: Path, table: dict[str, dict[str, str]]) -> None:
         columns = {way + block: title for way, title in COLUMNS.items() if way + block in found or way != "all"}
         rows = {}
         for row, cells in table.items():
-            moved = {name.replace("real", "synthetic"): cells[name] for name in cells}
-            rows["real pairs only" if row == "real" else row] = moved
+            title, way = ("real pairs only", "synthetic") if row == "real" else (row, "mixed")
+            rows[title] = {name.replace("real", "synthetic"): cells[name] for name in cells}
+            if f"practitioner{block} dice" in cells:
+                rows[f"{title}, practitioner"] = {
+                    name.replace("practitioner", way): cells[name] for name in cells if name.startswith("practitioner")
+                }
         lines += [*(["", BLOCKS[block], ""] if len(blocks) > 1 else []), *markdown("data", columns, rows)]
     with atomic_path(output_dir / "table1.md") as temporary:
         temporary.write_text("\n".join(lines).lstrip() + "\n")

@@ -3,12 +3,14 @@
     accelerate launch scripts/train_segmentation.py --dataset GENERATED --test_dataset REAL --output_dir RUN
 
 With `--finetune REAL_TRAIN`, which may be repeated, training continues there in further stages (SynthSet, table 1).
-`--dataset A --dataset B --mix 0.5` trains on both, with half of the samples from A. RUN gets
+`--dataset A --dataset B --mix 0.5` trains on both, with half of the samples from A. With `--validation_dataset REAL`,
+every stage keeps the weights with the highest Dice there. RUN gets
 
 - `results.json`: Dice, IoU and boundary F1 on the test photos, each pixel counted once: mean and standard deviation
   over `--seeds` (`dice_std`), and the standard error over photos (`dice_se`);
 - `seed-N/`: the model, for `synthset label` and `synthset.segmentation.Segmenter.from_pretrained`, its scores after
-  every stage (`results.json`) and real and predicted masks of some test tiles (`predictions.png`);
+  every stage and the step whose weights were kept (`results.json`), and real and predicted masks of some test tiles
+  (`predictions.png`);
 - with `--images FOLDER_OR_FILE`, `seed-N/predictions/`: the masks of these photos (`NAME_mask.png`) and orthomosaics
   (`NAME_mask.tif`, georeferenced), 0 and 255, written anew by every run.
 
@@ -28,7 +30,6 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
-from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
 
 from synthset.arguments import SegmentationArguments
@@ -42,10 +43,13 @@ from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import license_of_pairs, write_segmenter_card
 from synthset.publishing.hub import check_push, push_folder
 from synthset.segmentation import (
+    BestWeights,
     PairSource,
     Segmenter,
     TestPhotos,
     TrainingPairs,
+    build_lr_scheduler,
+    build_optimizer,
     build_segmenter,
     check_stage,
     check_test,
@@ -90,7 +94,11 @@ def build_stages(args: SegmentationArguments, accelerator: Accelerator) -> list[
     for number, names in enumerate([args.dataset, *([name] for name in args.finetune)]):
         flag = "--finetune" if number else "--dataset"
         columns = args.image_column, args.mask_column
-        sources = [load_source(flag, name, ["train"], *columns, args.crop_size) for name in names]
+        limits = [0] * len(names) if number else args.max_train_samples or [0] * len(names)
+        sources = [
+            load_source(flag, name, ["train"], *columns, args.crop_size, limit)
+            for name, limit in zip(names, limits, strict=True)
+        ]
         check_stage(sources)
         steps = args.of_stage("max_train_steps", number)
         if steps is None or (number and args.finetune_num_train_epochs and not args.finetune_max_train_steps):
@@ -101,18 +109,26 @@ def build_stages(args: SegmentationArguments, accelerator: Accelerator) -> list[
 
 
 def train(
-    args: SegmentationArguments, stage: Stage, key: tuple[int, int], model: torch.nn.Module, accelerator: Accelerator
-) -> None:
-    """Trains one stage; `key`, the seed and the index of the stage, determines the order of its data."""
-    optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), stage.learning_rate, momentum=0.9))
-    lr_scheduler = get_scheduler(args.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=stage.steps)
+    args: SegmentationArguments,
+    stage: Stage,
+    key: tuple[int, int],
+    model: torch.nn.Module,
+    validation: TestPhotos | None,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """Trains one stage; `key`, the seed and the index of the stage, determines the order of its data. Returns which
+    step's weights are kept, and their Dice on `validation`."""
+    optimizer = accelerator.prepare(build_optimizer(args.optimizer, model.parameters(), stage.learning_rate))
+    lr_scheduler = build_lr_scheduler(args.lr_scheduler, optimizer, stage.steps)
     assert args.crop_size is not None
-    pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix)
+    pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix, args.augment)
     positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
     loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.num_workers)
+    segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
+    best, interval = BestWeights(segmenter), args.validation_steps or max(1, stage.steps // 10)
     model.train()
     with progress(loader, f"seed {key[0]}, {stage.name}", unit="step", leave=False) as bar:
-        for images, masks in bar:
+        for step, (images, masks) in enumerate(bar, start=1):
             loss = segmentation_loss(model(images.to(accelerator.device)), masks.to(accelerator.device))
             if not loss.isfinite():
                 raise InputError(f"{stage.name}: the loss is {loss.item()}; lower its learning rate")
@@ -121,6 +137,15 @@ def train(
             lr_scheduler.step()
             optimizer.zero_grad()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            if validation is not None and (step % interval == 0 or step == stage.steps):
+                dice = score(segmenter, validation, accelerator, args.batch_size, args.ignore_empty)["dice"]
+                assert dice is not None  # there is an object in `validation`
+                best.offer(step, dice)
+                model.train()
+    if validation is None:
+        return {"kept_step": stage.steps}
+    best.restore()
+    return {"kept_step": best.step, "validation_dice": best.score}
 
 
 def check_images(args: SegmentationArguments) -> tuple[list[Path], Reading]:
@@ -152,16 +177,24 @@ def main(args: SegmentationArguments) -> None:
     )
     splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
     test = load_source("--test_dataset", args.test_dataset, splits, args.image_column, args.mask_column)
-    sides = [min(size) for size in test.sizes]
-    args.crop_size = choose_crop_size(args.crop_size, sides, lambda number: f"image {number} of {test.name}")
+    judges = [test]
+    if args.validation_dataset is not None:
+        splits = [args.validation_split] if args.validation_split else ["validation", "train"]
+        columns = args.image_column, args.mask_column
+        judges.append(load_source("--validation_dataset", args.validation_dataset, splits, *columns))
+    places = [f"image {number} of {source.name}" for source in judges for number in range(len(source))]
+    sides = [min(size) for source in judges for size in source.sizes]
+    args.crop_size = choose_crop_size(args.crop_size, sides, places.__getitem__)
     weights = None if args.encoder_weights == "none" else args.encoder_weights
     sizes = args.resolution, args.crop_size, args.threshold, args.batch_size
     build = partial(build_segmenter, args.arch, args.encoder_name, weights, *sizes)
     build()  # fails early if the model can't be built
     stages = build_stages(args, accelerator)
     sources = [source for stage in stages for source in stage.sources]
-    check_test(test, sources)
-    photos = TestPhotos(test, args.resolution, args.crop_size)
+    for number, source in enumerate(judges):
+        check_test(source, [*judges[number + 1 :], *sources])
+    photos, *chosen_on = (TestPhotos(source, args.resolution, args.crop_size) for source in judges)
+    validation = chosen_on[0] if chosen_on else None
     images, reading = check_images(args)
 
     # 2. output folder
@@ -169,7 +202,7 @@ def main(args: SegmentationArguments) -> None:
         data_license = args.data_license or license_of_pairs([*args.dataset, *args.finetune])
         check_push(args.hub_model_id, "model", args.hub_private_repo, data_license, args.output_dir)
     further = [source for stage in stages[1:] for source in stage.sources]
-    data = {"dataset": stages[0].sources, "finetune": further, "test_dataset": [test]}
+    data = {"dataset": stages[0].sources, "finetune": further, "test_dataset": [test], "validation_dataset": judges[1:]}
     digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
@@ -182,6 +215,7 @@ def main(args: SegmentationArguments) -> None:
             "image_column",
             "mask_column",
             "test_split",
+            "validation_split",
             "images",
             "bands",
             "bit_depth",
@@ -201,9 +235,10 @@ def main(args: SegmentationArguments) -> None:
         model = accelerator.prepare(segmenter)
         report = []
         for number, stage in enumerate(stages):
-            train(args, stage, (seed, number), model, accelerator)
+            kept = train(args, stage, (seed, number), model, validation, accelerator)
             scores = score(segmenter, photos, accelerator, args.batch_size, args.ignore_empty)
-            report.append({"stage": stage.name, "steps": stage.steps, "learning_rate": stage.learning_rate, **scores})
+            made = {"stage": stage.name, "steps": stage.steps, "learning_rate": stage.learning_rate, **kept}
+            report.append({**made, **scores})
             logger.info(f"seed {seed}, after {stage.name}: Dice {scores['dice']:.4f}, IoU {scores['iou']:.4f}")
         with whole_or_absent(folder, accelerator) as temporary:
             if accelerator.is_main_process:

@@ -11,6 +11,7 @@ import yaml
 from testing_utils.pairs import random_pairs, same_pairs, write_raw_folder
 from testing_utils.runs import ROOT
 
+from synthset.arguments import SegmentationArguments
 from synthset.cli import parse_arguments
 from synthset.data import load_pairs, load_train_validation
 from synthset.errors import InputError
@@ -149,6 +150,45 @@ def test_enlarged_pairs_come_on_top(plan):
         {name for parts in rows.values() for part in parts for name in part.columns} for rows in (plain, enlarged)
     ]
     assert columns[1] == {f"{name}-sr" for name in columns[0]}
+
+
+def test_a_practitioners_segmenters(plan):
+    """They come on top, learn from the real pairs that the generator learns from, and are chosen on its validation
+    pairs."""
+    plain, both = plan(mixed=["concat"]), plan(mixed=["concat"], practitioner="--config practitioner --arch fpn")
+    added = {row: [part for part in both[row] if part not in plain[row]] for row in both}
+    assert {row for row, parts in added.items() if parts} == {"concat", "real"}
+    for row, sources in (("real", ["table/data"]), ("concat", ["table/concat/generated", "table/data"])):
+        (part,) = added[row]
+        assert part.folder == Path(f"table/{row}/practitioner") and part.columns == {"practitioner": 0}
+        assert given(part, "--dataset") == sources and not given(part, "--finetune")
+        assert given(part, "--validation_dataset", "--validation_split") == ["table/data", "validation"]
+        flags = [str(flag) for flag in part.flags]
+        args = parse_arguments(SegmentationArguments, [*flags, "--output_dir", "x"])
+        assert (args.arch, args.optimizer, args.encoder_name) == ("fpn", "adamw", "tu-tf_efficientnet_lite0")
+        assert args.mix == (None if row == "real" else 0.5)
+
+
+def test_layout_of_a_practitioners_rows(tmp_path):
+    cells = {
+        "concat": {
+            "synthetic dice": "0.1",
+            "mixed dice": "0.2",
+            "practitioner dice": "0.3",
+            "practitioner-sr dice": "0.4",
+        },
+        "real": {"real dice": "0.5", "practitioner dice": "0.6"},
+    }
+    TABLE1["write_table"](tmp_path, cells)
+    text = (tmp_path / "table1.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "0." in line]
+    assert rows == [
+        ["concat", "0.1", "", "", "", "0.2", ""],
+        ["concat, practitioner", "", "", "", "", "0.3", ""],
+        ["real pairs only", "0.5", "", "", "", "", ""],
+        ["real pairs only, practitioner", "0.6", "", "", "", "", ""],
+        ["concat, practitioner", "", "", "", "", "0.4", ""],
+    ]
 
 
 def test_layout_of_enlarged_pairs(tmp_path):

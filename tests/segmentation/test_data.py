@@ -182,6 +182,30 @@ def test_digests_know_pixels_and_masks_but_not_files(tmp_path):
     assert (plain.has_objects, changed.has_objects, plain.sizes) == (True, False, [(32, 40)] * 2)
 
 
+def test_the_first_pairs_of_a_dataset(tmp_path):
+    folder = str(write_raw_folder(tmp_path / "field", random_pairs(4)))
+    arguments = "--dataset", folder, ["train"], None, None
+    whole = load_source(*arguments)
+    assert load_source(*arguments, max_samples=3).digests == whole.digests[:3]
+    assert (
+        load_source(*arguments, max_samples=0).sha256 == load_source(*arguments, max_samples=4).sha256 == whole.sha256
+    )
+    with pytest.raises(InputError, match="field holds 4 pairs, but --max_train_samples is 5 for it; lower that"):
+        load_source(*arguments, max_samples=5)
+
+
+@pytest.mark.parametrize("augment", ["overhead", "strong"])
+def test_augmentation_depends_on_key_and_position_alone(augment):
+    source = source_of(red_masks(3))
+    pairs, again = (TrainingPairs([source], 16, 24, (3, 0), augment=augment) for _ in range(2))
+    expected = [pairs[position] for position in (7, 2)]
+    torch.rand(3)
+    found = [again[position] for position in (2, 7)][::-1]
+    assert all(torch.equal(a, b) for x, y in zip(found, expected, strict=True) for a, b in zip(x, y, strict=True))
+    plain = TrainingPairs([source], 16, 24, (3, 0))[7]
+    assert not torch.equal(plain[0], expected[0][0])
+
+
 def test_a_test_image_must_not_be_trained_on():
     train, test = random_pairs(4), random_pairs(3, seed=1)
     others = source_of(random_pairs(2, seed=2))

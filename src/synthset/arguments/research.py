@@ -150,6 +150,8 @@ class Table1Arguments(TableArguments):
         sr: add the scores of enlarged pairs.
         copy_paste: flags of `paste`.
         mixed: rows whose pairs segmenters are also trained on mixed half and half with real ones.
+        practitioner: flags of `segment`, such as '--config practitioner', for segmenters that are also trained on the
+            real pairs and on the mixed ones, and chosen on the validation pairs; none if not given.
     """
 
     group = "Table 1"
@@ -160,6 +162,7 @@ class Table1Arguments(TableArguments):
     sr: bool = False
     copy_paste: str = ""
     mixed: list[str] = field(default_factory=lambda: [row for row in ROWS if row != "real"])
+    practitioner: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

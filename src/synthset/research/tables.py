@@ -190,10 +190,16 @@ class Table:
         return Part(folder, self.scripts / "make_copy_paste.py", flags, settings)
 
     def segmenter(
-        self, folder: Path, sources: Sequence, columns: dict[str, int], enlarged: bool, pairs: Part | None = None
+        self,
+        folder: Path,
+        sources: Sequence,
+        columns: dict[str, int],
+        enlarged: bool,
+        pairs: Part | None = None,
+        name: str = "segmentation",
     ) -> Part:
-        """Trains segmenters on `sources`, which include `pairs`."""
-        flags, settings = self.read_flags("segmentation")
+        """Trains segmenters on `sources`, which include `pairs`, with the flags `name` of the table."""
+        flags, settings = self.read_flags(name)
         size = ["--resolution", self.side(enlarged), "--crop_size", self.args.crop_size]
         settings |= {**(pairs.settings if pairs else {}), **self.processes}
         if enlarged:
@@ -209,6 +215,12 @@ class Table:
             *flags,
         ]
         return Part(folder, self.scripts / "train_segmentation.py", flags, settings, self.launch, columns)
+
+    def practitioner(self, folder: Path, sources: Sequence, enlarged: bool, pairs: Part | None = None) -> Part:
+        """Trains segmenters as [`segmenter`] with the flags `practitioner` and chooses their weights on the pairs that
+        generators are validated on; the column has the name of the folder."""
+        chosen = ["--validation_dataset", self.data, "--validation_split", "validation"]
+        return self.segmenter(folder, [*sources, *chosen], {folder.name: 0}, enlarged, pairs, "practitioner")
 
     def fill(self, rows: dict[Row, list[Part]], finetune: Sequence[str] = ()) -> Iterator[dict[Row, dict[str, str]]]:
         """Makes the parts row by row; yields the cells of all rows so far after each row.

@@ -1,18 +1,23 @@
 """Segmentation models, the downstream evaluation of generated datasets.
 
-`data` prepares pairs for training and testing, `segmenter` is the network with its preprocessing, prediction and
-loading, `results` tests it.
+`data` prepares pairs for training and testing, augmented as in `augmentation`; `segmenter` is the network with its
+preprocessing, prediction and loading, `encoder_weights` loads pretrained weights of its encoder, `optimization` holds
+what it is trained by, `results` tests it.
 """
 
 from .data import PairSource, TestPhotos, TrainingPairs, check_stage, check_test, load_source, tile_boxes
+from .optimization import BestWeights, build_lr_scheduler, build_optimizer
 from .results import prediction_grid, save, score
 from .segmenter import Segmenter, build_segmenter, confidence, load_segmenter, segmentation_loss
 
 __all__ = [
+    "BestWeights",
     "PairSource",
     "Segmenter",
     "TestPhotos",
     "TrainingPairs",
+    "build_lr_scheduler",
+    "build_optimizer",
     "build_segmenter",
     "check_stage",
     "check_test",

@@ -12,11 +12,12 @@ import torch
 from torch.utils.data import Dataset
 
 from ..console import progress
-from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair, train_transform
+from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair
 from ..data.dataset import is_raw_folder
 from ..data.store import cache_limit
 from ..errors import InputError
 from ..random import keyed_generator
+from .augmentation import AUGMENTATIONS
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ def load_source(
     image_column: str | None,
     mask_column: str | None,
     crop_size: int | None = None,
+    max_samples: int = 0,
 ) -> PairSource:
     """Loads the first existing split of `splits` of `source`.
 
@@ -80,9 +82,11 @@ def load_source(
         mask_column: mask column, likewise; `mask` in generated data.
         crop_size: side in pixels of the crops to train on. If `source` records its crop size, it must be the same. Not
             checked when not given.
+        max_samples: number of pairs to keep, the first ones; 0 keeps all.
 
     Raises:
-        InputError: as `load_pairs` and [`PairSource`], or objects are at another scale.
+        InputError: as `load_pairs` and [`PairSource`], there are fewer pairs than `max_samples`, or objects are at
+            another scale.
     """
     shown = recorded_crop_size(source)
     if shown is not None and crop_size not in (None, shown):
@@ -98,6 +102,13 @@ def load_source(
         except SplitNotFoundError:
             if split == splits[-1]:
                 raise
+    if max_samples:
+        if max_samples > len(pairs):
+            raise InputError(
+                f"{flag} {source} holds {len(pairs)} pairs, but --max_train_samples is {max_samples} for it; lower "
+                "that, or give more pairs"
+            )
+        pairs = pairs.select(range(max_samples))
     logger.info(f"{flag} {source}: {len(pairs)} pairs, split {split}")
     return PairSource(f"{flag} {source}", pairs, shown)
 
@@ -149,7 +160,7 @@ class TrainingPairs(Dataset):
 
     An epoch is as long as all sources together. Without `mix`, it holds every pair once. With `mix`, pairs are drawn
     with replacement: from the first source with probability `mix`, else uniformly from all others. The pair at a
-    position, its crop and its flips are functions of `key` and the position.
+    position, its crop and its augmentation are functions of `key` and the position.
 
     Args:
         sources: datasets to draw from.
@@ -158,6 +169,7 @@ class TrainingPairs(Dataset):
             smaller images, and for images that are crops themselves, such as generated ones.
         key: non-negative integers, such as seed and stage.
         mix: share of pairs from the first source.
+        augment: name in `AUGMENTATIONS`.
 
     Items are uint8 tensors: an image (3, R, R) in 0..255 and a mask (1, R, R) in {0, 1}.
     """
@@ -169,8 +181,10 @@ class TrainingPairs(Dataset):
         crop_size: int,
         key: tuple[int, ...],
         mix: float | None = None,
+        augment: str = "flips",
     ):
         self.sources, self.resolution, self.crop_size, self.key, self.mix = sources, resolution, crop_size, key, mix
+        self.transform = AUGMENTATIONS[augment]
         self.places = [(number, index) for number, source in enumerate(sources) for index in range(len(source))]
 
     def __len__(self) -> int:
@@ -186,7 +200,8 @@ class TrainingPairs(Dataset):
         source = self.sources[number]
         image, mask = source.tensors[index]
         whole = min(image.shape[-2:])
-        transform = train_transform(self.resolution, min(self.crop_size, whole) if source.crop_size is None else whole)
+        crop_size = min(self.crop_size, whole) if source.crop_size is None else whole
+        transform = self.transform(self.resolution, crop_size)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(keyed_generator(*self.key, _AUGMENTATION, position).get_state())
             image, mask = transform(image, mask)

@@ -20,11 +20,12 @@ from ..errors import InputError
 from ..pipelines.safety import require_safe_folder, require_safe_repo
 from ..sources.reading import Window
 from .data import scaled_size, tile_boxes
+from .encoder_weights import Statistics, find_weights, load_encoder
 
 CONFIG = "segmenter.json"
 Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
 BAND = 512  # rows that are predicted of a large image before they are passed on
-IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+IMAGENET: Statistics = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
 class Segmenter(torch.nn.Module):
@@ -45,8 +46,8 @@ class Segmenter(torch.nn.Module):
         resolution: int,
         crop_size: int,
         threshold: float = 0.5,
-        image_mean: tuple[float, float, float] = IMAGENET["image_mean"],
-        image_std: tuple[float, float, float] = IMAGENET["image_std"],
+        image_mean: tuple[float, ...] = IMAGENET["image_mean"],
+        image_std: tuple[float, ...] = IMAGENET["image_std"],
     ):
         super().__init__()
         self.mean: torch.Tensor
@@ -249,20 +250,21 @@ def build_segmenter(
     Args:
         arch: as in `smp.create_model`.
         encoder_name: as in `smp.create_model`.
-        encoder_weights: as in `smp.create_model`; None starts from scratch.
+        encoder_weights: as in `smp.create_model`, or as in [`find_weights`]; None starts from scratch.
         resolution: as in [`Segmenter`].
         crop_size: as in [`Segmenter`].
         threshold: as in [`Segmenter`].
         batch_size: training batch size; not checked when not given.
 
     Raises:
-        InputError: smp has no such network or can't load its weights, or the network does not support images or
-            training batches of this size.
+        InputError: smp has no such network or can't load its weights, the weights are of another encoder, or the
+            network does not support images or training batches of this size.
     """
+    file = None if encoder_weights is None else find_weights(encoder_weights, encoder_name)
     try:
-        network = smp.create_model(arch, encoder_name, encoder_weights, in_channels=3, classes=1)
+        network = smp.create_model(arch, encoder_name, None if file else encoder_weights, in_channels=3, classes=1)
         statistics = IMAGENET
-        if encoder_weights is not None:
+        if encoder_weights is not None and file is None:
             params = smp.encoders.get_preprocessing_params(encoder_name, encoder_weights)
             statistics = {"image_mean": params["mean"], "image_std": params["std"]}
     except Exception as error:  # smp, timm and the Hub raise several kinds
@@ -270,6 +272,8 @@ def build_segmenter(
             f"--arch {arch} with --encoder_name {encoder_name} and --encoder_weights {encoder_weights or 'none'} can't "
             f"be built ({shorten(str(error), 200)}); smp.readthedocs.io lists architectures and encoders"
         ) from error
+    if file is not None:
+        statistics = load_encoder(network.encoder, encoder_name, file, f"--encoder_weights {encoder_weights}")
     segmenter = Segmenter(network, resolution, crop_size, threshold, **statistics).eval()
     sizes: set[int] = set()  # values per image and channel at batch normalization layers
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
