@@ -1,5 +1,6 @@
 """Flags of `synthset generate`."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -78,8 +79,10 @@ class GuidanceArguments(Arguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least(1, "guidance_scale")
+        if self.guidance_scale == math.inf:
+            raise InputError("--guidance_scale is inf; give a number such as 2")
         interval = self.guidance_interval
-        if interval is not None and (len(interval) != 2 or not 0 <= interval[0] < interval[1]):
+        if interval is not None and (len(interval) != 2 or not 0 <= interval[0] < interval[1] < math.inf):
             raise InputError(f"--guidance_interval is {interval}; give the lowest and the highest level, such as 0.2 5")
 
 
