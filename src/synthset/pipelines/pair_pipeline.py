@@ -107,7 +107,7 @@ class PairPipeline(DiffusionPipeline):
         return_dict: bool,
         callback_on_step_end: Callback | None,
         callback_on_step_end_tensor_inputs: list[str],
-        guidance: Autoguidance | None = None,
+        guidance: Autoguidance | None,
         **condition: Any,
     ) -> SynthSetPipelineOutput | tuple:
         """Denoises samples of `shape`, (B, C + M, H, W); `condition` are further arguments of the network, which
