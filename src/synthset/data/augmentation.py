@@ -135,7 +135,7 @@ def warp_pair(
         mask: uint8 (1, H, W).
         matrix: (2, 2), from a point of the crop to that of the photo, both (x, y) from the center.
         center: (x, y) of the crop's center in the photo.
-        crop_size: side of the crop in pixels, of the crop and, where the matrix is the identity, of the photo.
+        crop_size: side of the crop in pixels, which the identity matrix takes for pixels of the photo.
         resolution: side of the result in pixels.
     """
     fine = 2 * resolution  # side at which the image is interpolated
