@@ -25,7 +25,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from tqdm import tqdm
 
-from synthset import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
+from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline, make_scheduler
 from synthset.arguments import GenerateArguments
 from synthset.arguments.generation import NEEDS
 from synthset.cli import run
@@ -38,11 +38,13 @@ from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
 from synthset.publishing.cards import describe, license_of_models, write_dataset_card
 from synthset.publishing.hub import check_push, push_folder
-from synthset.stages import COLUMNS, check_stages, consistency, draw_rows, enlarge_rows
+from synthset.stages import COLUMNS, check_guidance, check_stages, consistency, draw_rows, enlarge_rows
 from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 Pipeline = TypeVar("Pipeline", bound=PairPipeline)
+# what may differ between the runs that make a dataset: models count by their digests
+UNCOUNTED = ("model", "sr_model", "guidance_model", "num_samples")
 PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
 
 
@@ -68,29 +70,51 @@ def load_stage(args: GenerateArguments, cls: type[Pipeline], prefix: str, device
     except InputError as error:
         raise InputError(f"--{prefix}{error}") from None
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.unet.type(DTYPES[args.mixed_precision])
-    if args.enable_xformers_memory_efficient_attention:
-        pipeline.unet.enable_xformers_memory_efficient_attention()
+    prepare_network(args, pipeline.unet)
     return pipeline.to(device), sha256
+
+
+def load_guidance(args: GenerateArguments, pipeline: SynthSetPipeline) -> tuple[dict, dict]:
+    """Loads what guides `pipeline`: arguments of its call, and the SHA-256 of the files, by the setting's name."""
+    if args.guidance_model is None:
+        return {}, {}
+    guide, sha256 = load_pipeline(SynthSetPipeline, args.guidance_model, "--guidance_model")
+    check_guidance(pipeline, guide)
+    prepare_network(args, guide.unet)
+    guidance = {"guidance_unet": guide.unet.to(pipeline.device), "guidance_scale": args.guidance_scale}
+    if args.guidance_interval is not None:
+        guidance["guidance_interval"] = tuple(args.guidance_interval)
+    return guidance, {"guidance_model_sha256": sha256}
+
+
+def prepare_network(args: GenerateArguments, unet: PairedUNet2DModel) -> None:
+    """Gives a network the number format and the attention that the flags ask for."""
+    unet.type(DTYPES[args.mixed_precision])
+    if args.enable_xformers_memory_efficient_attention:
+        unet.enable_xformers_memory_efficient_attention()
 
 
 def draw_pairs(
     pipeline: SynthSetPipeline,
+    guidance: dict,
     sr_pipeline: SynthSetSRPipeline | None,
     args: GenerateArguments,
     samples: range,
     bar: tqdm,
 ) -> Iterator[dict]:
-    """Yields the rows of the pairs numbered `samples`. `bar` counts denoising steps of pairs."""
+    """Yields the rows of the pairs numbered `samples`, drawn with the arguments `guidance` of the pipeline's call.
+    `bar` counts denoising steps of pairs."""
     assert args.num_inference_steps is not None
     for start in range(0, len(samples), args.batch_size):
         numbers = samples[start : start + args.batch_size]
         on_step = partial(bar.update, len(numbers))
-        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step)
+        options = {"mask_filter": args.mask_filter, **guidance}
+        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step, **options)
         if sr_pipeline:
             assert args.sr_num_inference_steps is not None
             on_step = partial(bar.update, len(numbers) * sr_pipeline.config.scale_factor**2)
-            rows = enlarge_rows(sr_pipeline, rows, args.seed, args.sr_num_inference_steps, args.sr_noise_level, on_step)
+            steps, noise_level = args.sr_num_inference_steps, args.sr_noise_level
+            rows = enlarge_rows(sr_pipeline, rows, args.seed, steps, noise_level, on_step, args.mask_filter)
         for row in rows:
             if args.consistency:
                 row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
@@ -99,7 +123,9 @@ def draw_pairs(
 
 def find_license(args: GenerateArguments) -> str | None:
     """Returns the license of the source data: `--data_license`, or that of the cards of the models."""
-    return args.data_license or license_of_models(model for model in (args.model, args.sr_model) if model)
+    return args.data_license or license_of_models(
+        model for model in (args.model, args.guidance_model, args.sr_model) if model
+    )
 
 
 def finish(args: GenerateArguments, settings: dict, features: Features, pairs: GrowingDataset) -> None:
@@ -110,6 +136,8 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
     with atomic_path(output_dir / "preview.png") as temporary:
         pair_grid(images, masks).save(temporary, "PNG")
     stages = f"drawn together by the diffusion model {describe(args.model, kind='')}"
+    if args.guidance_model:
+        stages += f", guided by {describe(args.guidance_model, kind='')},"
     if args.sr_model:
         stages += f" and enlarged by the super-resolution model {describe(args.sr_model, kind='')}"
     description = f"{args.num_samples} synthetic pairs of image and segmentation mask, {stages}."
@@ -145,6 +173,12 @@ def main(args: GenerateArguments) -> None:
     digests: dict[str, str] = {}
     sr_pipeline: SynthSetSRPipeline | None = None
     pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator.device)
+    guidance, digest = load_guidance(args, pipeline)
+    digests |= digest
+    if digests["model_sha256"] in digest.values():
+        raise InputError(
+            "--guidance_model is the model of --model, which can't guide itself; give an earlier checkpoint of its run"
+        )
     if args.sr_model is not None:
         sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator.device)
         check_stages(pipeline, sr_pipeline, args.sr_noise_level)
@@ -163,7 +197,7 @@ def main(args: GenerateArguments) -> None:
     pairs = GrowingDataset(output_dir, num_samples, args.samples_per_shard, image_columns)
     with accelerator.main_process_first():
         require_readable_name(output_dir)
-        claim_output_dir(output_dir, "generation.json", settings, uncounted=("model", "sr_model", "num_samples"))
+        claim_output_dir(output_dir, "generation.json", settings, uncounted=UNCOUNTED)
         if accelerator.is_main_process:
             pairs.prepare()
 
@@ -183,7 +217,7 @@ def main(args: GenerateArguments) -> None:
     ) as bar:
         for shard, numbers in missing:
             try:
-                write_pairs_shard(shard, draw_pairs(pipeline, sr_pipeline, args, numbers, bar), features)
+                write_pairs_shard(shard, draw_pairs(pipeline, guidance, sr_pipeline, args, numbers, bar), features)
             except OSError as error:  # pyarrow does not say which file
                 raise OSError(error.errno, error.strerror, str(shard)) from error
 

@@ -17,7 +17,8 @@ from synthset import PairedUNet2DModel, SynthSetPipeline
 from synthset.arguments import PairedArguments
 from synthset.arguments.base import resolved
 from synthset.cli import run
-from synthset.data import StreamedPairs
+from synthset.data import Augmentation, StreamedPairs
+from synthset.data.augmentation import DIMENSIONS
 from synthset.errors import InputError
 from synthset.signals import deferred
 from synthset.training import costs, objectives
@@ -90,6 +91,19 @@ def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -
     return timesteps
 
 
+def build_network(args: PairedArguments) -> PairedUNet2DModel:
+    """The network, with weights drawn from `--seed`."""
+    return build_model(args, augment_dim=DIMENSIONS if args.augment_prob else 0)
+
+
+def build_augmentation(args: PairedArguments) -> Augmentation | None:
+    """What takes the place of random crops and flips; None where the flags ask for no more than these."""
+    if not args.augment_prob and not args.random_turns:
+        return None
+    crop = args.resolution, resolved(args.crop_size)
+    return Augmentation(*crop, args.augment_prob, args.augmentations, args.random_turns)
+
+
 def train(
     args: PairedArguments,
     accelerator: Accelerator,
@@ -101,10 +115,9 @@ def train(
     # 1. data, noise, network
     scheduler = build_noise_schedule(args)
     timesteps = build_timesteps(args, len(train_pairs), accelerator.num_processes)
-    model = build_model(args)
-    stream, validation_items = build_streams(
-        args, train_pairs, validation_pairs, timesteps, adversarial=args.gan_weight > 0
-    )
+    model = build_network(args)
+    options = {"adversarial": args.gan_weight > 0, "augmentation": build_augmentation(args)}
+    stream, validation_items = build_streams(args, train_pairs, validation_pairs, timesteps, **options)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
         return SynthSetPipeline(unet, scheduler, args.crop_size)
@@ -205,7 +218,7 @@ def train(
 def dry_run(args: PairedArguments, accelerator: Accelerator, num_pairs: int) -> None:
     """Prints the resolved flags and what the run would cost."""
     discriminator = build_discriminator(args) if args.gan_weight else None
-    accelerator.print(costs.report(args, build_model(args), 1 + (args.num_divergence_images > 0), discriminator))
+    accelerator.print(costs.report(args, build_network(args), 1 + (args.num_divergence_images > 0), discriminator))
     if args.gan_weight:
         accelerator.print("# the discriminator is counted in what is on the disk alone")
     if args.curriculum and args.max_train_steps is not None:

@@ -6,10 +6,12 @@ import pytest
 from diffusers import DDPMScheduler, DiffusionPipeline
 from PIL import Image
 
-from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetSRPipeline
+from synthset import PairedUNet2DModel, SynthSetPipeline, SynthSetPipelineOutput, SynthSetSRPipeline
 from synthset.data import export_imagefolder, pair_features, write_pairs_shard
 from synthset.errors import InputError
-from synthset.stages import COLUMNS, check_stages, consistency
+from synthset.pipelines.schedulers import make_scheduler
+from synthset.registry import SCHEDULERS
+from synthset.stages import COLUMNS, check_guidance, check_stages, consistency, draw_rows
 
 
 def flat_row(gray, low_res_gray, object_width):
@@ -81,3 +83,57 @@ def test_stages_of_one_scale_or_of_an_unknown_one_go_together(tmp_path, crop_siz
     stages = [DiffusionPipeline.from_pretrained(tmp_path / name) for name in ("small", "large")]
     assert [stage.config.crop_size for stage in stages] == [None, None]
     check_stages(*stages, noise_level=0)
+
+
+def small_pipeline(crop_size=24, scheduler=None, **config):
+    config = {"sample_size": 8, "block_out_channels": (8, 8), "layers_per_block": 1, "attention_head_dim": 8} | config
+    pipeline = SynthSetPipeline(PairedUNet2DModel(**config), scheduler or DDPMScheduler(), crop_size)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("guide", "found"),
+    [
+        ({"sample_size": 16}, "sample_size 16 (--model: 8)"),
+        ({"image_channels": 4}, "image_channels 4 (--model: 3)"),
+        ({"crop_size": 32}, "crop_size 32 (--model: 24)"),
+        (
+            {"scheduler": DDPMScheduler(1000, beta_schedule="scaled_linear", prediction_type="sample")},
+            "beta_schedule scaled_linear (--model: linear), prediction_type sample (--model: epsilon)",
+        ),
+    ],
+)
+def test_a_guide_for_other_pairs_is_refused(guide, found):
+    with pytest.raises(InputError) as error:
+        check_guidance(small_pipeline(), small_pipeline(**guide))
+    assert str(error.value) == (
+        f"--guidance_model was trained with {found}; give an earlier checkpoint of --model's run"
+    )
+
+
+@pytest.mark.parametrize("sampler", SCHEDULERS)
+def test_a_guide_may_be_smaller_and_the_sampler_another(sampler):
+    pipeline, guide = small_pipeline(), small_pipeline(None, block_out_channels=(8,), augment_dim=9)
+    pipeline.scheduler = make_scheduler(sampler, pipeline.scheduler.config, 10)
+    check_guidance(pipeline, guide)
+
+
+def test_masks_are_smoothed_by_the_majority_of_nine():
+    """Lone pixels and holes go, edges stay; at the border those of the nine count that are there."""
+    drawn = ["........", ".#......", "........", "...#####", "...#####", "...##.##", "...#####", "...#####"]
+    smooth = [*["........"] * 3, "....####", *["...#####"] * 4]  # at the corner of the square, 4 of 9
+
+    def picture(rows):
+        return np.array([[255 * (pixel == "#") for pixel in row] for row in rows], np.uint8)
+
+    class Drawing:
+        def __call__(self, **arguments):
+            assert arguments["guidance_scale"] == 2
+            masks = [Image.fromarray(picture(drawn))]
+            return SynthSetPipelineOutput(images=[Image.new("RGB", (8, 8))], masks=masks)
+
+    for mask_filter, expected in ((None, drawn), ("majority", smooth)):
+        (row,) = draw_rows(Drawing(), 0, [3], 1, lambda: None, mask_filter, guidance_scale=2)
+        np.testing.assert_array_equal(row["mask"], picture(expected))
+        assert row["coverage"] == pytest.approx((picture(expected) > 0).mean())

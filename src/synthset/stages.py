@@ -1,16 +1,21 @@
 """Rows of a generated dataset: sampling, super-resolution, and the consistency check of the two stages."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from PIL import ImageFilter
 
+from .arguments.generation import MaskFilter
 from .data.transforms import ResizePair, to_tv_tensors
 from .errors import InputError
 from .evaluation.metrics import dice, psnr
+from .pipelines.guidance import SAMPLE_KEYS
 from .pipelines.pair_pipeline import Callback, PairPipeline
 from .pipelines.pipeline_output import SynthSetPipelineOutput
 from .pipelines.pipeline_synthset import SynthSetPipeline
 from .pipelines.pipeline_synthset_sr import SynthSetSRPipeline
+from .pipelines.schedulers import TRAINING_KEYS
 from .random import keyed_generator
 
 MAX_PSNR = 100.0  # dB, replaces the infinity of equal images, which JSON cannot store
@@ -72,12 +77,32 @@ def check_stages(pipeline: SynthSetPipeline, sr_pipeline: SynthSetSRPipeline, no
         )
 
 
+def check_guidance(pipeline: SynthSetPipeline, guide: SynthSetPipeline) -> None:
+    """Checks that the network of `guide` can guide that of `pipeline`.
+
+    Raises:
+        InputError: it was trained for other pairs, on crops of another size, or with other noise or another target.
+    """
+    found, wanted = ({name: part.unet.config[name] for name in SAMPLE_KEYS} for part in (guide, pipeline))
+    for values, part in ((found, guide), (wanted, pipeline)):
+        values |= {key: part.scheduler.config.get(key) for key in TRAINING_KEYS}
+    if guide.config.crop_size is not None and pipeline.config.crop_size is not None:
+        found["crop_size"], wanted["crop_size"] = guide.config.crop_size, pipeline.config.crop_size
+    differing = [f"{name} {found[name]} (--model: {wanted[name]})" for name in found if found[name] != wanted[name]]
+    if differing:
+        raise InputError(
+            f"--guidance_model was trained with {', '.join(differing)}; give an earlier checkpoint of --model's run"
+        )
+
+
 def draw_rows(
     pipeline: SynthSetPipeline,
     seed: int,
     numbers: Sequence[int],
     num_inference_steps: int,
     on_step: Callable[[], object],
+    mask_filter: MaskFilter | None = None,
+    **guidance: Any,
 ) -> list[dict]:
     """Generates pairs as one batch. The noise of a pair is that of `keyed_generator(seed, number)`.
 
@@ -87,6 +112,8 @@ def draw_rows(
         numbers: number of each pair in the dataset.
         num_inference_steps: denoising steps.
         on_step: called after each step.
+        mask_filter: what smooths masks.
+        guidance: further arguments of the pipeline's call.
 
     Returns:
         Rows with `image` and `mask` (PIL), `coverage` and `number`.
@@ -96,8 +123,9 @@ def draw_rows(
         generator=[keyed_generator(seed, number) for number in numbers],
         num_inference_steps=num_inference_steps,
         callback_on_step_end=_callback(on_step),
+        **guidance,
     )
-    return _rows(pairs, number=numbers)
+    return _rows(pairs, mask_filter, number=numbers)
 
 
 def enlarge_rows(
@@ -107,6 +135,7 @@ def enlarge_rows(
     num_inference_steps: int,
     noise_level: int,
     on_step: Callable[[], object],
+    mask_filter: MaskFilter | None = None,
 ) -> list[dict]:
     """Applies super-resolution to the pairs of `rows` as one batch. The result is a function of the low-resolution
     pair, as 8-bit images, and of the noise of `keyed_generator(seed, number, 1)`.
@@ -118,6 +147,7 @@ def enlarge_rows(
         num_inference_steps: denoising steps.
         noise_level: noise added to the low-resolution pairs, as in `SynthSetSRPipeline`.
         on_step: called after each step.
+        mask_filter: what smooths the enlarged masks.
 
     Returns:
         The enlarged rows, with `low_res_image` and `low_res_mask` (PIL).
@@ -131,7 +161,7 @@ def enlarge_rows(
         noise_level=noise_level,
         callback_on_step_end=_callback(on_step),
     )
-    return _rows(pairs, number=numbers, low_res_image=images, low_res_mask=masks)
+    return _rows(pairs, mask_filter, number=numbers, low_res_image=images, low_res_mask=masks)
 
 
 def consistency(row: dict, min_psnr: float, min_dice: float) -> dict:
@@ -152,10 +182,12 @@ def consistency(row: dict, min_psnr: float, min_dice: float) -> dict:
     return {"consistency_psnr": image_psnr, "consistency_dice": mask_dice, "consistent": consistent}
 
 
-def _rows(pairs: SynthSetPipelineOutput | tuple, **columns: Sequence) -> list[dict]:
-    """Makes one dict per pair, with its coverage and its values of `columns`."""
+def _rows(pairs: SynthSetPipelineOutput | tuple, mask_filter: MaskFilter | None, **columns: Sequence) -> list[dict]:
+    """Makes one dict per pair, its mask smoothed, with its coverage and its values of `columns`."""
     assert isinstance(pairs, SynthSetPipelineOutput)
     images, masks = list(pairs.images), list(pairs.masks)
+    if mask_filter == "majority":
+        masks = [mask.filter(ImageFilter.ModeFilter(3)) for mask in masks]
     coverage = [np.count_nonzero(np.asarray(mask)) / (mask.width * mask.height) for mask in masks]
     columns = {"image": images, "mask": masks, "coverage": coverage, **columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

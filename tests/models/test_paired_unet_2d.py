@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -390,3 +391,38 @@ def test_noise_level_where_there_is_none(condition_noise, noise_level, message):
     model = build("concat", condition_channels=4, condition_noise=condition_noise)
     with pytest.raises(ValueError, match=message):
         model(*inputs(condition_channels=4), noise_level)
+
+
+@every_variant
+def test_without_augmentation_a_model_computes_as_one_that_is_not_told(variant, tmp_path):
+    """Bit for bit, with zeros or nothing; at the start of training, whatever it is told."""
+    plain, told = build(variant), build(variant, augment_dim=9)
+    missing = told.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["time_embedding.cond_proj.weight"]
+    assert not PairedUNet2DModel(variant=variant, augment_dim=9).time_embedding.cond_proj.weight.any()
+    sample, timestep, _ = inputs()
+    augmentation = torch.randn(2, 9, generator=torch.Generator().manual_seed(3))
+    expected = plain(sample, timestep).sample
+    for nothing in (None, torch.zeros(2, 9)):
+        assert torch.equal(told(sample, timestep, augmentation=nothing).sample, expected)
+    changed = (told(sample, timestep, augmentation=augmentation).sample - expected).abs().amax(dim=(1, 2, 3))
+    assert (changed > 1e-3).all()
+    assert_every_parameter_has_a_gradient(told, (sample, timestep, None, None, augmentation))
+    assert_saves_and_loads(told, (sample, timestep, None, None, augmentation), tmp_path)
+
+
+def test_a_model_saved_before_there_was_augmentation_loads(tmp_path):
+    model = build("concat")
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("augment_dim") == 0
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = PairedUNet2DModel.from_pretrained(tmp_path)
+    assert torch.equal(output_of(loaded, inputs()), output_of(model.eval(), inputs()))
+
+
+@pytest.mark.parametrize(("augment_dim", "shape"), [(0, (2, 9)), (9, (2, 8)), (9, (1, 9)), (9, (9,))])
+def test_an_augmentation_of_another_size_is_refused(augment_dim, shape):
+    model = build("concat", augment_dim=augment_dim)
+    with pytest.raises(ValueError, match=rf"`augmentation` is .*must be \(2, {augment_dim}\)"):
+        model(*inputs()[:2], augmentation=torch.zeros(shape))

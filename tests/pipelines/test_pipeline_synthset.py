@@ -156,6 +156,11 @@ def test_no_gradients(pipeline):
         ({"generator": []}, "generator is a list of 0, but batch_size is 1"),
         ({"latents": torch.zeros(1, 3, 16, 16)}, r"latents is \(1, 3, 16, 16\); .* a tensor \(1, 4, 16, 16\)"),
         ({"latents": np.zeros((1, 4, 16, 16))}, "latents is ndarray; give standard normal noise as a tensor"),
+        ({"guidance_scale": 2.0}, "guidance_scale is 2.0, but there is no guidance_unet; give both"),
+        (
+            {"guidance_unet": GaussianDenoiser(sample_size=8)},
+            r"guidance_unet has image_channels, mask_channels, sample_size \[3, 1, 8\], but unet \[3, 1, 16\]",
+        ),
     ],
 )
 def test_bad_arguments(pipeline, arguments, message):
@@ -224,3 +229,52 @@ def test_offload(pipeline):
         found = pipeline(generator=seeded(0), **settings)
         assert pipeline.unet.device.type == "cpu"
         np.testing.assert_allclose(found.images, expected.images, atol=1e-3)
+
+
+@pytest.fixture
+def worse():
+    torch.manual_seed(5)
+    return PairedUNet2DModel(
+        sample_size=16, block_out_channels=[8], layers_per_block=1, norm_num_groups=4, attention_head_dim=8
+    )
+
+
+@pytest.mark.parametrize("scale, itself", [(1.0, False), (3.0, True), (0.5, True)])
+def test_guidance_that_changes_nothing(pipeline, worse, scale, itself):
+    """To the bit: a scale of 1, or by the network itself."""
+    settings = {"batch_size": 2, "num_inference_steps": 3, "output_type": "np"}
+    expected = pipeline(generator=seeded(0, 1), **settings)
+    guidance = {"guidance_unet": pipeline.unet if itself else worse, "guidance_scale": scale}
+    found = pipeline(generator=seeded(0, 1), **settings, **guidance)
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.masks, expected.masks)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_guidance_is_linear_in_the_predicted_pair(prediction_type):
+    """Networks that know data of one pair each: in one step, what comes out is worse + scale (better - worse)."""
+    scheduler = DDPMScheduler(prediction_type=prediction_type)
+    better, worse = (GaussianDenoiser.build(scheduler, torch.full((4, 8, 8), mean)) for mean in (0.2, 0.1))
+    pipeline = SynthSetPipeline(better, scheduler)
+    for scale, expected in ((1.5, 0.25), (2, 0.3), (5, 0.6), (0, 0.1), (100, 1)):  # 10 is clipped
+        output = pipeline(num_inference_steps=1, guidance_unet=worse, guidance_scale=scale, output_type="pt")
+        torch.testing.assert_close(output.images, torch.full((1, 3, 8, 8), (expected + 1) / 2), atol=1e-3, rtol=0)
+
+
+def test_guidance_acts_at_the_noise_levels_of_its_interval_only(pipeline, worse):
+    """Steps at the timesteps 750, 500, 250 and 0 of linear betas, whose levels are about 17, 3.5, 0.95 and 0.01."""
+    seen = []
+    worse.register_forward_pre_hook(lambda module, args: seen.append(int(args[1])))
+    for interval, expected in (((0, 100), [750, 500, 250, 0]), ((0.5, 5), [500, 250]), ((5, 100), [750])):
+        seen.clear()
+        pipeline(num_inference_steps=4, guidance_unet=worse, guidance_scale=2, guidance_interval=interval)
+        assert seen == expected
+
+
+def test_a_guided_pair_depends_on_its_own_generator(pipeline, worse):
+    settings = {"num_inference_steps": 4, "output_type": "np", "guidance_unet": worse, "guidance_scale": 2.5}
+    together = pipeline(batch_size=3, generator=seeded(5, 6, 7), **settings)
+    alone = pipeline(batch_size=1, generator=seeded(6), **settings)
+    np.testing.assert_allclose(together.images[1], alone.images[0], atol=1e-5)
+    settings["guidance_scale"] = 1.0
+    assert np.abs(pipeline(generator=seeded(6), **settings).images - alone.images).max() > 0.01

@@ -76,12 +76,18 @@ REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
             "--on_divergence rewind --push_to_hub --hub_model_id a/b --hub_strategy checkpoint",
             ["--on_divergence", "--hub_strategy end"],
         ),
+        ("--augment_prob 1.5", ["--augment_prob is 1.5; give 0 to 1"]),
+        ("--augmentations rotation", ["--augmentations is ['rotation']", "--augment_prob"]),
+        ("--augment_prob 0.1 --augmentations []", ["--augmentations is empty"]),
+        ("--augment_prob 0.1 --augmentations shear", ["--augmentations is shear; choose", "anisotropy or color"]),
+        ("--augment_prob 0.1 --overfit 4", ["--augment_prob is 0.1 with --overfit"]),
+        ("--random_turns --overfit 4", ["--random_turns is True with --overfit"]),
     ],
 )
 def test_bad_flags_end_in_one_line(flags, words, capsys):
     flags = f"--lr_warmup_steps 0 {flags}" if "multistep --" in flags else flags
     with pytest.raises(SystemExit) as stop:
-        parse_arguments(TrainingArguments, [*REQUIRED, *flags.split()])
+        parse_arguments(PairedArguments, [*REQUIRED, *flags.split()])
     assert stop.value.code == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
-from synthset.data import ResizePair, eval_transform, train_transform
+from synthset.data import Augmentation, ResizePair, eval_transform, train_transform
 from synthset.training.stream import LowResCondition, PositionSampler, TrainingStream, ValidationItems
 from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
 
@@ -161,3 +161,21 @@ def test_noise_of_the_posterior_adds_to_an_item(pairs, stream):
     assert draws.mean(1).abs().max() < 0.03
     torch.testing.assert_close(torch.cov(draws), torch.eye(3), rtol=0, atol=0.03)
     assert torch.equal(adversarial[3]["posterior_noise"], adversarial[3]["posterior_noise"])
+
+
+def test_augmented_items_depend_on_seed_and_position_only(pairs, stream):
+    """And say how they are augmented; the sample of the training colors, and validation, are as before."""
+    augmentation = Augmentation(16, 24, 0.5, ["scale", "rotation", "anisotropy", "color"], turns=True)
+    told = TrainingStream(pairs, stream.transform, UNIFORM, seed=3, augmentation=augmentation)
+    backwards = {p: told[p] for p in reversed(range(20))}
+    (batch,) = DataLoader(told, batch_sampler=PositionSampler(20, 0, 1, 0, 1), num_workers=1)
+    assert all(same(backwards[p], {name: value[p] for name, value in batch.items()}) for p in range(20))
+    assert batch["augmentation"].shape == (20, 9) and batch["augmentation"].any(dim=1).sum() > 15
+    assert batch["sample"].abs().max() <= 1 and set(batch["sample"][:, 3].unique().tolist()) == {-1.0, 1.0}
+    assert not any(torch.equal(stream[p]["sample"], backwards[p]["sample"]) for p in range(20))
+    assert all(torch.equal(stream[p][name], backwards[p][name]) for p in range(20) for name in ("noise", "timestep"))
+    assert (told.images == stream.images).all()
+    options = {"seed": 3, "augmentation": augmentation}
+    validation = ValidationItems(pairs, eval_transform(16, 24), UNIFORM, **options)[5]
+    assert "augmentation" not in validation
+    assert same(validation, ValidationItems(pairs, eval_transform(16, 24), UNIFORM, seed=3)[5])

@@ -1,8 +1,10 @@
 """Flags of `synthset generate`."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from ..errors import InputError
 from .base import Arguments, require_xformers
 from .choices import Scheduler
 from .hub import DatasetHubArguments
@@ -15,7 +17,11 @@ NEEDS = {  # flag: the flag without which it means nothing
     "consistency": "sr_model",
     "min_consistency_psnr": "consistency",
     "min_consistency_dice": "consistency",
+    "guidance_scale": "guidance_model",
+    "guidance_interval": "guidance_model",
 }
+
+MaskFilter: TypeAlias = Literal["majority"]
 
 
 @dataclass(kw_only=True)
@@ -54,7 +60,34 @@ class EnlargeArguments(Arguments):
 
 
 @dataclass(kw_only=True)
-class GenerateArguments(DatasetHubArguments, EnlargeArguments):
+class GuidanceArguments(Arguments):
+    """Flags of guidance by a worse model (arXiv 2406.02507).
+
+    Args:
+        guidance_model: earlier checkpoint of the run of `model`, or another worse model like it; doubles the time.
+        guidance_scale: weight of `model` against `guidance_model`, 1 or more; 1 is no guidance.
+        guidance_interval: lowest and highest noise level at which to guide, as standard deviations, such as 0.2 5; all
+            if not given.
+    """
+
+    group = "Guidance"
+
+    guidance_model: str | None = None
+    guidance_scale: float = 2.0
+    guidance_interval: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(1, "guidance_scale")
+        if self.guidance_scale == math.inf:
+            raise InputError("--guidance_scale is inf; give a number such as 2")
+        interval = self.guidance_interval
+        if interval is not None and (len(interval) != 2 or not 0 <= interval[0] < interval[1] < math.inf):
+            raise InputError(f"--guidance_interval is {interval}; give the lowest and the highest level, such as 0.2 5")
+
+
+@dataclass(kw_only=True)
+class GenerateArguments(DatasetHubArguments, EnlargeArguments, GuidanceArguments):
     """Generates a dataset of image-mask pairs with a trained model.
 
     Args:
@@ -68,6 +101,7 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments):
         batch_size: pairs generated at once on each process.
         seed: decides, with the model and a pair's number, the pair; 0 or more.
         samples_per_shard: pairs per parquet file; the processes share out whole files.
+        mask_filter: what smooths masks: `majority` gives every pixel the value of most of the 3 x 3 around it.
         format: `parquet`, or `imagefolder` for PNG files with metadata.jsonl.
         mixed_precision: number format of the network; `no` is float32, `bf16` and `fp16` are faster on a GPU.
         enable_xformers_memory_efficient_attention: use xformers' attention (extra `xformers`, GPU only).
@@ -83,6 +117,7 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments):
     batch_size: int = 50
     seed: int = 0
     samples_per_shard: int = 250
+    mask_filter: MaskFilter | None = None
     format: Literal["parquet", "imagefolder"] = "parquet"
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     enable_xformers_memory_efficient_attention: bool = False

@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from ..errors import InputError
 from .base import Arguments, require_xformers, resolved
@@ -11,6 +11,7 @@ from .choices import TRACKERS, BetaSchedule, Optimizer, PredictionType, SkipFusi
 from .hub import HUB_FLAGS, TrainingHubArguments
 
 MixedPrecision: TypeAlias = Literal["no", "fp16", "bf16", "auto"]
+AugmentationKind: TypeAlias = Literal["scale", "rotation", "anisotropy", "color"]
 
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
 OPERATIONAL = {
@@ -47,7 +48,7 @@ FIXED = (
     *("resolution", "variant", "skip_fusion", "block_out_channels", "layers_per_block", "patch_size", "input_skip"),
     *("attention_head_dim", "num_train_timesteps", "beta_schedule", "prediction_type", "use_ema", "streaming"),
     *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
-    *("attention_resolutions", "optimizer"),
+    *("attention_resolutions", "optimizer", "augment_prob"),
 )
 # Flags that early runs did not have, with what those runs did.
 ADDED = {
@@ -57,6 +58,8 @@ ADDED = {
     "attention_resolutions": [],
     "dropout": 0.0,
     "optimizer": "adamw",
+    "augment_prob": 0.0,
+    "random_turns": False,
 }
 
 
@@ -612,7 +615,32 @@ class CurriculumArguments(Arguments):
 
 
 @dataclass(kw_only=True)
-class PairedArguments(CurriculumArguments, AdversarialArguments, TrainingArguments):
+class AugmentationArguments(Arguments):
+    """Flags of augmentation.
+
+    Args:
+        augment_prob: probability of each augmentation of which the network is told, so that generated pairs are without
+            (arXiv 2206.00364: 0.12 to 0.15); for few photos; 0 = off.
+        augmentations: those augmentations; all if not given.
+        random_turns: turn crops by multiples of 90 degrees; for photos from above.
+    """
+
+    group = "Augmentation"
+
+    augment_prob: float = 0.0
+    augmentations: list[AugmentationKind] = field(default_factory=lambda: list(get_args(AugmentationKind)))
+    random_turns: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_share("augment_prob")
+        self.require_needed({"augmentations": "augment_prob"})
+        if not self.augmentations:
+            raise InputError("--augmentations is empty; name one or more, or leave --augment_prob out")
+
+
+@dataclass(kw_only=True)
+class PairedArguments(AugmentationArguments, CurriculumArguments, AdversarialArguments, TrainingArguments):
     """Trains the diffusion model that generates image-mask pairs."""
 
     def __post_init__(self) -> None:
@@ -622,6 +650,11 @@ class PairedArguments(CurriculumArguments, AdversarialArguments, TrainingArgumen
                 f"--curriculum is true, --timestep_density {self.timestep_density} and --timestep_shift "
                 f"{self.timestep_shift:g}, and both choose the timesteps; give one, or uniform and 1"
             )
+        for name in ("augment_prob", "random_turns"):
+            if self.overfit and getattr(self, name):
+                raise InputError(
+                    f"--{name} is {getattr(self, name)} with --overfit, which does not augment; leave one of them out"
+                )
 
     @property
     def length_counts(self) -> bool:

@@ -1,3 +1,4 @@
+from .augmentation import Augmentation
 from .dataset import SplitNotFoundError, files_digest, load_pairs, load_train_validation, pairs_digest
 from .growing import GrowingDataset
 from .scale import choose_crop_size, recorded_crop_size, resolve_crop_size, smallest_side
@@ -7,6 +8,7 @@ from .transforms import ResizePair, eval_transform, resize_pair, to_tv_tensors, 
 from .writer import export_imagefolder, pair_features, read_rows, verify_pairs, write_pairs, write_pairs_shard
 
 __all__ = [
+    "Augmentation",
     "GrowingDataset",
     "PairTensors",
     "ResizePair",

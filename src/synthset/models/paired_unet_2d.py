@@ -180,6 +180,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         condition_channels: Channels of `condition`, image channels first; 0 for a model without one. It is resized to
             each level and concatenated to the input of every down and up block (section 3, "Super-resolution").
         condition_noise: Whether the model takes `noise_level`, the noise in `condition`, through an embedding.
+        augment_dim: Entries of `augmentation`, which says how a training pair was augmented; 0 for a model that is not
+            told. A linear layer without bias, zero at first, adds it to the features of the timestep (Karras et al.
+            2022, appendix F.2).
 
     Raises:
         ValueError: An unknown `variant` or `skip_fusion`, `norm_num_groups` that does not divide a width,
@@ -216,6 +219,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         dropout: float = 0.0,
         condition_channels: int = 0,
         condition_noise: bool = False,
+        augment_dim: int = 0,
     ):
         super().__init__()
         if condition_noise and not condition_channels:
@@ -268,7 +272,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
 
         # time, shared by the branches
         self.time_proj = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.time_embedding = TimestepEmbedding(first, time_embed_dim, act_fn=act_fn)
+        self.time_embedding = TimestepEmbedding(first, time_embed_dim, act_fn=act_fn, cond_proj_dim=augment_dim or None)
+        if augment_dim:
+            nn.init.zeros_(self.time_embedding.cond_proj.weight)
         self.noise_level_embedding = (
             TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if condition_noise else None
         )
@@ -358,6 +364,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         timestep: torch.Tensor | float | int,
         condition: torch.Tensor | None = None,
         noise_level: torch.Tensor | float | int | None = None,
+        augmentation: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> PairedUNet2DOutput | tuple[torch.Tensor]:
         r"""Predicts the training target of a noisy pair, by the scheduler's `prediction_type`.
@@ -369,17 +376,18 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 channels are resized bilinearly, the others to the nearest pixel.
             noise_level: With `condition_noise`, the noise in `condition` in timesteps, 0 for none; one for the batch or
                 (B,).
+            augmentation: With `augment_dim`, how each pair was augmented, (B, augment_dim); zeros if not given.
             return_dict: Whether to return a [`PairedUNet2DOutput`] or a plain tuple.
 
         Raises:
             ValueError: H or W not divisible by the stride; a condition given to a model without `condition_channels`,
                 missing in one with them, or of another number of channels; a noise level given to a model without
-                `condition_noise`, or missing in one with it.
+                `condition_noise`, or missing in one with it; an augmentation of another size than `augment_dim`.
         """
-        self._check_inputs(sample, condition, noise_level)
+        self._check_inputs(sample, condition, noise_level, augmentation)
 
-        # 1. time, and noise level of the condition
-        temb = self._embed(self.time_embedding, timestep, sample)
+        # 1. time and augmentation, and noise level of the condition
+        temb = self._embed(self.time_embedding, timestep, sample, augmentation)
         if noise_level is not None:
             temb = temb + self._embed(self.noise_level_embedding, noise_level, sample)
 
@@ -431,7 +439,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         return PairedUNet2DOutput(sample=output)
 
     def _check_inputs(
-        self, sample: torch.Tensor, condition: torch.Tensor | None, noise_level: torch.Tensor | float | int | None
+        self,
+        sample: torch.Tensor,
+        condition: torch.Tensor | None,
+        noise_level: torch.Tensor | float | int | None,
+        augmentation: torch.Tensor | None,
     ) -> None:
         """Raises ValueError for what `forward` can't process."""
         height, width = sample.shape[-2:]
@@ -454,13 +466,25 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`condition` has {condition.shape[1]} channels, but the model has "
                 f"`condition_channels={self.config.condition_channels}`"
             )
+        expected = len(sample), self.config.augment_dim
+        if augmentation is not None and augmentation.shape != expected:
+            raise ValueError(
+                f"`augmentation` is {tuple(augmentation.shape)}, but must be {expected}: the model has "
+                f"`augment_dim={self.config.augment_dim}`"
+            )
 
     def _embed(
-        self, embedding: TimestepEmbedding, timestep: torch.Tensor | float | int, sample: torch.Tensor
+        self,
+        embedding: TimestepEmbedding,
+        timestep: torch.Tensor | float | int,
+        sample: torch.Tensor,
+        augmentation: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, 4 * block_out_channels[0]) features of one timestep for the batch or of one for each pair."""
+        """(B, 4 * block_out_channels[0]) features of one timestep for the batch or of one for each pair, and of the
+        augmentation."""
         timesteps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(len(sample))
-        return embedding(self.time_proj(timesteps).to(sample.dtype))
+        augmentation = augmentation if augmentation is None else augmentation.to(sample.dtype)
+        return embedding(self.time_proj(timesteps).to(sample.dtype), augmentation)
 
     def _resize_to_levels(self, condition: torch.Tensor | None, size: tuple[int, ...]) -> list[torch.Tensor | None]:
         """`condition` at the size of each level, from `size` (height, width) down; None for each if there is none."""

@@ -14,6 +14,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
 from ..pipelines.safety import require_safe_folder, require_safe_repo
+from .guidance import Autoguidance
 from .pipeline_output import SynthSetPipelineOutput
 from .prediction_types import clip_prediction
 from .schedulers import require_compatible, start_sampling
@@ -106,9 +107,11 @@ class PairPipeline(DiffusionPipeline):
         return_dict: bool,
         callback_on_step_end: Callback | None,
         callback_on_step_end_tensor_inputs: list[str],
+        guidance: Autoguidance | None,
         **condition: Any,
     ) -> SynthSetPipelineOutput | tuple:
-        """Denoises samples of `shape`, (B, C + M, H, W); `condition` are further arguments of the network."""
+        """Denoises samples of `shape`, (B, C + M, H, W); `condition` are further arguments of the network, which
+        `guidance`, if there is any, does without."""
         # 1. timesteps, and alphas_cumprod at each
         device = self._execution_device
         prediction_type = self.scheduler.config.prediction_type
@@ -131,6 +134,8 @@ class PairPipeline(DiffusionPipeline):
                 continue
             model_input = scheduler.scale_model_input(sample, t)
             model_output = self.unet(model_input.to(self.unet.dtype), t, **condition).sample.float()
+            if guidance is not None:
+                model_output = guidance.guide(model_output, model_input, t, alphas[i])
             model_output = clip_prediction(model_output, model_input, alphas[i], prediction_type)
             sample = scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
             if callback_on_step_end is not None:

@@ -1,10 +1,13 @@
 """Pipeline that generates image-mask pairs (SynthSet, section 3)."""
 
+import math
+
 import numpy as np
 import torch
 from diffusers import SchedulerMixin
 
 from ..models import PairedUNet2DModel
+from .guidance import SAMPLE_KEYS, Autoguidance
 from .pair_pipeline import Callback, PairPipeline
 from .pipeline_output import SynthSetPipelineOutput
 
@@ -46,6 +49,9 @@ class SynthSetPipeline(PairPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["sample"],  # noqa: B006
+        guidance_unet: PairedUNet2DModel | None = None,
+        guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] = (0.0, math.inf),
     ) -> SynthSetPipelineOutput | tuple:
         """Generates pairs.
 
@@ -66,6 +72,12 @@ class SynthSetPipeline(PairPipeline):
                 a dict with a new `sample`, or set `pipeline._interrupt = True` to end the call there.
             callback_on_step_end_tensor_inputs: names of the tensors in `tensors`; only `"sample"`, float32
                 (B, C + M, H, W), is available.
+            guidance_unet: worse network that guides `unet`, such as that of an earlier checkpoint, on the same device
+                and trained with the same noise schedule and prediction type; doubles the time.
+            guidance_scale: weight of `unet` against `guidance_unet` (Karras et al. 2024, arXiv 2406.02507); 1 is no
+                guidance.
+            guidance_interval: lowest and highest noise level, sqrt((1 - a) / a) with a = alphas_cumprod, at which to
+                guide.
 
         Raises:
             ValueError: an argument has the wrong type, shape or size, or the scheduler can't sample from the network
@@ -80,6 +92,15 @@ class SynthSetPipeline(PairPipeline):
             raise ValueError(f"height is {height} and width {width}; give multiples of {stride}, the network's stride.")
         shape = batch_size, config.image_channels + config.mask_channels, height, width
         self._check_inputs(shape, generator, latents, output_type, callback_on_step_end_tensor_inputs)
+        guidance = None
+        if guidance_unet is not None:
+            found, wanted = ([unet.config[key] for key in SAMPLE_KEYS] for unet in (guidance_unet, self.unet))
+            if found != wanted:
+                names = ", ".join(SAMPLE_KEYS)
+                raise ValueError(f"guidance_unet has {names} {found}, but unet {wanted}; give networks that agree.")
+            guidance = Autoguidance(guidance_unet, guidance_scale, guidance_interval)
+        elif guidance_scale != 1:
+            raise ValueError(f"guidance_scale is {guidance_scale}, but there is no guidance_unet; give both.")
         if num_inference_steps is None:
             num_inference_steps = min(1000, self.scheduler.config.num_train_timesteps)
         return self._generate(
@@ -92,4 +113,5 @@ class SynthSetPipeline(PairPipeline):
             return_dict,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
+            guidance,
         )

@@ -153,6 +153,7 @@ class SynthSetSRPipeline(PairPipeline):
             return_dict,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
+            None,
             condition=condition.to(self.unet.dtype),
             **model_kwargs,
         )

@@ -7,12 +7,14 @@ from diffusers.training_utils import compute_snr
 
 from ..pipelines.prediction_types import compute_target, predict_x_0, prediction_slope
 
+CONDITIONS = ("condition", "noise_level", "augmentation")  # what a network may be told beside x_t and the timestep
+
 
 def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Prediction of the network for a batch with noise added, x_t = sqrt(a) x_0 + sqrt(1 - a) noise (paper, section 2).
 
     Args:
-        model: called with x_t, the timesteps, and `condition` and `noise_level` where the batch has them.
+        model: called with x_t, the timesteps, and the `CONDITIONS` that the batch has.
         scheduler: its `alphas_cumprod` are a.
         batch: `sample` x_0 and `noise`, (B, C + M, H, W); `timestep`, (B,) int64.
 
@@ -20,8 +22,8 @@ def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.
         (B, C + M, H, W).
     """
     noisy = scheduler.add_noise(batch["sample"], batch["noise"], batch["timestep"])
-    condition = {name: batch[name] for name in ("condition", "noise_level") if name in batch}
-    return model(noisy, batch["timestep"], **condition).sample
+    conditions = {name: batch[name] for name in CONDITIONS if name in batch}
+    return model(noisy, batch["timestep"], **conditions).sample
 
 
 def training_target(

@@ -1,11 +1,12 @@
 """Training data as a function of (seed, position).
 
-Position p of the endless stream is the pair permutation(seed, p // N)[p % N]; its crop, flips, timestep and noise come
-from generators keyed by (seed, p). There is no state, so resuming is arithmetic, in any epoch and for any number of
-processes.
+Position p of the endless stream is the pair permutation(seed, p // N)[p % N]; its crop, flips, augmentation, timestep
+and noise come from generators keyed by (seed, p). There is no state, so resuming is arithmetic, in any epoch and for
+any number of processes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Protocol
 
@@ -14,7 +15,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 
-from ..data import ResizePair, StreamedPairs
+from ..data import Augmentation, ResizePair, StreamedPairs
 from ..image_processor import PairImageProcessor
 from ..pipelines.pipeline_synthset_sr import add_condition_noise
 from ..random import keyed_generator
@@ -83,9 +84,11 @@ class TrainingStream(Dataset):
         seed: non-negative.
         condition: makes the network's condition from a pair; None for an unconditional network.
         adversarial: add `posterior_noise`, for two samples of x_{t-1}, to the items.
+        augmentation: takes the place of `transform` in items, which get what it says of itself.
 
     Items are dicts: `sample` float32 (C + M, H, W) in [-1, 1], `noise` of that shape, `timestep` int64 in 0..T-1,
-    `position` int64, what `condition` returns, and with `adversarial` `posterior_noise`, (2, C + M, H, W).
+    `position` int64, what `condition` and `augmentation` return, and with `adversarial` `posterior_noise`,
+    (2, C + M, H, W).
     """
 
     def __init__(
@@ -96,9 +99,10 @@ class TrainingStream(Dataset):
         seed: int,
         condition: LowResCondition | None = None,
         adversarial: bool = False,
+        augmentation: Augmentation | None = None,
     ):
         self.pairs, self.transform, self.timesteps, self.seed = pairs, transform, timesteps, seed
-        self.condition, self.adversarial = condition, adversarial
+        self.condition, self.adversarial, self.augmentation = condition, adversarial, augmentation
         self.processor = PairImageProcessor()
 
     def pair_index(self, position: int) -> int:
@@ -108,26 +112,38 @@ class TrainingStream(Dataset):
 
     @cached_property
     def images(self) -> np.ndarray:
-        """The images of the first 256 positions, uint8 (256, H, W, 3), as a sample of the training colors."""
+        """The images of the first 256 positions, uint8 (256, H, W, 3), as a sample of the training colors, without
+        `augmentation`: so are generated pairs."""
         return self._images(self.pairs[self.pair_index(position)] for position in range(256))
 
     def _images(self, pairs: Iterable[Pair]) -> np.ndarray:
-        augmented = (self._augment(*pair, position)[0] for position, pair in enumerate(pairs))
-        return np.stack([image.permute(1, 2, 0).numpy() for image in augmented])
+        images = []
+        for position, pair in enumerate(pairs):
+            with self._randomness(position):
+                images.append(self.transform(*pair)[0].permute(1, 2, 0).numpy())
+        return np.stack(images)
 
     def __getitem__(self, position: int) -> dict[str, torch.Tensor]:
-        image, mask = self._augment(*self.pairs[self.pair_index(position)], position)
+        image, mask = self.pairs[self.pair_index(position)]
+        told: dict[str, torch.Tensor] = {}
+        with self._randomness(position):
+            if self.augmentation is None:
+                image, mask = self.transform(image, mask)
+            else:
+                image, mask, told = self.augmentation(image, mask)
         generator = keyed_generator(self.seed, _NOISE, position)
         timestep = self.timesteps.draw(position, generator)
-        item = self._item(image, mask, generator, timestep, position)
+        item = self._item(image, mask, generator, timestep, position) | told
         if self.adversarial:
             item["posterior_noise"] = torch.randn(2, *item["sample"].shape, generator=generator)
         return item
 
-    def _augment(self, image: tv_tensors.Image, mask: tv_tensors.Mask, position: int) -> Pair:
+    @contextmanager
+    def _randomness(self, position: int) -> Iterator[None]:
+        """Makes PyTorch's global generator, in the block, a function of (seed, position)."""
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
-            return self.transform(image, mask)
+            yield
 
     def _item(
         self,
