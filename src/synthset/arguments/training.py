@@ -59,6 +59,7 @@ ADDED = {
     "dropout": 0.0,
     "optimizer": "adamw",
     "augment_prob": 0.0,
+    "augmentations": list(get_args(AugmentationKind)),
     "random_turns": False,
 }
 
