@@ -141,25 +141,31 @@ def measure_all(pairs: SourcePairs, folder: str, group_column: str | None) -> tu
     return [found for found in examined if isinstance(found, Measured)], max(kinds)
 
 
-def split_train(splits: Sequence[str], groups: Sequence[int], args: PrepareArguments) -> list[str]:
-    """Holds pairs of `train` out for `validation`, whole groups, if there is no such split.
+def assign_splits(splits: Sequence[str], groups: Sequence[int], args: PrepareArguments) -> dict[str, list[int]]:
+    """Lists the pairs of each split. Pairs of `train` are held out for `validation`, whole groups, if there is no such
+    split.
+
+    Args:
+        splits: the source's split of every pair.
+        groups: the group of every pair.
+        args: flags.
 
     Raises:
-        InputError: that leaves none.
+        InputError: none can be held out.
     """
-    if "validation" in splits:
-        return list(splits)
-    train = [number for number, split in enumerate(splits) if split == "train"]
-    order: dict[int, int] = {}
+    members = {split: [n for n, own in enumerate(splits) if own == split] for split in SPLITS if split in splits}
+    if "validation" in members:
+        return members
+    train, order = members["train"], dict[int, int]()
     own = [order.setdefault(groups[number], len(order)) for number in train]
-    held_out = hold_out(own, math.ceil(args.validation_fraction * len(train)), args.seed)
-    if not any(held_out):
+    kept, held_out = hold_out(own, math.ceil(args.validation_fraction * len(train)), args.seed)
+    if not held_out:
         raise InputError(
             f"{args.dataset} has {len(train)} pairs to train on, of one photo or group, so none can be held out for "
             "validation; add photos, or a split validation"
         )
-    chosen = {number for number, out in zip(train, held_out, strict=True) if out}
-    return ["validation" if number in chosen else split for number, split in enumerate(splits)]
+    parts = members | {"train": [train[n] for n in kept], "validation": [train[n] for n in held_out]}
+    return {split: parts[split] for split in SPLITS if split in parts}
 
 
 def check_objects(args: PrepareArguments, pixels: Counter[int]) -> None:
@@ -325,8 +331,7 @@ def main(args: PrepareArguments) -> None:
             f"--strict refuses {len(suspicious)} kinds of findings; the first is {reason}: {names[0]} "
             f"({len(names)} in all); mend them, or leave --strict out to see all in the report"
         )
-    splits = split_train([pair.split for pair in measured], group_pairs(measured, duplicates), args)
-    members = {split: [n for n, own in enumerate(splits) if own == split] for split in SPLITS if split in splits}
+    members = assign_splits([pair.split for pair in measured], group_pairs(measured, duplicates), args)
     report: dict[str, Any] = {
         "format": pairs.format,
         "distinct_photos": count_photos(measured, duplicates),

@@ -2,6 +2,7 @@
 
 import io
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -134,15 +135,20 @@ def test_groups_join_tiles_duplicates_and_group_values():
 @pytest.mark.parametrize("seed", range(5))
 def test_whole_groups_are_held_out(seed):
     groups = [0, 0, 0, 1, 2, 2, 3, 4, 4, 4]
-    out = hold_out(groups, 3, seed)
-    assert 2 <= sum(out) <= 3
-    assert all(len({out[i] for i in range(10) if groups[i] == group}) == 1 for group in range(5))
-    assert sum(hold_out([0] * 9 + [1] * 4 + [2] * 9, 2, seed)) == 4
-    assert sum(hold_out(range(10), 2, seed)) == 2
+    kept, out = hold_out(groups, 3, seed)
+    assert sorted(kept + out) == list(range(10)) and 2 <= len(out) <= 3
+    assert not {groups[number] for number in kept} & {groups[number] for number in out}
+    assert len(hold_out([0] * 9 + [1] * 4 + [2] * 9, 2, seed)[1]) == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_single_pairs_are_held_out_as_datasets_does(seed):
+    parts = datasets.Dataset.from_dict({"number": range(11)}).train_test_split(test_size=3, seed=seed)
+    assert hold_out(range(11), 3, seed) == (parts["train"]["number"][:], parts["test"]["number"][:])
 
 
 def test_one_group_is_never_held_out():
-    assert hold_out([0, 0, 0], 1, 0) == [False] * 3
+    assert hold_out([0, 0, 0], 1, 0) == ([0, 1, 2], [])
 
 
 def test_suspicious_findings():

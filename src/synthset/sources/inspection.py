@@ -156,7 +156,7 @@ def count_photos(pairs: Sequence[Measured], duplicates: Iterable[tuple[int, int]
     return len(set(group_pairs([replace(pair, group=None) for pair in pairs], duplicates)))
 
 
-def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
+def hold_out(groups: Sequence[int], wanted: int, seed: int) -> tuple[list[int], list[int]]:
     """Draws whole groups with at most `wanted` pairs together, or the smallest group if all are larger.
 
     Args:
@@ -165,17 +165,22 @@ def hold_out(groups: Sequence[int], wanted: int, seed: int) -> list[bool]:
         seed: decides which.
 
     Returns:
-        True for every pair that is held out; all false if there is only one group.
+        Numbers of the pairs that remain, and of those held out, both in the order drawn: if every pair is a group, as
+        `datasets.Dataset.train_test_split` has them. None is held out of a single group.
     """
-    sizes, chosen, held_out = Counter(groups), set(), 0
-    drawn = np.random.default_rng(seed).permutation(len(sizes)).tolist()
-    for group in drawn[: len(sizes) - 1]:
-        if held_out + sizes[group] <= wanted:
+    members: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        members.setdefault(group, []).append(number)
+    drawn = np.random.default_rng(seed).permutation(len(members)).tolist()
+    chosen, room = set(), wanted
+    for group in drawn[: len(drawn) - 1]:
+        if len(members[group]) <= room:
             chosen.add(group)
-            held_out += sizes[group]
-    if not chosen and len(sizes) > 1:
-        chosen.add(min(drawn, key=lambda group: sizes[group]))
-    return [group in chosen for group in groups]
+            room -= len(members[group])
+    if not chosen and len(drawn) > 1:
+        chosen.add(min(drawn, key=lambda group: len(members[group])))
+    kept = [number for group in drawn if group not in chosen for number in members[group]]
+    return kept, [number for group in drawn if group in chosen for number in members[group]]
 
 
 def sides_when_trained(pairs: Iterable[Measured], crop_size: int, resolution: int) -> np.ndarray:
