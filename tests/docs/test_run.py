@@ -55,6 +55,8 @@ def tiny(words):
     """A command with the flags of `TINY` in place of its own of the same names."""
     command = words[1] if words[1] != "research" else words[2]
     changes = dict(TINY.get(command, {}))
+    if "practitioner" in words:  # whose weights are of its encoder
+        del changes["encoder_name"]
     if "--sr_model" in words:
         changes["sr_num_inference_steps"] = "2"
     kept, skip = [], False
