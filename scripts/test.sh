@@ -6,4 +6,4 @@ ruff check .
 ruff format --check .
 mypy
 export OMP_NUM_THREADS=1
-python -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"
+python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@"

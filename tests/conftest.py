@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,11 @@ def installed(wheel, tmp_path_factory):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves tests marked `fuzz` out unless `-m` names them."""
+    """Leaves tests marked `fuzz` out unless `-m` names them, and puts files with the most slow tests first, so that
+    processes end together."""
     if "fuzz" not in config.option.markexpr:
         chosen = [item for item in items if not item.get_closest_marker("fuzz")]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
