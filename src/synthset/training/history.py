@@ -8,7 +8,7 @@ kept, the learning rate schedule starts again.
 import hashlib
 import json
 import logging
-from collections.abc import Sized
+from collections.abc import Collection, Sized
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,7 +109,7 @@ def continue_from(args: TrainingArguments, identity: dict) -> Start:
         require_empty(output_dir, RUN_FILE)
         return Start(None, 0, first)
     step = state["global_step"]
-    legs = _read_legs(state)
+    legs = _read_legs(state, identity)
     if args.max_train_steps <= step:  # nothing is left to do: how long the run was meant to be does not matter
         identity = {**identity, "max_train_steps": legs[-1]["identity"].get("max_train_steps")}
     changed = differences(legs[-1]["identity"], identity)
@@ -125,19 +125,21 @@ def continue_from(args: TrainingArguments, identity: dict) -> Start:
     raise InputError(f"{place} was trained with {', '.join(changed)}; {remedy}")
 
 
-def _read_legs(state: dict) -> list[dict]:
-    """The legs in a checkpoint's state or in `run.json`, with the flags of today."""
-    return [
-        leg | {"identity": ADDED | {RENAMED.get(name, name): value for name, value in leg["identity"].items()}}
-        for leg in state["legs"]
-    ]
+def _read_legs(state: dict, flags: Collection[str]) -> list[dict]:
+    """The legs in a checkpoint's state or in `run.json`, with the flags of today among `flags`, the run's."""
+    legs = []
+    for leg in state["legs"]:
+        identity = {RENAMED.get(name, name): value for name, value in leg["identity"].items()}
+        added = {name: value for name, value in ADDED.items() if name in flags and name not in identity}
+        legs.append(leg | {"identity": identity | added})
+    return legs
 
 
 def _with_rewinds(legs: list[dict], step: int, output_dir: Path) -> list[dict]:
     """`legs` with the rewinds of the last one, which the checkpoint that the run went back to does not know of."""
     if not (output_dir / RUN_FILE).is_file():
         return legs
-    known = _read_legs(json.loads((output_dir / RUN_FILE).read_text()))[-1]
+    known = _read_legs(json.loads((output_dir / RUN_FILE).read_text()), legs[-1]["identity"])[-1]
     rewinds = [rewind for rewind in known.get("rewinds", []) if rewind["to"] <= step]
     if not rewinds or known["identity"] != legs[-1]["identity"]:
         return legs
