@@ -76,7 +76,7 @@ def test_it_ends_in_time(data, tmp_path, launch, flags):
     assert result.returncode == 0, result.stderr
     times = [datetime.strptime(line, "%H:%M:%S") for line in re.findall(r"^\d\d:\d\d:\d\d", result.stderr, re.M)]
     taken = (times[-1] - times[0]).seconds
-    assert 15 < taken < 45, result.stderr
+    assert 15 < taken < 75, result.stderr  # half a minute, and what a busy machine adds
     (end,) = re.findall(r"steps 0 to \d+ of 4 pairs, ends about (\d\d:\d\d); ", result.stderr)
     assert (datetime.strptime(end, "%H:%M") - times[-1]).total_seconds() < 60
     assert "next: synthset generate --model " in result.stderr.splitlines()[-1]
