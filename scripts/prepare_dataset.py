@@ -129,7 +129,8 @@ def measure_all(pairs: SourcePairs, folder: str, group_column: str | None) -> tu
         except InputError as error:
             return str(error)
         kinds.add(decoded.label_kind)
-        return measure(decoded, pair.record.name.removeprefix(folder), pair.split, pair.photo, group)
+        photo = f"{pair.split}: {pair.photo}"  # a photo in two splits is a duplicate
+        return measure(decoded, pair.record.name.removeprefix(folder), pair.split, photo, group)
 
     with ThreadPoolExecutor() as pool:  # Pillow and scipy compute without holding the interpreter's lock
         options = {"total": len(pairs), "unit": "pair", "leave": False, "delay": 1}

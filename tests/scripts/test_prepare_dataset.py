@@ -126,6 +126,20 @@ def test_near_duplicates_stay_in_one_split(tmp_path, prepare, seed):
     assert {row["image"].size for row in load_pairs(str(tmp_path / "out"), "validation")} == {(40, 32), (80, 64)}
 
 
+def test_one_photo_in_two_splits_is_a_duplicate(tmp_path, prepare):
+    rows = random_pairs(5)
+    features = datasets.Features(image=datasets.Image(), mask=datasets.Image())
+    for split, part in (("train", rows[:4]), ("test", [rows[0], rows[4]])):
+        stored = datasets.Dataset.from_list(part, features=features)
+        stored.to_parquet(str(tmp_path / "stored" / "data" / f"{split}-00000-of-00001.parquet"))
+    code, printed, _ = prepare("--dataset", tmp_path / "stored", "--output_dir", tmp_path / "out")
+    assert code == 0 and "Wrote 6 pairs of 5 distinct photos, read as a dataset" in printed
+    place = f"of {tmp_path}/stored"
+    assert report_of(tmp_path / "out")["suspicious"]["near-duplicates in two splits"] == [
+        f"the image of row 0 of split train {place} = the image of row 0 of split test {place}"
+    ]
+
+
 def test_a_group_stays_in_one_split(tmp_path, prepare):
     write_raw_folder(tmp_path / "raw", random_pairs(9))
     rows = [
@@ -210,7 +224,9 @@ def test_bad_row_leaves_nothing_behind(tmp_path, prepare):
     ).save_to_disk(str(tmp_path / "saved"))
     code, _, errors = prepare("--dataset", tmp_path / "saved", "--output_dir", tmp_path / "out")
     assert code != 0
-    assert errors.splitlines()[-1].startswith(f"error: the mask of row 2 of {tmp_path}/saved is a mask with values 9")
+    assert errors.splitlines()[-1].startswith(
+        f"error: the mask of row 2 of split train of {tmp_path}/saved is a mask with values 9"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 

@@ -95,7 +95,7 @@ def open_source(source: str, reading: Reading) -> dict[str, Listing]:
                 if split == "train":
                     raise
             else:
-                listed[split] = list_rows(pairs, source, reading)
+                listed[split] = list_rows(pairs, f"split {split} of {source}", reading)
     others = [split for split in listed if split not in SPLITS]
     if "train" not in listed or not listed["train"].records:
         raise InputError(f"{source} has no pairs in a split train (splits: {', '.join(listed) or 'none'}); add some")
