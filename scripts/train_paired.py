@@ -97,7 +97,7 @@ def build_network(args: PairedArguments) -> PairedUNet2DModel:
 
 
 def build_augmentation(args: PairedArguments) -> Augmentation | None:
-    """What takes the place of random crops and flips; None where the flags ask for no more than these."""
+    """The augmentation in place of random crops and flips; None where the flags ask for no more than these."""
     if not args.augment_prob and not args.random_turns:
         return None
     crop = args.resolution, resolved(args.crop_size)

@@ -17,7 +17,7 @@ BLACK_AND_WHITE = {0x000000, 0xFFFFFF}
 
 
 class Mask(NamedTuple):
-    """What a mask says.
+    """Object and labels of a mask.
 
     Attributes:
         pixels: bool (H, W), true for the object.

@@ -334,7 +334,7 @@ def _png_chunks(file: BinaryIO, verify: bool = False) -> dict[bytes, bytes]:
 
 
 def _ignored_colors_of_png(image: Image.Image, chunks: dict[bytes, bytes]) -> list[str]:
-    """What a PNG says about its colors and Pillow ignores."""
+    """Properties of a PNG's colors that Pillow ignores."""
     if len(chunks.get(b"cICP", b"")) == 4 and chunks[b"cICP"][1] in HDR_TRANSFERS:
         return ["high dynamic range, read as sRGB"]
     gamma = image.info.get("gamma")

@@ -408,7 +408,7 @@ def _require_same_place(photo: str, mask: str, photo_name: str, mask_name: str) 
 
 
 def _outside(window: Window, width: int, height: int) -> str | None:
-    """What is wrong with a window of an image of this size."""
+    """The error of a window that is not inside an image of this size."""
     left, top, wide, high = window
     if 0 <= left < left + wide <= width and 0 <= top < top + high <= height:
         return None

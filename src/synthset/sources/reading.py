@@ -1,5 +1,5 @@
-"""What the files of users are read as: the choices that a user makes, the records that a source is listed as, and the
-pairs that they are decoded to.
+"""Contracts of reading the files of users: the choices that a user makes, the records that a source is listed as, and
+the pairs that they are decoded to.
 
 A source goes one way: a folder is recognized and listed (`folder.py`, `lists.py`, `annotations/`) as records, which
 name files and drawn objects without opening pictures; a record is decoded (`decoding.py`, `rasters.py`) to a pair.
@@ -26,8 +26,8 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read. The default is the convention of every command: files matched by name, masks of 0 and 255
-    (or 1), photos of 8 bits; `prepare` has a flag for each field.
+    """Choices by which a source is read. The default is the convention of every command: files matched by name, masks
+    of 0 and 255 (or 1), photos of 8 bits; `prepare` has a flag for each field.
 
     Attributes:
         image_column: sub-folder or column of the images; `images` or `image` when None.

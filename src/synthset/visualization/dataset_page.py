@@ -75,7 +75,7 @@ def render_dataset_page(
         Section(
             "Pairs",
             good="the red overlay covers the objects, to their edges, and nothing else.",
-            text=["Random training pairs: photo, mask, and overlay."],
+            text=["The first training pairs: photo, mask, and overlay."],
             figures={"pairs": "Training pairs"},
         ),
         Section("Counts", tables=[splits_table(report["splits"])]),

@@ -16,7 +16,7 @@ MOST_CLASSES = 255  # numbers of a label map in one byte
 
 @dataclass
 class Entry:
-    """What an export says of one photo.
+    """One photo, as an export describes it.
 
     Attributes:
         source: the annotation file.
@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass
 class Export:
-    """What the files of an export say.
+    """The content of the files of an export.
 
     Attributes:
         format: its name for messages.
