@@ -191,6 +191,7 @@ def main(args: SelectionArguments) -> None:
             logger.info(f"weights {number} of {len(candidates)}: {candidate.name}, validation")
             unet = PairedUNet2DModel.from_pretrained(candidate.unet).to(accelerator.device).eval()
             pipeline, loss = SynthSetPipeline(unet, candidate.scheduler), (unet, candidate.scheduler, items)
+            items.processor = pipeline.image_processor
             row = {"validation_loss": validation_loss(*loss, training.batch_size, accelerator)}
             row |= inspect_pairs(pipeline, training, stream)[1]
             if test is not None:

@@ -20,6 +20,8 @@ from synthset.cli import run
 from synthset.data import Augmentation, StreamedPairs
 from synthset.data.augmentation import DIMENSIONS
 from synthset.errors import InputError
+from synthset.image_processor import PairImageProcessor
+from synthset.models.memory_format import use_channels_last
 from synthset.signals import deferred
 from synthset.training import costs, objectives
 from synthset.training.adversarial import SaturationWatch, build_adversary, build_discriminator
@@ -91,17 +93,19 @@ def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -
     return timesteps
 
 
-def build_network(args: PairedArguments) -> PairedUNet2DModel:
-    """The network, with weights drawn from `--seed`."""
-    return build_model(args, augment_dim=DIMENSIONS if args.augment_prob else 0)
+def build_network(args: PairedArguments, processor: PairImageProcessor) -> PairedUNet2DModel:
+    """The network of samples that `processor` encodes, with weights drawn from `--seed`."""
+    return build_model(args, processor, augment_dim=DIMENSIONS if args.augment_prob else 0)
 
 
-def build_augmentation(args: PairedArguments) -> Augmentation | None:
-    """The augmentation in place of random crops and flips; None where the flags ask for no more than these."""
+def build_augmentation(args: PairedArguments, crop_size: int) -> Augmentation | None:
+    """The augmentation in place of random crops of side `crop_size` and flips; None where the flags ask for no more
+    than these."""
     if not args.augment_prob and not args.random_turns:
         return None
-    crop = args.resolution, resolved(args.crop_size)
-    return Augmentation(*crop, args.augment_prob, args.augmentations, args.random_turns)
+    return Augmentation(
+        args.resolution, crop_size, args.augment_prob, args.augmentations, args.random_turns, args.object_crops
+    )
 
 
 def train(
@@ -113,17 +117,19 @@ def train(
 ) -> Exporter:
     """Trains into `args.output_dir`, from where its last checkpoint left off. Returns what pushes the result."""
     # 1. data, noise, network
+    start = find_start(args, accelerator, train_pairs, validation_pairs)
     scheduler = build_noise_schedule(args)
     timesteps = build_timesteps(args, len(train_pairs), accelerator.num_processes)
-    model = build_network(args)
-    options = {"adversarial": args.gan_weight > 0, "augmentation": build_augmentation(args)}
-    stream, validation_items = build_streams(args, train_pairs, validation_pairs, timesteps, **options)
+    augmentation = partial(build_augmentation, args)
+    stream, validation_items = build_streams(
+        args, train_pairs, validation_pairs, timesteps, start.checkpoint, augmentation, adversarial=args.gan_weight > 0
+    )
+    model = use_channels_last(build_network(args, stream.processor))
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
         return SynthSetPipeline(unet, scheduler, args.crop_size)
 
     # 2. optimizers, and everything as the last checkpoint left it
-    start = find_start(args, accelerator, train_pairs, validation_pairs)
     optimizer = build_optimizer(args, accelerator, model, start.rate)
     lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
@@ -218,7 +224,8 @@ def train(
 def dry_run(args: PairedArguments, accelerator: Accelerator, num_pairs: int) -> None:
     """Prints the resolved flags and what the run would cost."""
     discriminator = build_discriminator(args) if args.gan_weight else None
-    accelerator.print(costs.report(args, build_network(args), 1 + (args.num_divergence_images > 0), discriminator))
+    network = build_network(args, PairImageProcessor())
+    accelerator.print(costs.report(args, network, 1 + (args.num_divergence_images > 0), discriminator))
     if args.gan_weight:
         accelerator.print("# the discriminator is counted in what is on the disk alone")
     if args.curriculum and args.max_train_steps is not None:

@@ -121,7 +121,8 @@ def train(
     optimizer = accelerator.prepare(build_optimizer(args.optimizer, model.parameters(), stage.learning_rate))
     lr_scheduler = build_lr_scheduler(args.lr_scheduler, optimizer, stage.steps)
     assert args.crop_size is not None
-    pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, stage.mix, args.augment)
+    crops = stage.mix, args.augment, args.object_crops
+    pairs = TrainingPairs(stage.sources, args.resolution, args.crop_size, key, *crops)
     positions = PositionSampler(args.batch_size, accelerator.process_index, accelerator.num_processes, 0, stage.steps)
     loader = DataLoader(pairs, batch_sampler=positions, num_workers=args.num_workers)
     segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)

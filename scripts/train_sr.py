@@ -19,6 +19,8 @@ from synthset import PairedUNet2DModel, SynthSetSRPipeline
 from synthset.arguments import SRArguments
 from synthset.cli import run
 from synthset.data import StreamedPairs
+from synthset.image_processor import PairImageProcessor
+from synthset.models.memory_format import use_channels_last
 from synthset.signals import deferred
 from synthset.training import costs, objectives
 from synthset.training.budget import plan_steps
@@ -57,11 +59,9 @@ def build_condition(args: SRArguments) -> LowResCondition:
     return LowResCondition(args.resolution // args.scale_factor, args.max_noise_level, alphas_cumprod)
 
 
-def build_sr_model(args: SRArguments) -> PairedUNet2DModel:
-    """The network, with weights drawn from `--seed`."""
-    return build_model(
-        args, condition_channels=build_condition(args).channels, condition_noise=args.max_noise_level > 0
-    )
+def build_sr_model(args: SRArguments, processor: PairImageProcessor) -> PairedUNet2DModel:
+    """The network of samples that `processor` encodes, with weights drawn from `--seed`."""
+    return build_model(args, processor, condition_channels=processor.channels, condition_noise=args.max_noise_level > 0)
 
 
 def train(
@@ -73,19 +73,19 @@ def train(
 ) -> Exporter:
     """Trains into `args.output_dir`, from where its last checkpoint left off. Returns what pushes the result."""
     # 1. data, noise, network
+    start = find_start(args, accelerator, train_pairs, validation_pairs)
     scheduler = build_noise_schedule(args)
-    model = build_sr_model(args)
     timesteps = build_density(args, scheduler.alphas_cumprod)
     stream, validation_items = build_streams(
-        args, train_pairs, validation_pairs, timesteps, condition=build_condition(args)
+        args, train_pairs, validation_pairs, timesteps, start.checkpoint, condition=build_condition(args)
     )
+    model = use_channels_last(build_sr_model(args, stream.processor))
     ddim = DDIMScheduler.from_config(scheduler.config)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
         return SynthSetSRPipeline(unet, ddim, args.scale_factor, args.max_noise_level, args.crop_size)
 
     # 2. the optimizer, and everything as the last checkpoint left it
-    start = find_start(args, accelerator, train_pairs, validation_pairs)
     optimizer = build_optimizer(args, accelerator, model, start.rate)
     lr_scheduler = build_lr_scheduler(args, optimizer, start.leg_start)
     model, optimizer, lr_scheduler = accelerator.prepare(model, optimizer, lr_scheduler)
@@ -168,7 +168,7 @@ def main(args: SRArguments) -> None:
     accelerator = start_accelerator(args)
     train_pairs, validation_pairs = load_training_pairs(args, accelerator.num_processes)
     if args.dry_run:
-        accelerator.print(costs.report(args, build_sr_model(args)))
+        accelerator.print(costs.report(args, build_sr_model(args, PairImageProcessor())))
         return
 
     def run_for(flags: SRArguments, timetable: Timetable) -> Exporter:

@@ -26,6 +26,25 @@ def test_decode_clips_thresholds_and_does_not_stretch(processor):
     assert mask.item() == 1.0 and processor.decode(sample - 0.02)[1].item() == 0.0
 
 
+def test_standardized_by_hand():
+    """(-0.6 - -0.4) / 0.2 = -1 and (1 - 0) / 4 = 0.25."""
+    processor = PairImageProcessor(sample_mean=[-0.4, 0.0, 0.5, 0.0], sample_std=[0.2, 0.5, 0.25, 4.0])
+    image = torch.tensor([51, 255, 0], dtype=torch.uint8).reshape(3, 1, 1)
+    sample = processor.encode(image, torch.tensor([[[1]]], dtype=torch.uint8))
+    torch.testing.assert_close(sample.flatten(), torch.tensor([-1.0, 2.0, -6.0, 0.25]))
+    low, high = (bound.flatten().tolist() for bound in processor.bounds)
+    assert low == pytest.approx([-3, -2, -6, -0.25]) and high == pytest.approx([7, 2, 2, 0.25])
+    decoded, mask = processor.decode(2 * sample[None])  # -2, 4, -12 and 0.5: -0.8, 2, -2.5 and 2 before the clip
+    torch.testing.assert_close(decoded.flatten(), torch.tensor([0.1, 1.0, 0.0]))
+    assert mask.item() == 1
+
+
+@pytest.mark.parametrize("name", ["sample_mean", "sample_std"])
+def test_statistics_are_of_all_channels(name):
+    with pytest.raises(ValueError, match=f"{name}.*give 4 numbers each"):
+        PairImageProcessor(**{name: [0.5] * 3})
+
+
 def test_pil_round_trip_is_exact(processor):
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)) for _ in range(2)]

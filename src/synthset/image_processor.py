@@ -1,31 +1,68 @@
 """Conversion of image-mask pairs to model tensors and back."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.image_processor import PipelineImageInput
 from PIL import Image
 
+# entries of a network's configuration that say how its samples are encoded
+PROCESSOR_KEYS = ("image_channels", "mask_channels", "sample_mean", "sample_std")
+
 
 class PairImageProcessor(ConfigMixin):
-    """Encodes image-mask pairs as tensors in [-1, 1], and decodes them.
+    """Encodes image-mask pairs as tensors, and decodes them.
 
     The tensor, called `sample` everywhere, holds the image channels and then the mask channels: (B, C + M, H, W),
-    float. Its range is [-1, 1], to which diffusers' schedulers clip, in place of the paper's [0, 1] (section 3,
-    "Training the Proposed Architectures"). A binary mask is one channel, -1 for background and 1 for the object;
-    decoding thresholds it at 0.
+    float. Colors are scaled to [-1, 1] in place of the paper's [0, 1] (section 3, "Training the Proposed
+    Architectures"); a binary mask is one channel, -1 for background and 1 for the object, which decoding thresholds
+    at 0. Then each channel is standardized: its `sample_mean` is subtracted and the result divided by its `sample_std`.
 
     Args:
         image_channels: image channels C.
         mask_channels: mask channels M; 1 is a binary mask.
+        sample_mean: of each channel in [-1, 1], C + M numbers; zeros if not given, and 0 for a mask.
+        sample_std: divisor of each channel, C + M numbers; ones if not given.
     """
 
     config_name = "image_processor_config.json"
 
     @register_to_config
-    def __init__(self, image_channels: int = 3, mask_channels: int = 1):
+    def __init__(
+        self,
+        image_channels: int = 3,
+        mask_channels: int = 1,
+        sample_mean: Sequence[float] | None = None,
+        sample_std: Sequence[float] | None = None,
+    ):
         if mask_channels != 1:
             raise ValueError(f"mask_channels is {mask_channels}; only binary masks (1 channel) are supported so far.")
+        channels = image_channels + mask_channels
+        self.mean = torch.tensor(sample_mean or [0.0] * channels).view(-1, 1, 1)
+        self.std = torch.tensor(sample_std or [1.0] * channels).view(-1, 1, 1)
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise ValueError(
+                f"sample_mean is {sample_mean} and sample_std {sample_std}; give {channels} numbers each, one for each "
+                "channel."
+            )
+
+    @classmethod
+    def of_network(cls, config: Mapping[str, Any]) -> "PairImageProcessor":
+        """The processor of a network's samples, by its configuration."""
+        return cls(**{key: config[key] for key in PROCESSOR_KEYS if key in config})
+
+    @property
+    def channels(self) -> int:
+        """C + M."""
+        return len(self.mean)
+
+    @property
+    def bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lowest and highest value of each channel, (C + M, 1, 1)."""
+        return (-1 - self.mean) / self.std, (1 - self.mean) / self.std
 
     def encode(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Encodes pairs.
@@ -35,12 +72,12 @@ class PairImageProcessor(ConfigMixin):
             mask: uint8 (..., 1, H, W) in {0, 1}.
 
         Returns:
-            float32 (..., C + 1, H, W) in [-1, 1].
+            float32 (..., C + 1, H, W), in [-1, 1] before it is standardized.
         """
-        return torch.cat([image.float() / 127.5 - 1, mask.float() * 2 - 1], dim=-3)
+        return (torch.cat([image.float() / 127.5 - 1, mask.float() * 2 - 1], dim=-3) - self.mean) / self.std
 
     def decode(self, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Decodes samples, clipped to [-1, 1].
+        """Decodes samples, clipped to what encoding returns.
 
         Args:
             sample: float (B, C + 1, H, W).
@@ -48,7 +85,10 @@ class PairImageProcessor(ConfigMixin):
         Returns:
             float32 image (B, C, H, W) in [0, 1] and float32 mask (B, 1, H, W) in {0, 1}.
         """
-        image, mask = sample.float().split([self.config.image_channels, self.config.mask_channels], dim=1)
+        mean, std = self.mean.to(sample.device), self.std.to(sample.device)
+        image, mask = (sample.float() * std + mean).split(
+            [self.config.image_channels, self.config.mask_channels], dim=1
+        )
         return (image / 2 + 0.5).clamp(0, 1), (mask > 0).float()
 
     def preprocess(self, images: PipelineImageInput, masks: PipelineImageInput) -> torch.Tensor:

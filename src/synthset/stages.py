@@ -83,7 +83,7 @@ def check_guidance(pipeline: SynthSetPipeline, guide: SynthSetPipeline) -> None:
     Raises:
         InputError: it was trained for other pairs, on crops of another size, or with other noise or another target.
     """
-    found, wanted = ({name: part.unet.config[name] for name in SAMPLE_KEYS} for part in (guide, pipeline))
+    found, wanted = ({name: part.unet.config.get(name) for name in SAMPLE_KEYS} for part in (guide, pipeline))
     for values, part in ((found, guide), (wanted, pipeline)):
         values |= {key: part.scheduler.config.get(key) for key in TRAINING_KEYS}
     if guide.config.crop_size is not None and pipeline.config.crop_size is not None:

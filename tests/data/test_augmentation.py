@@ -129,6 +129,20 @@ def test_augmentations_are_drawn_with_the_probability_and_independently():
     assert Augmentation(8, 8, 0.0, [], turns=True)(image, mask)[2] == {}
 
 
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_augmented_crops_show_the_object(probability):
+    """An object of 5 x 5 pixels near a corner, in crops that are also turned and scaled."""
+    mask = torch.zeros(1, 120, 160, dtype=torch.uint8)
+    mask[:, 8:13, 140:145] = 1
+    pair = tv_tensors.Image(mask.repeat(3, 1, 1) * 255), tv_tensors.Mask(mask)
+    shares = []
+    for object_share in (0.0, 1.0):
+        torch.manual_seed(0)
+        augmentation = Augmentation(32, 32, probability, GEOMETRY, object_share=object_share)
+        shares.append(sum(bool(augmentation(*pair)[1].any()) for _ in range(100)))
+    assert shares[0] < 20 and shares[1] > 95
+
+
 def test_turns_are_drawn_equally_often_and_keep_the_mask():
     image, mask = ramps(8)
     torch.manual_seed(3)

@@ -262,6 +262,9 @@ def test_training_reduces_photos_and_keeps_its_flags(pairs):
         seed=0,
         num_validation_images=2,
         streaming=False,
+        object_crops=0.0,
+        image_std=None,
+        mask_scale=1.0,
     )
     many = pairs.select([index % 6 for index in range(300)])
     stream, items = build_streams(args, pairs, many)

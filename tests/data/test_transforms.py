@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from synthset.data import ResizePair, eval_transform, to_tv_tensors, train_transform
+from synthset.data import ObjectCropPair, ResizePair, eval_transform, to_tv_tensors, train_transform
 
 
 def pair_of(mask):
@@ -35,6 +36,52 @@ def test_transforms_give_the_resolution_and_a_legal_mask(make, resolution):
     assert image.shape == (3, resolution, resolution) and mask.shape == (1, resolution, resolution)
     assert image.dtype == mask.dtype == torch.uint8
     assert set(mask.unique().tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("size", [(40, 56), (40, 32), (32, 32)])
+def test_crops_and_flips_are_those_of_torchvision(size):
+    """The same numbers are drawn, so that a seed gives the crops that it gave before."""
+    flips = v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()
+    ours, theirs = train_transform(16, 32), v2.Compose([v2.RandomCrop(32), ResizePair(16), *flips])
+    pair = pair_of(random_mask(*size))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        found, state = ours(*pair), torch.get_rng_state()
+        torch.manual_seed(seed)
+        expected = theirs(*pair)
+        assert torch.equal(state, torch.get_rng_state())
+        assert all(type(a) is type(b) and torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_object_crops_show_the_object():
+    """The object, one pixel, is in every crop, at any place in it that the photo's edges allow."""
+    mask = torch.zeros(60, 80)
+    mask[20, 70] = 1
+    places = []
+    for seed in range(300):
+        torch.manual_seed(seed)
+        image, crop = ObjectCropPair(32, share=1.0)(*pair_of(mask))
+        assert image.shape == (3, 32, 32) and torch.equal(image[:1], crop * 255)
+        places.append(crop[0].nonzero()[0])
+    rows, columns = torch.stack(places).T
+    assert rows.unique().tolist() == list(range(21)) and columns.unique().tolist() == list(range(22, 32))
+
+
+@pytest.mark.parametrize("share, low, high", [(0.0, 0.02, 0.25), (0.5, 0.5, 0.65), (1.0, 1.0, 1.0)])
+def test_a_share_of_training_crops_shows_the_object(share, low, high):
+    mask = torch.zeros(60, 80)
+    mask[20, 70] = 1
+    transform = train_transform(32, 32, share)
+    found = []
+    for seed in range(400):
+        torch.manual_seed(seed)
+        found.append(bool(transform(*pair_of(mask))[1].any()))
+    assert low <= sum(found) / len(found) <= high
+
+
+def test_object_crops_of_a_pair_without_an_object_are_anywhere():
+    pair = pair_of(torch.zeros(60, 80))
+    assert all(a is b for a, b in zip(ObjectCropPair(32, share=1.0)(*pair), pair, strict=True))
 
 
 def test_image_and_mask_get_the_same_crop_and_flips():

@@ -127,7 +127,6 @@ def test_training_settings_carry_over_and_sampling_settings_do_not():
         torch.testing.assert_close(scheduler.alphas_cumprod, training.alphas_cumprod)
         assert scheduler.config.prediction_type == "v_prediction"
         assert scheduler.config.steps_offset == 0
-    assert make_scheduler("ddpm", training.config, 20).config.clip_sample
 
 
 def test_from_another_kind_of_scheduler():
@@ -217,13 +216,14 @@ def test_a_scheduler_in_the_registry_is_compatible(monkeypatch):
 def test_clip_prediction():
     """One value, by hand: alpha = 0.6, sigma = 0.8, x_0 = 2 and epsilon = 1, so x_t = 2; clipped to x_0 = 1, epsilon
     is (2 - 0.6) / 0.8 = 1.75 and v is 0.6 * 1.75 - 0.8."""
+    bounds = torch.tensor(-1.0), torch.tensor(1.0)
     x_t, epsilon, v = torch.tensor([2.0]), 1.0, 0.6 * 1 - 0.8 * 2
     for output, kind, expected in ((2.0, "sample", 1), (epsilon, "epsilon", 1.75), (v, "v_prediction", 0.25)):
-        found = clip_prediction(torch.tensor([output]), x_t, 0.36, kind)
+        found = clip_prediction(torch.tensor([output]), x_t, 0.36, kind, bounds)
         assert found.item() == pytest.approx(expected, abs=1e-6)
     inside = torch.rand(1000, generator=torch.Generator().manual_seed(0)) - 0.5
     for kind in PREDICTION_TYPES:
-        assert torch.equal(clip_prediction(inside, torch.zeros(1000), 0.36, kind), inside)
+        assert torch.equal(clip_prediction(inside, torch.zeros(1000), 0.36, kind, bounds), inside)
 
 
 def test_refuses_flow_sigmas():

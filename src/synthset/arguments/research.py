@@ -217,6 +217,7 @@ class BenchmarkArguments(Arguments):
         layers_per_block: residual layers per level.
         device: device to measure, such as cpu, cuda or cuda:1; cuda where there is one if not given.
         mixed_precision: autocast to this type.
+        compile: compile the models, and the stock one alike.
         repeats: rounds of timing, after one of warm-up.
         dataset: pairs that the data loader reads, as in `train`.
         mask_column: their mask column or folder.
@@ -231,6 +232,7 @@ class BenchmarkArguments(Arguments):
     layers_per_block: int = 2
     device: str | None = None
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    compile: bool = False
     repeats: int = 5
     dataset: str = "demo"
     mask_column: str | None = None

@@ -60,6 +60,7 @@ class StageArguments(Arguments):
             the steps first.
         augment: changes of training pairs beside random crops; `flips` alone, `overhead` adds 90 degree turns and mild
             changes of color, for photos from above, `strong` adds any rotation, scale 0.7 to 1.4, color and blur.
+        object_crops: share of the training crops of photos, 0 to 1, that are placed to show a pixel of the object.
         finetune_num_train_epochs: passes over the pairs of every `finetune`, one number for all or one for each.
         finetune_max_train_steps: optimizer steps, likewise; those of the first stage if neither is given.
         finetune_learning_rate: learning rates, likewise; that of the first stage if not given.
@@ -79,6 +80,7 @@ class StageArguments(Arguments):
     learning_rate: float | None = None
     lr_scheduler: Literal["constant", "cosine", "one_cycle"] = "constant"
     augment: Literal["flips", "overhead", "strong"] = "flips"
+    object_crops: float = 0.0
     finetune_num_train_epochs: list[int] = field(default_factory=list)
     finetune_max_train_steps: list[int] = field(default_factory=list)
     finetune_learning_rate: list[float] = field(default_factory=list)
@@ -92,6 +94,8 @@ class StageArguments(Arguments):
         if self.learning_rate is None:
             self.learning_rate = LEARNING_RATES[self.optimizer]
         self.require_at_least(1, "validation_steps")
+        if not 0 <= self.object_crops <= 1:
+            raise InputError(f"--object_crops is {self.object_crops}; give a share from 0 to 1, such as 0.5")
         for name in ("batch_size", *STAGED, *(f"finetune_{name}" for name in STAGED)):
             value = getattr(self, name)
             if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):

@@ -55,6 +55,8 @@ ADDED = {
     "timestep_density": "uniform",
     "timestep_shift": 1.0,
     "mask_loss_weight": 1.0,
+    "mask_scale": 1.0,
+    "object_crops": 0.0,
     "attention_resolutions": [],
     "dropout": 0.0,
     "optimizer": "adamw",
@@ -121,6 +123,8 @@ class DataArguments(Arguments):
         validation_fraction: share of the pairs held out if the dataset has no split `validation`; above 0, below 1.
         crop_size: side of the random crops, in pixels, which are resized to the resolution; 512, or the smallest image
             side if that is less, if not given.
+        object_crops: share of the crops, 0 to 1, that are placed to show a pixel of the object, drawn at random; pairs
+            then show objects more often than photos do.
         streaming: read the dataset from the Hub during training and store nothing of it.
         num_workers: processes that decode and augment; 0 = the main process.
     """
@@ -131,6 +135,7 @@ class DataArguments(Arguments):
     mask_column: str | None = None
     validation_fraction: float = 0.2
     crop_size: int | None = None
+    object_crops: float = 0.0
     streaming: bool = False
     num_workers: int = 0
 
@@ -138,6 +143,8 @@ class DataArguments(Arguments):
         super().__post_init__()
         self.require_positive("crop_size")
         self.require_at_least(0, "num_workers")
+        if not 0 <= self.object_crops <= 1:
+            raise InputError(f"--object_crops is {self.object_crops}; give a share from 0 to 1, such as 0.5")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
         for name in ("overfit", "num_workers"):
@@ -227,6 +234,11 @@ class DiffusionArguments(Arguments):
         snr_gamma: gamma of min-SNR loss weighting (arXiv 2303.09556), usually 5.0; off if not given.
         loss_space: prediction type in which the loss is measured, such as v_prediction for a network that predicts
             `sample` (JiT, arXiv 2511.13720); the network's own if not given.
+        image_std: standard deviation that every color channel is given, about a mean of 0, such as 0.5 (EDM2, arXiv
+            2312.02696, appendix B); if not given, colors stay in [-1, 1], where a photo of a field may have 0.2 and so
+            drowns in noise long before its mask.
+        mask_scale: value of the object in the mask channel, and minus that of the background, beside which noise has a
+            standard deviation of up to 1; the lower, the later a mask is decided.
         mask_loss_weight: weight of a mask channel's loss beside an image channel's 1; the mean weight stays 1.
         timestep_density: density of the training timesteps: `lognormal` in the noise level sigma (EDM, arXiv
             2206.00364, table 1), `logit_normal` or `mode` in t / T (Stable Diffusion 3, arXiv 2403.03206, section 3.1).
@@ -245,6 +257,8 @@ class DiffusionArguments(Arguments):
     prediction_type: PredictionType = "v_prediction"
     snr_gamma: float | None = None
     loss_space: PredictionType | None = None
+    image_std: float | None = None
+    mask_scale: float = 1.0
     mask_loss_weight: float = 1.0
     timestep_density: TimestepDensity = "uniform"
     density_mean: float | None = None
@@ -254,8 +268,9 @@ class DiffusionArguments(Arguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("num_train_timesteps", "snr_gamma", "mask_loss_weight", "density_std", "timestep_shift")
-        for name in ("mask_loss_weight", "density_mean", "density_std", "mode_scale", "timestep_shift"):
+        positive = ("image_std", "mask_scale", "mask_loss_weight", "density_std", "timestep_shift")
+        self.require_positive("num_train_timesteps", "snr_gamma", *positive)
+        for name in (*positive, "density_mean", "mode_scale"):
             if not math.isfinite(getattr(self, name) or 0):
                 raise InputError(f"--{name} is {getattr(self, name)}; give a finite number")
         if self.snr_gamma is not None and self.loss_space is not None:

@@ -4,12 +4,13 @@ from .growing import GrowingDataset
 from .scale import choose_crop_size, recorded_crop_size, resolve_crop_size, smallest_side
 from .store import PairTensors
 from .streaming import StreamedPairs, stream_train_validation
-from .transforms import ResizePair, eval_transform, resize_pair, to_tv_tensors, train_transform
+from .transforms import ObjectCropPair, ResizePair, eval_transform, resize_pair, to_tv_tensors, train_transform
 from .writer import export_imagefolder, pair_features, read_rows, verify_pairs, write_pairs, write_pairs_shard
 
 __all__ = [
     "Augmentation",
     "GrowingDataset",
+    "ObjectCropPair",
     "PairTensors",
     "ResizePair",
     "SplitNotFoundError",

@@ -12,7 +12,7 @@ from torch.nn.functional import grid_sample
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from .transforms import train_transform
+from .transforms import draw_object_pixel, train_transform
 
 # standard deviations; those of scale and anisotropy are the paper's
 SCALE, ANISOTROPY = 0.2, 0.2  # octaves
@@ -46,6 +46,7 @@ class Augmentation:
         probability: 0 to 1.
         kinds: the augmentations to draw, of those above.
         turns: turn by a multiple of 90 degrees, all four equally often. The network is not told.
+        object_share: share of crops, 0 to 1, that are placed to show a pixel of the object, drawn at random.
 
     Called as `augmentation(image, mask)` with uint8 tv_tensors, (3, H, W) and (1, H, W), of sides of at least
     `crop_size`; draws from PyTorch's global generator. Returns such an image and mask of `resolution`, and a dict with
@@ -54,11 +55,18 @@ class Augmentation:
     """
 
     def __init__(
-        self, resolution: int, crop_size: int, probability: float, kinds: Collection[str], turns: bool = False
+        self,
+        resolution: int,
+        crop_size: int,
+        probability: float,
+        kinds: Collection[str],
+        turns: bool = False,
+        object_share: float = 0.0,
     ):
         self.resolution, self.crop_size, self.probability, self.turns = resolution, crop_size, probability, turns
+        self.object_share = object_share
         self.drawn = torch.tensor([kind in kinds for kind in ("scale", "rotation", "anisotropy", *["color"] * 4)])
-        self.plain = train_transform(resolution, crop_size)
+        self.plain = train_transform(resolution, crop_size, object_share)
 
     def __call__(
         self, image: tv_tensors.Image, mask: tv_tensors.Mask
@@ -71,7 +79,10 @@ class Augmentation:
             flips = torch.diag(torch.randint(2, (2,)) * 2.0 - 1)
             told = sampling_matrix(2 ** (SCALE * scale), angle, 2 ** (ANISOTROPY * stretch), axis)
             matrix = flips @ rotation(-turn * math.pi / 2) @ told
-            center = random_center(image, matrix, self.crop_size)
+            pixel = None
+            if self.object_share and torch.rand(()) < self.object_share:
+                pixel = draw_object_pixel(mask)
+            center = random_center(image, matrix, self.crop_size, pixel)
             image, mask = warp_pair(image, mask, matrix, center, self.crop_size, self.resolution)
         else:
             image, mask = self.plain(image, mask)
@@ -113,11 +124,18 @@ def reach(matrix: torch.Tensor, crop_size: int) -> torch.Tensor:
     return crop_size / 2 * matrix.abs().sum(dim=1)
 
 
-def random_center(image: tv_tensors.Image, matrix: torch.Tensor, crop_size: int) -> Point:
-    """Draws the center of a crop, so that as little as possible of it lies outside the photo."""
+def random_center(
+    image: tv_tensors.Image, matrix: torch.Tensor, crop_size: int, pixel: tuple[int, int] | None = None
+) -> Point:
+    """Draws the center of a crop that shows `pixel`, (row, column), or anything if that is None, so that as little as
+    possible of it lies outside the photo."""
     half = torch.tensor([image.shape[2] / 2, image.shape[1] / 2])
     room = (half - reach(matrix, crop_size)).clamp(min=0)
-    return half + room * (2 * torch.rand(2) - 1)
+    place = 2 * torch.rand(2) - 1
+    if pixel is None:
+        return half + room * place
+    center = torch.tensor([pixel[1] + 0.5, pixel[0] + 0.5]) + matrix @ (crop_size / 2 * place)
+    return center.clamp(half - room, half + room)
 
 
 def warp_pair(

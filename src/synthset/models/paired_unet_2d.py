@@ -183,6 +183,9 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         augment_dim: Entries of `augmentation`, which says how a training pair was augmented; 0 for a model that is not
             told. A linear layer without bias, zero at first, adds it to the features of the timestep (Karras et al.
             2022, appendix F.2).
+        sample_mean: Mean of each channel of pairs in [-1, 1], C + M numbers, which was subtracted from samples. It and
+            `sample_std` change nothing in the network: pipelines encode and decode by them.
+        sample_std: Divisor of each channel of samples, C + M numbers.
 
     Raises:
         ValueError: An unknown `variant` or `skip_fusion`, `norm_num_groups` that does not divide a width,
@@ -220,6 +223,8 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         condition_channels: int = 0,
         condition_noise: bool = False,
         augment_dim: int = 0,
+        sample_mean: tuple[float, ...] | None = None,
+        sample_std: tuple[float, ...] | None = None,
     ):
         super().__init__()
         if condition_noise and not condition_channels:

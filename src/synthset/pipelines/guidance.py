@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ..image_processor import PROCESSOR_KEYS
 from ..models import PairedUNet2DModel
 
-SAMPLE_KEYS = ("image_channels", "mask_channels", "sample_size")  # of a configuration: what pairs are like
+SAMPLE_KEYS = (*PROCESSOR_KEYS, "sample_size")  # of a configuration: what samples are like
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class PairPipeline(DiffusionPipeline):
 
     def _register(self, unet: PairedUNet2DModel, scheduler: SchedulerMixin) -> None:
         self.register_modules(unet=unet, scheduler=scheduler)
-        self.image_processor = PairImageProcessor(unet.config.image_channels, unet.config.mask_channels)
+        self.image_processor = PairImageProcessor.of_network(unet.config)
 
     @property
     def num_timesteps(self) -> int:
@@ -127,6 +127,7 @@ class PairPipeline(DiffusionPipeline):
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         sample = latents.to(device, torch.float32) * scheduler.init_noise_sigma
+        bounds = tuple(bound.to(device) for bound in self.image_processor.bounds)
 
         # 3. denoising
         for i, t in enumerate(self.progress_bar(timesteps)):
@@ -136,7 +137,7 @@ class PairPipeline(DiffusionPipeline):
             model_output = self.unet(model_input.to(self.unet.dtype), t, **condition).sample.float()
             if guidance is not None:
                 model_output = guidance.guide(model_output, model_input, t, alphas[i])
-            model_output = clip_prediction(model_output, model_input, alphas[i], prediction_type)
+            model_output = clip_prediction(model_output, model_input, alphas[i], prediction_type, bounds)
             sample = scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
             if callback_on_step_end is not None:
                 tensors = {"sample": sample} if callback_on_step_end_tensor_inputs else {}

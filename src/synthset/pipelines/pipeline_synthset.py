@@ -94,10 +94,10 @@ class SynthSetPipeline(PairPipeline):
         self._check_inputs(shape, generator, latents, output_type, callback_on_step_end_tensor_inputs)
         guidance = None
         if guidance_unet is not None:
-            found, wanted = ([unet.config[key] for key in SAMPLE_KEYS] for unet in (guidance_unet, self.unet))
-            if found != wanted:
-                names = ", ".join(SAMPLE_KEYS)
-                raise ValueError(f"guidance_unet has {names} {found}, but unet {wanted}; give networks that agree.")
+            found, wanted = ({key: unet.config.get(key) for key in SAMPLE_KEYS} for unet in (guidance_unet, self.unet))
+            differing = [f"{key} {found[key]}, but unet {wanted[key]}" for key in found if found[key] != wanted[key]]
+            if differing:
+                raise ValueError(f"guidance_unet has {' and '.join(differing)}; give networks that agree.")
             guidance = Autoguidance(guidance_unet, guidance_scale, guidance_interval)
         elif guidance_scale != 1:
             raise ValueError(f"guidance_scale is {guidance_scale}, but there is no guidance_unet; give both.")

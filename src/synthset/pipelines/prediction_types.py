@@ -55,8 +55,14 @@ def prediction_slope(prediction_type: str, alphas_cumprod: Number) -> Number:
     return (sigma * c - alpha * d) / sigma
 
 
-def clip_prediction(output: torch.Tensor, sample: torch.Tensor, a: float, prediction_type: str) -> torch.Tensor:
-    """Prediction with its x_0 clipped to [-1, 1]; unchanged, to the bit, where x_0 is inside.
+def clip_prediction(
+    output: torch.Tensor,
+    sample: torch.Tensor,
+    a: float,
+    prediction_type: str,
+    bounds: tuple[torch.Tensor, torch.Tensor],
+) -> torch.Tensor:
+    """Prediction with its x_0 clipped to what pairs can be; unchanged, to the bit, where x_0 is inside.
 
     At the first steps the error of an epsilon prediction is multiplied by sigma / alpha in x_0 (20 000 under cosine
     betas), which would shift the mean of all samples. Not every scheduler can clip, so the pipeline does.
@@ -66,14 +72,15 @@ def clip_prediction(output: torch.Tensor, sample: torch.Tensor, a: float, predic
         sample: x_t, same shape.
         a: alphas_cumprod.
         prediction_type: a key of `PREDICTION_TYPES`.
+        bounds: lowest and highest x_0, (C + M, 1, 1).
 
     Returns:
         The prediction, (B, C + M, H, W); of a type that diffusers does not know, x_0.
     """
     x_0 = predict_x_0(prediction_type, output, sample, a)
     if prediction_type not in DIFFUSERS_TYPES:
-        return x_0.clamp(-1, 1)
-    return output + prediction_slope(prediction_type, a) * (x_0.clamp(-1, 1) - x_0)
+        return x_0.clamp(*bounds)
+    return output + prediction_slope(prediction_type, a) * (x_0.clamp(*bounds) - x_0)
 
 
 def _alpha_sigma(alphas_cumprod: Number) -> tuple[Number, Number]:

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..console import progress
-from ..data import PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair
+from ..data import ObjectCropPair, PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair
 from ..data.dataset import is_raw_folder
 from ..data.store import cache_limit
 from ..errors import InputError
@@ -170,6 +170,7 @@ class TrainingPairs(Dataset):
         key: non-negative integers, such as seed and stage.
         mix: share of pairs from the first source.
         augment: name in `AUGMENTATIONS`.
+        object_share: share of crops that [`ObjectCropPair`] places, 0 to 1.
 
     Items are uint8 tensors: an image (3, R, R) in 0..255 and a mask (1, R, R) in {0, 1}.
     """
@@ -182,9 +183,10 @@ class TrainingPairs(Dataset):
         key: tuple[int, ...],
         mix: float | None = None,
         augment: str = "flips",
+        object_share: float = 0.0,
     ):
         self.sources, self.resolution, self.crop_size, self.key, self.mix = sources, resolution, crop_size, key, mix
-        self.transform = AUGMENTATIONS[augment]
+        self.transform, self.object_share = AUGMENTATIONS[augment], object_share
         self.places = [(number, index) for number, source in enumerate(sources) for index in range(len(source))]
 
     def __len__(self) -> int:
@@ -204,6 +206,8 @@ class TrainingPairs(Dataset):
         transform = self.transform(self.resolution, crop_size)
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(keyed_generator(*self.key, _AUGMENTATION, position).get_state())
+            if self.object_share:
+                image, mask = ObjectCropPair(crop_size, self.object_share)(image, mask)
             image, mask = transform(image, mask)
         return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
 

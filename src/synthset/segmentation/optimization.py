@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, momentum=0.9),
-    "adamw": torch.optim.AdamW,
+    "adamw": partial(torch.optim.AdamW, fused=True),
 }
 
 

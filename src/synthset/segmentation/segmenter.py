@@ -17,6 +17,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from ..errors import InputError
+from ..models.memory_format import use_channels_last
 from ..pipelines.safety import require_safe_folder, require_safe_repo
 from ..sources.reading import Window
 from .data import scaled_size, tile_boxes
@@ -177,7 +178,7 @@ class Segmenter(torch.nn.Module):
         folder = find_folder(model, revision)
         # without this argument, smp would download the pretrained encoder weights, only to overwrite them
         network = smp.from_pretrained(folder, encoder_weights=None)
-        return cls(network, **json.loads((Path(folder) / CONFIG).read_text())).eval()
+        return cls(use_channels_last(network), **json.loads((Path(folder) / CONFIG).read_text())).eval()
 
 
 def crop(pixels: Pixels, window: Window) -> Pixels:
@@ -274,7 +275,7 @@ def build_segmenter(
         ) from error
     if file is not None:
         statistics = load_encoder(network.encoder, encoder_name, file, f"--encoder_weights {encoder_weights}")
-    segmenter = Segmenter(network, resolution, crop_size, threshold, **statistics).eval()
+    segmenter = Segmenter(use_channels_last(network), resolution, crop_size, threshold, **statistics).eval()
     sizes: set[int] = set()  # values per image and channel at batch normalization layers
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(lambda _, x: sizes.add(x[0][0, 0].numel())) for norm in norms]

@@ -1,10 +1,12 @@
 """Builders of a training run's components: accelerator, data, noise schedule, network."""
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, set_seed
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader
 from ..arguments.base import resolved
 from ..arguments.training import MixedPrecision, TrainingArguments
 from ..data import (
+    Augmentation,
     PairTensors,
     StreamedPairs,
     choose_crop_size,
@@ -25,8 +28,9 @@ from ..data import (
     train_transform,
 )
 from ..errors import InputError
+from ..image_processor import PROCESSOR_KEYS, PairImageProcessor
 from ..models import PairedUNet2DModel
-from ..pipelines.loading import noise_schedule
+from ..pipelines.loading import find_network, noise_schedule
 from .plan import check_masks, check_steps
 from .stream import PositionSampler, StreamedTraining, TrainingStream, ValidationItems
 from .timesteps import UniformTimesteps
@@ -101,8 +105,12 @@ def build_noise_schedule(args: TrainingArguments) -> DDPMScheduler:
     return noise_schedule(vars(args))
 
 
-def build_model(args: TrainingArguments, **config: Any) -> PairedUNet2DModel:
-    """The network, with weights drawn from `--seed`; `config` adds to its configuration."""
+def build_model(
+    args: TrainingArguments, processor: PairImageProcessor | None = None, **config: Any
+) -> PairedUNet2DModel:
+    """The network of samples that `processor` encodes, with weights drawn from `--seed`; `config` adds to its
+    configuration."""
+    encoding = {key: (processor or PairImageProcessor()).config[key] for key in PROCESSOR_KEYS}
     set_seed(args.seed % 2**32)  # which numpy's, and torch's on a CPU, don't reach beyond
     model = PairedUNet2DModel(
         sample_size=args.resolution,
@@ -116,6 +124,7 @@ def build_model(args: TrainingArguments, **config: Any) -> PairedUNet2DModel:
         attention_levels=args.attention_levels,
         dropout=args.dropout,
         norm_num_groups=args.norm_num_groups,
+        **encoding,
         **config,
     )
     if args.gradient_checkpointing:
@@ -130,10 +139,18 @@ def build_streams(
     train: Dataset | StreamedPairs,
     validation: Dataset | list,
     timesteps: UniformTimesteps | None = None,
+    checkpoint: Path | None = None,
+    augmentation: Callable[[int], Augmentation | None] = lambda crop_size: None,
     **options: Any,
 ) -> tuple[TrainingStream, ValidationItems]:
-    """The training stream and the validation items; with `--overfit` the same, unaugmented. `timesteps` are uniform if
-    nothing else is given; `options` are `TrainingStream`'s."""
+    """The training stream and the validation items; with `--overfit` the same, unaugmented.
+
+    Args:
+        timesteps: uniform if not given.
+        checkpoint: samples are encoded as those of its network, if there is one.
+        augmentation: makes `TrainingStream`'s of the side of crops in the pixels of the decoded pairs.
+        options: others of `TrainingStream`.
+    """
     crop_size, stream = resolved(args.crop_size), StreamedTraining if args.streaming else TrainingStream
     if not isinstance(validation, list):
         used = range(min(len(validation), max(ValidationItems.size, args.num_validation_images)))
@@ -141,9 +158,29 @@ def build_streams(
         validation = PairTensors(validation.select(used), crop_size, args.resolution)
         crop_size = resolved(train.crop_size)
     still = eval_transform(args.resolution, crop_size)
-    moving = still if args.overfit else train_transform(args.resolution, crop_size)
+    moving = still if args.overfit else train_transform(args.resolution, crop_size, args.object_crops)
     rest = timesteps or UniformTimesteps(args.num_train_timesteps), args.seed
-    return stream(train, moving, *rest, **options), ValidationItems(validation, still, *rest, **options)
+    options["augmentation"] = augmentation(crop_size)
+    training = stream(train, moving, *rest, **options)
+    training.processor = build_processor(args, training, checkpoint)
+    return training, ValidationItems(validation, still, *rest, processor=training.processor, **options)
+
+
+def build_processor(args: TrainingArguments, stream: TrainingStream, checkpoint: Path | None) -> PairImageProcessor:
+    """The encoding of pairs: that of the checkpoint's network, else with `--image_std` of the mean and the standard
+    deviation of each channel of `stream.images`."""
+    network = None if checkpoint is None else find_network(checkpoint)
+    if network is not None:
+        return PairImageProcessor.of_network(PairedUNet2DModel.load_config(network))
+    if args.image_std is None and args.mask_scale == 1:
+        return PairImageProcessor()
+    mean, std = np.zeros(3), np.ones(3)
+    if args.image_std is not None:
+        colors = stream.images / 127.5 - 1
+        mean, std = colors.mean((0, 1, 2)), np.maximum(colors.std((0, 1, 2)), 1 / 127.5) / args.image_std
+    return PairImageProcessor(
+        sample_mean=[*mean.round(4).tolist(), 0.0], sample_std=[*std.round(4).tolist(), 1 / args.mask_scale]
+    )
 
 
 def build_loader(args: TrainingArguments, accelerator: Accelerator, stream: TrainingStream, step: int) -> DataLoader:

@@ -34,8 +34,9 @@ def build_optimizer(
 
 
 def adamw(args: TrainingArguments, network: nn.Module, learning_rate: float | None = None) -> torch.optim.AdamW:
-    """AdamW, which without weight decay is the paper's Adam; at `args.learning_rate` if no other is given."""
-    return torch.optim.AdamW(network.parameters(), **_adam_settings(args, learning_rate))
+    """AdamW, which without weight decay is the paper's Adam; at `args.learning_rate` if no other is given. One kernel
+    updates all weights."""
+    return torch.optim.AdamW(network.parameters(), **_adam_settings(args, learning_rate), fused=True)
 
 
 def muon(args: TrainingArguments, network: nn.Module) -> torch.optim.Optimizer:
@@ -43,20 +44,22 @@ def muon(args: TrainingArguments, network: nn.Module) -> torch.optim.Optimizer:
     AdamW for vectors and the outer layers.
 
     An update is scaled to the root mean square 0.2, about that of Adam's, whose learning rate so fits (Liu et al. 2025,
-    arXiv 2502.16982, equation 4). AdamW's parameters are the first group, since its learning rate is logged.
+    arXiv 2502.16982, equation 4). It is computed by products of small matrices (`gram_newton_schulz`). AdamW's
+    parameters are the first group, since its learning rate is logged.
     """
     from pytorch_optimizer import Muon
-    from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
+    from pytorch_optimizer.optimizer.utils import zero_power_via_gram_newton_schulz
 
     class MuonByDevice(Muon):
-        """Muon that computes in float32 on a processor, which is three times as fast there as in bfloat16."""
+        """Muon that computes in float32 on a processor, which is faster there than in 16 bits."""
 
         @staticmethod
         def _orthogonalize(group: dict, updates: list[torch.Tensor]) -> list[torch.Tensor]:
             if updates[0].device.type != "cpu":
                 return Muon._orthogonalize(group, updates)
-            settings = {"num_steps": group["ns_steps"], "weights": group["ns_coeffs"], "dtype": torch.float32}
-            return [zero_power_via_newton_schulz_5(update.flatten(1), **settings) for update in updates]
+            settings = {"num_steps": group["ns_steps"], "weights": group["ns_coeffs"]}
+            settings |= {"dtype": torch.float32, "reset_steps": ()}  # resets are against errors of 16 bits
+            return [zero_power_via_gram_newton_schulz(update.flatten(1), **settings) for update in updates]
 
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -70,7 +73,7 @@ def muon(args: TrainingArguments, network: nn.Module) -> torch.optim.Optimizer:
         "lr": args.muon_learning_rate or args.learning_rate,
         "weight_decay": args.adam_weight_decay,
     }
-    return MuonByDevice([adam, orthogonal], use_adjusted_lr=True)
+    return MuonByDevice([adam, orthogonal], use_adjusted_lr=True, ns_method="gram_newton_schulz")
 
 
 def soap(args: TrainingArguments, network: nn.Module) -> torch.optim.Optimizer:

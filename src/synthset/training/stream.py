@@ -47,24 +47,19 @@ class LowResCondition:
         max_noise_level: largest noise level of the condition, in training timesteps; 0 adds none.
         alphas_cumprod: (T,), the training scheduler's.
 
-    Called with an image and a mask (uint8 tv_tensors) and a generator; returns `condition`, float32
-    (C + M, resolution, resolution) in [-1, 1] before noise, and, if there can be noise, `noise_level`, int64 in
+    Called with an image and a mask (uint8 tv_tensors), what encodes them, and a generator; returns `condition`, float32
+    (C + M, resolution, resolution), and, if there can be noise, `noise_level`, int64 in
     0..max_noise_level.
     """
 
     def __init__(self, resolution: int, max_noise_level: int, alphas_cumprod: torch.Tensor):
-        self.resize, self.processor = ResizePair(resolution), PairImageProcessor()
+        self.resize = ResizePair(resolution)
         self.max_noise_level, self.alphas_cumprod = max_noise_level, alphas_cumprod
 
-    @property
-    def channels(self) -> int:
-        """C + M."""
-        return self.processor.config.image_channels + self.processor.config.mask_channels
-
     def __call__(
-        self, image: tv_tensors.Image, mask: tv_tensors.Mask, generator: torch.Generator
+        self, image: tv_tensors.Image, mask: tv_tensors.Mask, processor: PairImageProcessor, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        condition = self.processor.encode(*self.resize(image, mask)).as_subclass(torch.Tensor)
+        condition = processor.encode(*self.resize(image, mask)).as_subclass(torch.Tensor)
         if not self.max_noise_level:
             return {"condition": condition}
         level = torch.randint(self.max_noise_level + 1, (1,), generator=generator)
@@ -85,8 +80,9 @@ class TrainingStream(Dataset):
         condition: makes the network's condition from a pair; None for an unconditional network.
         adversarial: add `posterior_noise`, for two samples of x_{t-1}, to the items.
         augmentation: takes the place of `transform` in items, which get what it says of itself.
+        processor: encodes pairs; in [-1, 1] if not given.
 
-    Items are dicts: `sample` float32 (C + M, H, W) in [-1, 1], `noise` of that shape, `timestep` int64 in 0..T-1,
+    Items are dicts: `sample` float32 (C + M, H, W), `noise` of that shape, `timestep` int64 in 0..T-1,
     `position` int64, what `condition` and `augmentation` return, and with `adversarial` `posterior_noise`,
     (2, C + M, H, W).
     """
@@ -100,10 +96,11 @@ class TrainingStream(Dataset):
         condition: LowResCondition | None = None,
         adversarial: bool = False,
         augmentation: Augmentation | None = None,
+        processor: PairImageProcessor | None = None,
     ):
         self.pairs, self.transform, self.timesteps, self.seed = pairs, transform, timesteps, seed
         self.condition, self.adversarial, self.augmentation = condition, adversarial, augmentation
-        self.processor = PairImageProcessor()
+        self.processor = processor or PairImageProcessor()
 
     def pair_index(self, position: int) -> int:
         """Index of the pair at `position`."""
@@ -155,7 +152,7 @@ class TrainingStream(Dataset):
     ) -> dict[str, torch.Tensor]:
         sample = self.processor.encode(image, mask).as_subclass(torch.Tensor)
         noise = torch.randn(sample.shape, generator=generator)
-        condition = self.condition(image, mask, generator) if self.condition else {}
+        condition = self.condition(image, mask, self.processor, generator) if self.condition else {}
         return {"sample": sample, "noise": noise, "timestep": timestep, "position": torch.tensor(position), **condition}
 
 
