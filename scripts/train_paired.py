@@ -21,7 +21,6 @@ from synthset.data import Augmentation, StreamedPairs
 from synthset.data.augmentation import DIMENSIONS
 from synthset.errors import InputError
 from synthset.image_processor import PairImageProcessor
-from synthset.models.memory_format import use_channels_last
 from synthset.signals import deferred
 from synthset.training import costs, objectives
 from synthset.training.adversarial import SaturationWatch, build_adversary, build_discriminator
@@ -33,6 +32,7 @@ from synthset.training.components import (
     build_noise_schedule,
     build_streams,
     load_training_pairs,
+    order_weights,
     start_accelerator,
 )
 from synthset.training.ema import build_ema
@@ -124,7 +124,7 @@ def train(
     stream, validation_items = build_streams(
         args, train_pairs, validation_pairs, timesteps, start.checkpoint, augmentation, adversarial=args.gan_weight > 0
     )
-    model = use_channels_last(build_network(args, stream.processor))
+    model = order_weights(build_network(args, stream.processor), accelerator)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
         return SynthSetPipeline(unet, scheduler, args.crop_size)

@@ -20,7 +20,6 @@ from synthset.arguments import SRArguments
 from synthset.cli import run
 from synthset.data import StreamedPairs
 from synthset.image_processor import PairImageProcessor
-from synthset.models.memory_format import use_channels_last
 from synthset.signals import deferred
 from synthset.training import costs, objectives
 from synthset.training.budget import plan_steps
@@ -31,6 +30,7 @@ from synthset.training.components import (
     build_noise_schedule,
     build_streams,
     load_training_pairs,
+    order_weights,
     start_accelerator,
 )
 from synthset.training.ema import build_ema
@@ -79,7 +79,7 @@ def train(
     stream, validation_items = build_streams(
         args, train_pairs, validation_pairs, timesteps, start.checkpoint, condition=build_condition(args)
     )
-    model = use_channels_last(build_sr_model(args, stream.processor))
+    model = order_weights(build_sr_model(args, stream.processor), accelerator)
     ddim = DDIMScheduler.from_config(scheduler.config)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from datasets import Dataset
 from diffusers import DDPMScheduler
@@ -30,6 +30,7 @@ from ..data import (
 from ..errors import InputError
 from ..image_processor import PROCESSOR_KEYS, PairImageProcessor
 from ..models import PairedUNet2DModel
+from ..models.memory_format import use_channels_last
 from ..pipelines.loading import find_network, noise_schedule
 from .plan import check_masks, check_steps
 from .stream import PositionSampler, StreamedTraining, TrainingStream, ValidationItems
@@ -132,6 +133,11 @@ def build_model(
     if args.enable_xformers_memory_efficient_attention:
         model.enable_xformers_memory_efficient_attention()
     return model
+
+
+def order_weights(network: PairedUNet2DModel, accelerator: Accelerator) -> PairedUNet2DModel:
+    """Stores weights channels last ([`use_channels_last`]), unless they will be sharded, for which they must not be."""
+    return network if accelerator.distributed_type == DistributedType.FSDP else use_channels_last(network)
 
 
 def build_streams(
