@@ -85,25 +85,23 @@ def train_step(args: BenchmarkArguments, model: torch.nn.Module, sample: torch.T
 
 def compare_models(args: BenchmarkArguments, device: torch.device) -> None:
     shared = {"block_out_channels": tuple(args.block_out_channels), "layers_per_block": args.layers_per_block}
-    models: dict[str, torch.nn.Module] = {
-        variant: PairedUNet2DModel(args.resolution, variant=variant, **shared) for variant in VARIANTS
-    }
+    paired = {variant: PairedUNet2DModel(args.resolution, variant=variant, **shared) for variant in VARIANTS}
     levels = len(args.block_out_channels)
-    models["UNet2DModel"] = UNet2DModel(
+    stock = UNet2DModel(
         args.resolution,
         in_channels=4,
         out_channels=4,
         down_block_types=("DownBlock2D",) * levels,
         up_block_types=("UpBlock2D",) * levels,
-        attention_head_dim=32,
-        norm_num_groups=8,
+        attention_head_dim=paired["concat"].config.attention_head_dim,
+        norm_num_groups=paired["concat"].config.norm_num_groups,
         **shared,
     )
     sample = torch.randn(args.batch_size, 4, args.resolution, args.resolution, device=device)
-    eager = {name: use_channels_last(model).to(device) for name, model in models.items()}
+    eager: dict[str, torch.nn.Module] = {**paired, "UNet2DModel": stock}
+    models = {name: use_channels_last(model).to(device) for name, model in eager.items()}
     if args.compile:
-        for name, model in eager.items():
-            models[name] = cast(torch.nn.Module, torch.compile(model))
+        models = {name: cast(torch.nn.Module, torch.compile(model)) for name, model in models.items()}
 
     def infer(model: torch.nn.Module) -> None:
         with autocast(args, device), torch.inference_mode():

@@ -101,7 +101,7 @@ class PairImageProcessor(ConfigMixin):
                 (B, 1, H, W); any value above 0 is the object.
 
         Returns:
-            float32 (B, C + 1, H, W) in [-1, 1].
+            float32 (B, C + 1, H, W), as `encode` returns.
 
         Raises:
             ValueError: number, sizes or channels of images and masks differ from each other or from the model's, or

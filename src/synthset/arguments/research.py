@@ -217,7 +217,7 @@ class BenchmarkArguments(Arguments):
         layers_per_block: residual layers per level.
         device: device to measure, such as cpu, cuda or cuda:1; cuda where there is one if not given.
         mixed_precision: autocast to this type.
-        compile: compile the models, and the stock one alike.
+        compile: compile the models of the first table, the stock one too.
         repeats: rounds of timing, after one of warm-up.
         dataset: pairs that the data loader reads, as in `train`.
         mask_column: their mask column or folder.

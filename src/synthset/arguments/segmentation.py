@@ -94,8 +94,7 @@ class StageArguments(Arguments):
         if self.learning_rate is None:
             self.learning_rate = LEARNING_RATES[self.optimizer]
         self.require_at_least(1, "validation_steps")
-        if not 0 <= self.object_crops <= 1:
-            raise InputError(f"--object_crops is {self.object_crops}; give a share from 0 to 1, such as 0.5")
+        self.require_share("object_crops")
         for name in ("batch_size", *STAGED, *(f"finetune_{name}" for name in STAGED)):
             value = getattr(self, name)
             if any(number <= 0 for number in (value if isinstance(value, list) else [value]) if number is not None):

@@ -143,8 +143,7 @@ class DataArguments(Arguments):
         super().__post_init__()
         self.require_positive("crop_size")
         self.require_at_least(0, "num_workers")
-        if not 0 <= self.object_crops <= 1:
-            raise InputError(f"--object_crops is {self.object_crops}; give a share from 0 to 1, such as 0.5")
+        self.require_share("object_crops")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"--validation_fraction is {self.validation_fraction}; give a number between 0 and 1")
         for name in ("overfit", "num_workers"):

@@ -19,7 +19,7 @@ class SynthSetPipeline(PairPipeline):
         unet: the denoiser of the joint sample, image channels then mask channels.
         scheduler: one with the betas and the prediction type of training, of a class in
             `synthset.pipelines.schedulers.COMPATIBLE`. Make another with `make_scheduler` or a class's
-            `from_config(pipeline.scheduler.config)`. With any of them, the predicted x_0 is clipped to [-1, 1].
+            `from_config(pipeline.scheduler.config)`. With any of them, x_0 is clipped to what pairs can be.
         crop_size: side in pixels of the square crops of photos, resized to `sample_size`, that the network was trained
             on; None if not known.
 

@@ -18,7 +18,7 @@ def add_condition_noise(
     section 4.2), to the noise of a training timestep.
 
     Args:
-        condition: (B, C + M, h, w) in [-1, 1].
+        condition: (B, C + M, h, w).
         noise: standard normal noise of that shape.
         noise_level: (B,) int64 in 0..T; 0 adds no noise, s > 0 the noise of timestep s - 1.
         alphas_cumprod: (T,), the scheduler's.

@@ -33,7 +33,7 @@ def training_target(
 
     Args:
         scheduler: its `alphas_cumprod` define the noising process.
-        sample: clean pairs x_0, (B, C + M, H, W) in [-1, 1].
+        sample: clean pairs x_0, (B, C + M, H, W).
         noise: the standard normal noise that was added, same shape.
         timesteps: (B,) int64 in 0..T-1.
 

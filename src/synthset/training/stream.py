@@ -48,8 +48,7 @@ class LowResCondition:
         alphas_cumprod: (T,), the training scheduler's.
 
     Called with an image and a mask (uint8 tv_tensors), what encodes them, and a generator; returns `condition`, float32
-    (C + M, resolution, resolution), and, if there can be noise, `noise_level`, int64 in
-    0..max_noise_level.
+    (C + M, resolution, resolution), and, if there can be noise, `noise_level`, int64 in 0..max_noise_level.
     """
 
     def __init__(self, resolution: int, max_noise_level: int, alphas_cumprod: torch.Tensor):
