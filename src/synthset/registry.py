@@ -103,7 +103,7 @@ SKIP_FUSIONS = Registry(
 SCHEDULERS = Registry(
     "scheduler",
     {
-        "ddpm": Import("diffusers:DDPMScheduler", {"clip_sample": False}),  # the pipeline clips
+        "ddpm": Import("diffusers:DDPMScheduler", {"clip_sample": True, "clip_sample_range": 1.0}),
         # DDIM is first-order DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095, section 4.1). diffusers' DDIMScheduler
         # always steps by 1000 // steps, so that step counts that do not divide 1000 leave noise in the sample.
         "ddim": Import("diffusers:DPMSolverMultistepScheduler", {"solver_order": 1}),

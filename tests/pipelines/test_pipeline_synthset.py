@@ -62,6 +62,21 @@ def test_decodes_the_pair_the_network_denoises_to():
 
 
 @pytest.mark.parametrize("scheduler", [DDPMScheduler(), DDIMScheduler(timestep_spacing="trailing")])
+def test_decodes_standardized_pairs(scheduler):
+    """Whose values reach to 12, beyond the -1 to 1 to which diffusers' schedulers clip."""
+    image = Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3))
+    mask = Image.fromarray((np.eye(8) * 255).astype(np.uint8))
+    unet = GaussianDenoiser.build(scheduler, torch.zeros(4, 8, 8))
+    unet.register_to_config(sample_mean=[-0.2, 0.1, 0.0, 0.0], sample_std=[0.1, 0.2, 0.3, 4.0])
+    pipeline = SynthSetPipeline(unet, scheduler)
+    unet.mean.data = pipeline.image_processor.preprocess([image], [mask])[0]
+    output = pipeline(batch_size=2, num_inference_steps=10)
+    for i in range(2):
+        np.testing.assert_array_equal(output.images[i], image)
+        np.testing.assert_array_equal(output.masks[i], mask)
+
+
+@pytest.mark.parametrize("scheduler", [DDPMScheduler(), DDIMScheduler(timestep_spacing="trailing")])
 def test_a_pair_depends_on_its_own_generator(pipeline, scheduler):
     pipeline.scheduler = scheduler
     settings = {"num_inference_steps": 4, "output_type": "np", "eta": 1.0}

@@ -127,6 +127,7 @@ def test_training_settings_carry_over_and_sampling_settings_do_not():
         torch.testing.assert_close(scheduler.alphas_cumprod, training.alphas_cumprod)
         assert scheduler.config.prediction_type == "v_prediction"
         assert scheduler.config.steps_offset == 0
+    assert make_scheduler("ddpm", training.config, 20).config.clip_sample
 
 
 def test_from_another_kind_of_scheduler():

@@ -115,7 +115,9 @@ class PairPipeline(DiffusionPipeline):
         # 1. timesteps, and alphas_cumprod at each
         device = self._execution_device
         prediction_type = self.scheduler.config.prediction_type
-        scheduler = start_sampling(self.scheduler, num_inference_steps, eta, device)
+        bounds = tuple(bound.to(device) for bound in self.image_processor.bounds)
+        limit = max(bound.abs().max().item() for bound in bounds)
+        scheduler = start_sampling(self.scheduler, num_inference_steps, eta, device, limit)
         timesteps, alphas = scheduler.timesteps, scheduler.alphas_cumprod.cpu()
         alphas = np.interp(timesteps.cpu(), np.arange(len(alphas)), alphas).tolist()
         self._num_timesteps, self._interrupt = len(timesteps), False
@@ -127,7 +129,6 @@ class PairPipeline(DiffusionPipeline):
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         sample = latents.to(device, torch.float32) * scheduler.init_noise_sigma
-        bounds = tuple(bound.to(device) for bound in self.image_processor.bounds)
 
         # 3. denoising
         for i, t in enumerate(self.progress_bar(timesteps)):

@@ -89,14 +89,14 @@ def require_compatible(scheduler: SchedulerMixin) -> None:
 
 
 def start_sampling(
-    scheduler: SchedulerMixin, num_inference_steps: int, eta: float, device: torch.device | str
+    scheduler: SchedulerMixin, num_inference_steps: int, eta: float, device: torch.device | str, limit: float = 1.0
 ) -> SchedulerMixin:
     """Sets the timesteps; replaces the scheduler where its own would not lead from noise to a sample.
 
     Rounding appends timestep -1 to some `trailing` ones (61 of 1000 do, for one); `leading` ones may start far below
     the noisiest timestep; `linspace` ones repeat a timestep, and so divide by 0, in the multistep solvers' 1000 steps;
-    DDIM's have one length. A prediction type that diffusers does not know is replaced by `sample`. Schedulers that clip
-    x_0 do so to [-1, 1], but the pipeline clips it to the range of its samples.
+    DDIM's have one length. A prediction type that diffusers does not know is replaced by `sample`. One that clips x_0
+    does so at `limit`, the largest absolute value of samples, if that is beyond its own.
 
     Returns:
         `scheduler` or its replacement.
@@ -117,8 +117,8 @@ def start_sampling(
                 f"length; use a divisor of {total}, or eta=0."
             )
         scheduler = make_scheduler("ddim", scheduler.config, num_inference_steps)
-    if scheduler.config.get("clip_sample"):
-        scheduler = type(scheduler).from_config(scheduler.config, clip_sample=False)
+    if scheduler.config.get("clip_sample") and scheduler.config.clip_sample_range < limit:
+        scheduler = type(scheduler).from_config(scheduler.config, clip_sample_range=limit)
     if scheduler.config.prediction_type not in DIFFUSERS_TYPES:
         scheduler = type(scheduler).from_config(scheduler.config, prediction_type="sample")
     scheduler.set_timesteps(num_inference_steps, device=device)
