@@ -75,6 +75,11 @@ def peak_gflops(args: BenchmarkArguments, device: torch.device) -> float:
     return 2 * side**3 / 1e9 / median_seconds({"peak": multiply}, args.repeats, device, "the peak")["peak"]
 
 
+def on_device(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The model on `device`, its weights in the order that training stores them in."""
+    return (use_channels_last(model) if device.type == "cpu" else model).to(device)
+
+
 def train_step(args: BenchmarkArguments, model: torch.nn.Module, sample: torch.Tensor) -> None:
     """A forward and a backward pass."""
     with autocast(args, sample.device):
@@ -99,7 +104,7 @@ def compare_models(args: BenchmarkArguments, device: torch.device) -> None:
     )
     sample = torch.randn(args.batch_size, 4, args.resolution, args.resolution, device=device)
     eager: dict[str, torch.nn.Module] = {**paired, "UNet2DModel": stock}
-    models = {name: use_channels_last(model).to(device) for name, model in eager.items()}
+    models = {name: on_device(model, device) for name, model in eager.items()}
     if args.compile:
         models = {name: cast(torch.nn.Module, torch.compile(model)) for name, model in models.items()}
 
@@ -157,7 +162,7 @@ def compare_resolutions(args: BenchmarkArguments, device: torch.device) -> None:
     print(f"\n| s per image, training step | {' | '.join(f'{side} px' for side in resolutions)} |")
     print("|---|---|---|---|")
     for variant in VARIANTS:
-        model = use_channels_last(PairedUNet2DModel(args.resolution, variant=variant, **shared)).to(device)
+        model = on_device(PairedUNet2DModel(args.resolution, variant=variant, **shared), device)
         calls = {}
         for side in resolutions:
             sample = torch.randn(args.batch_size, 4, side, side, device=device)

@@ -21,7 +21,7 @@ REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
 @pytest.mark.parametrize(
     "flags, words",
     [
-        ("--resolution 100 --block_out_channels [32,64,128,256]", ["--resolution", "100", "8", "96"]),
+        ("--resolution 100 --block_out_channels [32,64,128,256]", ["--resolution", "100", "16", "96"]),
         ("--resolution 20 --patch_size 2", ["--resolution", "20", "--patch_size 2", "8", "16"]),
         ("--resolution 0", ["--resolution", "0"]),
         ("--learning_rate -1", ["--learning_rate", "-1"]),
@@ -56,7 +56,7 @@ REQUIRED = ["--dataset", "demo", "--output_dir", "run"]
         ("--ema_max_decay 1.5", ["--ema_max_decay", "1.5"]),
         ("--seed -1", ["--seed", "-1"]),
         ("--dropout 1", ["--dropout", "below 1"]),
-        ("--attention_resolutions 12", ["--attention_resolutions is [12]", "64, 32, 16"]),
+        ("--attention_resolutions 12", ["--attention_resolutions is [12]", "32, 16, 8"]),
         ("--object_crops 1.5", ["--object_crops", "0 to 1"]),
         ("--image_std 0", ["--image_std", "above 0"]),
         ("--mask_scale inf", ["--mask_scale", "finite"]),
@@ -198,6 +198,7 @@ def test_the_papers_recipes_name_all_of_its_values(recipe):
     assert (args.lr_scheduler, args.lr_warmup_steps, args.max_grad_norm) == ("constant", 0, None)
     assert (args.block_out_channels, args.layers_per_block, args.patch_size) == ([32, 64, 128, 256], 2, 1)
     assert args.resolution == (256 if recipe.stem == "sr" else 128) and not args.input_skip
+    assert args.image_std is None and not args.object_crops
     assert args.max_train_steps is None and args.max_train_minutes is None
 
 

@@ -55,7 +55,9 @@ def test_augmented_crops_are_as_large_as_others(tmp_path, crop_size):
     columns = Image.fromarray(np.tile(np.arange(0, 200, dtype=np.uint8), (160, 1)))
     rows = [{"image": Image.merge("RGB", [columns] * 3), "mask": columns.point(lambda x: x > 99)} for _ in range(4)]
     args = TrainingArguments(
-        dataset=str(write_raw_folder(tmp_path / "ramp", rows)), output_dir="run", **(SMALL | {"crop_size": crop_size})
+        dataset=str(write_raw_folder(tmp_path / "ramp", rows)),
+        output_dir="run",
+        **(SMALL | {"crop_size": crop_size, "image_std": None}),
     )
     pairs = load_training_pairs(args, 1)
     stream, _ = build_streams(args, *pairs, augmentation=lambda side: Augmentation(16, side, 1.0, []))
@@ -64,8 +66,8 @@ def test_augmented_crops_are_as_large_as_others(tmp_path, crop_size):
         assert (shades[-1] - shades[0]).abs().item() == pytest.approx(crop_size * 15 / 16, abs=2.5)
 
 
-def test_without_the_flags_nothing_is_standardized(field):
-    args, stream, _ = streams_of(field)
+def test_without_the_flag_nothing_is_standardized(field):
+    args, stream, _ = streams_of(field, image_std=None)
     assert stream.processor.config.sample_mean is None and stream.processor.config.sample_std is None
     assert build_model(args, stream.processor).config.sample_std is None
 

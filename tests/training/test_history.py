@@ -72,12 +72,13 @@ def test_a_checkpoint_with_the_flags_earlier_names_continues(tmp_path):
 
 
 def test_a_checkpoint_from_before_a_flag_continues_as_it_was(tmp_path):
-    args = arguments(tmp_path, lr_scheduler="cosine")
+    as_it_was = {name: value for name, value in ADDED.items() if hasattr(arguments(tmp_path), name)}
+    args = arguments(tmp_path, lr_scheduler="cosine", **as_it_was)
     earlier = {name: value for name, value in identity_of(args).items() if name not in ADDED}
     write_checkpoint(tmp_path, 3, [{"start": 0, "identity": earlier}])
     assert continue_from(args, identity_of(args)).step == 3
     for changes, remedy in (({"dropout": 0.1}, "or --new_leg"), ({"optimizer": "soap"}, "give the same values, or an")):
-        args = arguments(tmp_path, lr_scheduler="cosine", **changes)
+        args = arguments(tmp_path, **{"lr_scheduler": "cosine", **as_it_was, **changes})
         ((name, value),) = changes.items()
         with pytest.raises(InputError, match=rf"{name} {ADDED[name]} \(now {value}\); .*{remedy}"):
             continue_from(args, identity_of(args))
@@ -119,11 +120,10 @@ def test_a_constant_rate_leaves_the_length_free(tmp_path):
     assert continue_from(args, identity_of(args)).describe(24, 24) == ""
 
 
-def test_no_leg_changes_the_network(run, tmp_path):
-    args = arguments(tmp_path, lr_scheduler="cosine", layers_per_block=1, new_leg=True)
-    with pytest.raises(
-        InputError, match=r"layers_per_block 2 \(now 1\); give the same values, or another --output_dir"
-    ):
+@pytest.mark.parametrize("flag, was, now", [("layers_per_block", 1, 2), ("image_std", 0.5, None)])
+def test_no_leg_changes_the_network_or_its_encoding(run, tmp_path, flag, was, now):
+    args = arguments(tmp_path, lr_scheduler="cosine", new_leg=True, **{flag: now})
+    with pytest.raises(InputError, match=rf"{flag} {was} \(now {now}\); give the same values, or another --output_dir"):
         continue_from(args, identity_of(args))
 
 

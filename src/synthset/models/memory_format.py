@@ -8,8 +8,8 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def use_channels_last(network: Network) -> Network:
-    """Stores the weights of convolutions with their channels last, the order in which processors and GPUs compute them
-    fastest; what the network returns follows. Its state dict stays in the usual order, which safetensors requires."""
+    """Stores the weights of convolutions with their channels last, the order in which processors compute them fastest;
+    what the network returns follows. Its state dict stays in the usual order, which safetensors requires."""
     network.to(memory_format=torch.channels_last)
     network.register_state_dict_post_hook(_make_contiguous)
     return network
