@@ -113,7 +113,7 @@ def test_the_average_is_exported_and_differs_from_start_and_end(finished):
     start = PairedUNet2DModel.from_config(PairedUNet2DModel.load_config(finished, subfolder="unet")).state_dict()
     last, average = (weights(finished / "checkpoint-12", part) for part in ("unet", "unet_ema"))
     assert same(weights(finished), average)
-    for name in ("conv_in.0.weight", "conv_out.1.2.weight"):
+    for name in ("conv_in.0.weight", "conv_out.0.2.weight"):
         assert not torch.equal(average[name], last[name]) and not torch.equal(average[name], start[name])
     # the average stays near the weights of the last steps
     distance = sum((average[n] - last[n]).square().sum() for n in last)
@@ -200,9 +200,8 @@ def test_crop_larger_than_the_images_is_refused(data, tmp_path):
 def test_dry_run_touches_nothing(data, tmp_path):
     result = train(data, tmp_path / "run", dry_run="true")
     assert result.returncode == 0, result.stderr
-    model = PairedUNet2DModel(
-        sample_size=16, block_out_channels=(8, 16), layers_per_block=1, attention_head_dim=8, norm_num_groups=8
-    )
+    widths = {"block_out_channels": (8, 16), "layers_per_block": 1, "attention_head_dim": 8}
+    model = PairedUNet2DModel(16, variant="concat", patch_size=2, input_skip=True, **widths)
     assert f"parameters: {sum(p.numel() for p in model.parameters()):,}" in result.stdout
     assert "resolution: 16" in result.stdout and "GFLOPs" in result.stdout and "MiB" in result.stdout
     assert list(tmp_path.iterdir()) == []
