@@ -196,7 +196,7 @@ def compare_adversarial_steps(args: BenchmarkArguments, device: torch.device) ->
             args.resolution, variant=variant, block_out_channels=widths, layers_per_block=args.layers_per_block
         )
         discriminator = PairedDiscriminator2DModel(args.resolution, block_out_channels=widths)
-        networks = [network.to(device) for network in (model, discriminator)]
+        networks = [on_device(model, device), discriminator.to(device)]
         optimizers = [torch.optim.AdamW(network.parameters(), 2.1e-4, fused=True) for network in networks]
         lr_scheduler = torch.optim.lr_scheduler.ConstantLR(optimizers[1], factor=1.0)
         model, discriminator, *prepared = accelerator.prepare(*networks, *optimizers, lr_scheduler)

@@ -137,8 +137,7 @@ def build_model(
 
 def order_weights(network: PairedUNet2DModel, accelerator: Accelerator) -> PairedUNet2DModel:
     """Stores weights channels last ([`use_channels_last`]) on a processor, unless they will be sharded, for which they
-    must not be. A GPU's group normalization works in the usual order: on an H200, training steps with weights channels
-    last took as long as on an H100 without, or up to 1.3 times as long (docs/results/speed.md)."""
+    must not be. On a GPU it has not been shown to serve (docs/results/speed.md)."""
     serves = accelerator.device.type == "cpu" and accelerator.distributed_type != DistributedType.FSDP
     return use_channels_last(network) if serves else network
 
