@@ -38,7 +38,8 @@ from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, em
 from synthset.evaluation.fidelity import choose
 from synthset.output_dir import atomic_path
 from synthset.publishing.cards import add_section, describe, load_card, public_name
-from synthset.segmentation import Segmenter, tile_boxes
+from synthset.segmentation import Segmenter
+from synthset.tiles import tile_boxes
 from synthset.visualization.comparison_page import card_text, render_page
 from synthset.visualization.figures import draw_figures
 

@@ -44,7 +44,7 @@ from synthset.training.log import Meter, MetricsLog
 from synthset.training.optimization import build_lr_scheduler, build_optimizer
 from synthset.training.plan import announce
 from synthset.training.processes import stop_requested
-from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps, build_density
+from synthset.training.timesteps import CurriculumTimesteps, Directions, UniformTimesteps, build_density
 from synthset.training.timetable import Timetable
 from synthset.training.trackers import start_trackers
 from synthset.training.validation import Validator, inspect_pairs
@@ -95,7 +95,8 @@ def build_timesteps(args: PairedArguments, num_pairs: int, num_processes: int) -
 
 def build_network(args: PairedArguments, processor: PairImageProcessor) -> PairedUNet2DModel:
     """The network of samples that `processor` encodes, with weights drawn from `--seed`."""
-    return build_model(args, processor, augment_dim=DIMENSIONS if args.augment_prob else 0)
+    augment_dim = DIMENSIONS if args.augment_prob else 0
+    return build_model(args, processor, augment_dim=augment_dim, mask_timestep=args.joint_share < 1)
 
 
 def build_augmentation(args: PairedArguments, crop_size: int) -> Augmentation | None:
@@ -121,8 +122,12 @@ def train(
     scheduler = build_noise_schedule(args)
     timesteps = build_timesteps(args, len(train_pairs), accelerator.num_processes)
     augmentation = partial(build_augmentation, args)
+    options = {
+        "adversarial": args.gan_weight > 0,
+        "directions": Directions(args.joint_share, args.independent_share) if args.joint_share < 1 else None,
+    }
     stream, validation_items = build_streams(
-        args, train_pairs, validation_pairs, timesteps, start.checkpoint, augmentation, adversarial=args.gan_weight > 0
+        args, train_pairs, validation_pairs, timesteps, start.checkpoint, augmentation, **options
     )
     model = order_weights(build_network(args, stream.processor), accelerator)
 

@@ -107,8 +107,8 @@ class PairImageProcessor(ConfigMixin):
             ValueError: number, sizes or channels of images and masks differ from each other or from the model's, or
                 values are out of range.
         """
-        image = _to_uint8(images, self.config.image_channels, "images")
-        mask = _to_uint8(masks, self.config.mask_channels, "masks")
+        image = to_uint8(images, self.config.image_channels, "images")
+        mask = to_uint8(masks, self.config.mask_channels, "masks")
         if image.shape[-2:] != mask.shape[-2:] or len(image) != len(mask):
             (b, _, h, w), (n, _, y, x) = image.shape, mask.shape
             raise ValueError(f"images are {b} of {w} x {h} pixels, but masks are {n} of {x} x {y}; make them alike.")
@@ -142,7 +142,7 @@ class PairImageProcessor(ConfigMixin):
         )
 
 
-def _to_uint8(pictures: PipelineImageInput, channels: int, name: str) -> torch.Tensor:
+def to_uint8(pictures: PipelineImageInput, channels: int, name: str) -> torch.Tensor:
     """uint8 tensor (B, C, H, W) from PIL images, an array (B, H, W, C) or a tensor (B, C, H, W)."""
     if isinstance(pictures, Image.Image):
         pictures = [pictures]

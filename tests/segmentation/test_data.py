@@ -21,7 +21,6 @@ from synthset.segmentation import (
     check_stage,
     check_test,
     load_source,
-    tile_boxes,
 )
 
 
@@ -44,19 +43,6 @@ def source_of(rows, name="--dataset field", crop_size=None):
 
 def without_object(rows):
     return [{**row, "mask": row["mask"].point(lambda value: 0)} for row in rows]
-
-
-@pytest.mark.parametrize(
-    "height, width, size, boxes",
-    [
-        (1024, 1024, 512, [(0, 0), (0, 512), (512, 0), (512, 512)]),
-        (483, 648, 256, [(0, 0), (0, 196), (0, 392), (227, 0), (227, 196), (227, 392)]),
-        (7, 5, 5, [(0, 0), (2, 0)]),
-        (5, 5, 5, [(0, 0)]),
-    ],
-)
-def test_tiles_cover_an_image(height, width, size, boxes):
-    assert tile_boxes(height, width, size) == boxes
 
 
 def test_test_photos_are_whole_and_at_the_scale_of_the_training_data():

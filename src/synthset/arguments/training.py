@@ -48,7 +48,7 @@ FIXED = (
     *("resolution", "variant", "skip_fusion", "block_out_channels", "layers_per_block", "patch_size", "input_skip"),
     *("attention_head_dim", "num_train_timesteps", "beta_schedule", "prediction_type", "use_ema", "streaming"),
     *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
-    *("attention_resolutions", "optimizer", "augment_prob", "image_std", "mask_scale"),
+    *("attention_resolutions", "optimizer", "augment_prob", "image_std", "mask_scale", "joint_share"),
 )
 # Flags that early runs did not have, with what those runs did.
 ADDED = {
@@ -60,6 +60,8 @@ ADDED = {
     "object_crops": 0.0,
     "attention_resolutions": [],
     "dropout": 0.0,
+    "joint_share": 1.0,
+    "independent_share": 0.0,
     "optimizer": "adamw",
     "augment_prob": 0.0,
     "augmentations": list(get_args(AugmentationKind)),
@@ -656,11 +658,46 @@ class AugmentationArguments(Arguments):
 
 
 @dataclass(kw_only=True)
-class PairedArguments(AugmentationArguments, CurriculumArguments, AdversarialArguments, TrainingArguments):
+class DirectionArguments(Arguments):
+    """Flags of the directions in which the network draws.
+
+    Args:
+        joint_share: share of the training pairs, above 0, whose image and mask have the same noise. 1, the paper's,
+            trains a network that draws pairs alone; below it, such as 0.5, also one that draws the mask of an image and
+            an image for a mask (UniDiffuser, arXiv 2303.06555), half of the rest for each.
+        independent_share: share of the training pairs whose image and mask have noise independent of each other, such
+            as 0.2; they make conditional guidance better.
+    """
+
+    group = "Directions"
+
+    joint_share: float = 1.0
+    independent_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_share("joint_share", "independent_share")
+        self.require_positive("joint_share")
+        if self.joint_share + self.independent_share > 1:
+            raise InputError(
+                f"--joint_share is {self.joint_share:g} and --independent_share {self.independent_share:g}, together "
+                "more than 1; give less, such as 0.5 and 0.2"
+            )
+
+
+@dataclass(kw_only=True)
+class PairedArguments(
+    DirectionArguments, AugmentationArguments, CurriculumArguments, AdversarialArguments, TrainingArguments
+):
     """Trains the diffusion model that generates image-mask pairs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.gan_weight and self.joint_share < 1:
+            raise InputError(
+                f"--gan_weight is {self.gan_weight:g} and --joint_share {self.joint_share:g}, and the discriminator "
+                "judges pairs of one noise level; give --gan_weight 0 or --joint_share 1"
+            )
         if self.curriculum and (self.timestep_density != "uniform" or self.timestep_shift != 1):
             raise InputError(
                 f"--curriculum is true, --timestep_density {self.timestep_density} and --timestep_shift "

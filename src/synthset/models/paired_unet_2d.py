@@ -110,7 +110,7 @@ class PairedBlock2D(nn.ModuleList):
     def forward(
         self,
         hiddens: Sequence[torch.Tensor],
-        temb: torch.Tensor,
+        tembs: Sequence[torch.Tensor],
         condition: torch.Tensor | None = None,
         skips: Sequence[torch.Tensor] = (),
     ) -> list[torch.Tensor]:
@@ -118,7 +118,7 @@ class PairedBlock2D(nn.ModuleList):
 
         Args:
             hiddens: Features of each branch, (B, in_channels, H, W).
-            temb: Time embedding (B, temb_channels), the same for all branches.
+            tembs: Time embedding of each branch, (B, temb_channels).
             condition: Condition (B, condition_channels, H, W), the same for all branches.
             skips: With `has_skips`, the U-Net skip of each branch, (B, in_channels, H, W).
 
@@ -129,9 +129,9 @@ class PairedBlock2D(nn.ModuleList):
         for i, block in enumerate(self):
             fused = [*skips[i : i + 1], *_without(skips, i), *(_without(hiddens, i) if self.linked else ())]
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                outputs.append(self._gradient_checkpointing_func(block, hiddens[i], fused, temb, condition))
+                outputs.append(self._gradient_checkpointing_func(block, hiddens[i], fused, tembs[i], condition))
             else:
-                outputs.append(block(hiddens[i], fused, temb, condition))
+                outputs.append(block(hiddens[i], fused, tembs[i], condition))
         return outputs
 
 
@@ -180,6 +180,10 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         condition_channels: Channels of `condition`, image channels first; 0 for a model without one. It is resized to
             each level and concatenated to the input of every down and up block (section 3, "Super-resolution").
         condition_noise: Whether the model takes `noise_level`, the noise in `condition`, through an embedding.
+        mask_timestep: Whether the mask can have a timestep of its own, so that the model also draws a mask for a given
+            image, which has timestep 0, and an image for a given mask (UniDiffuser, arXiv 2303.06555). A branch is told
+            the other's timestep by an embedding of it minus the same embedding of its own (`concat`: the mask's minus
+            the image's): with equal timesteps, and at first, the model computes what it does without.
         augment_dim: Entries of `augmentation`, which says how a training pair was augmented; 0 for a model that is not
             told. A linear layer without bias, zero at first, adds it to the features of the timestep (Karras et al.
             2022, appendix F.2).
@@ -222,6 +226,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         dropout: float = 0.0,
         condition_channels: int = 0,
         condition_noise: bool = False,
+        mask_timestep: bool = False,
         augment_dim: int = 0,
         sample_mean: tuple[float, ...] | None = None,
         sample_std: tuple[float, ...] | None = None,
@@ -275,7 +280,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 attention(channels) if level in attention_levels else nn.Identity() for _ in range(branches)
             )
 
-        # time, shared by the branches
+        # time
         self.time_proj = Timesteps(first, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(first, time_embed_dim, act_fn=act_fn, cond_proj_dim=augment_dim or None)
         if augment_dim:
@@ -283,6 +288,10 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         self.noise_level_embedding = (
             TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if condition_noise else None
         )
+        self.other_time_embedding = TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if mask_timestep else None
+        if self.other_time_embedding is not None:
+            nn.init.zeros_(self.other_time_embedding.linear_2.weight)
+            nn.init.zeros_(self.other_time_embedding.linear_2.bias)
 
         # input
         self.patchify, self.unpatchify = nn.PixelUnshuffle(patch_size), nn.PixelShuffle(patch_size)
@@ -370,6 +379,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         condition: torch.Tensor | None = None,
         noise_level: torch.Tensor | float | int | None = None,
         augmentation: torch.Tensor | None = None,
+        mask_timestep: torch.Tensor | float | int | None = None,
         return_dict: bool = True,
     ) -> PairedUNet2DOutput | tuple[torch.Tensor]:
         r"""Predicts the training target of a noisy pair, by the scheduler's `prediction_type`.
@@ -382,51 +392,55 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             noise_level: With `condition_noise`, the noise in `condition` in timesteps, 0 for none; one for the batch or
                 (B,).
             augmentation: With `augment_dim`, how each pair was augmented, (B, augment_dim); zeros if not given.
+            mask_timestep: With `mask_timestep`, the timestep of the mask channels, one for the batch or (B,);
+                `timestep` is then that of the image channels. The same if not given.
             return_dict: Whether to return a [`PairedUNet2DOutput`] or a plain tuple.
 
         Raises:
             ValueError: H or W not divisible by the stride; a condition given to a model without `condition_channels`,
                 missing in one with them, or of another number of channels; a noise level given to a model without
-                `condition_noise`, or missing in one with it; an augmentation of another size than `augment_dim`.
+                `condition_noise`, or missing in one with it; an augmentation of another size than `augment_dim`; a mask
+                timestep given to a model without `mask_timestep`.
         """
-        self._check_inputs(sample, condition, noise_level, augmentation)
+        self._check_inputs(sample, condition, noise_level, augmentation, mask_timestep)
 
-        # 1. time and augmentation, and noise level of the condition
-        temb = self._embed(self.time_embedding, timestep, sample, augmentation)
+        # 1. time and augmentation, and noise level of the condition, of each branch
+        tembs = self._embed_times(timestep, mask_timestep, sample, augmentation)
         if noise_level is not None:
-            temb = temb + self._embed(self.noise_level_embedding, noise_level, sample)
+            noise_temb = self._embed(self.noise_level_embedding, noise_level, sample)
+            tembs = [temb + noise_temb for temb in tembs]
 
         # 2. pre-process; the lists hold one tensor per branch, `conditions` one (or None) per level
         hiddens = self.conv_in([self.patchify(x) for x in sample.split(self.stream_channels, dim=1)])
         conditions = self._resize_to_levels(condition, hiddens[0].shape[-2:])
 
         # 3. down; a shared encoder processes the streams as one batch
-        encoder_temb, encoder_conditions = temb, conditions
+        encoder_tembs, encoder_conditions = tembs, conditions
         if self.variant.shared_encoder:
             hiddens = [torch.cat(hiddens)]
-            encoder_temb = temb.repeat(2, 1)
+            encoder_tembs = [torch.cat(tembs)]
             encoder_conditions = [x if x is None else x.repeat(2, 1, 1, 1) for x in conditions]
         skips = []
         for block, attend, downsample, resized in zip(
             self.down_blocks, self.down_attentions, self.downsamplers, encoder_conditions, strict=True
         ):
-            hiddens = attend(block(hiddens, encoder_temb, resized))
+            hiddens = attend(block(hiddens, encoder_tembs, resized))
             skips.append(hiddens)
             hiddens = downsample(hiddens)
 
         # 4. bottleneck
-        hiddens = self.mid_in_blocks(hiddens, encoder_temb)
+        hiddens = self.mid_in_blocks(hiddens, encoder_tembs)
         hiddens = self.self_attentions(hiddens)
         if self.variant.cross_attention:
             others = [hiddens[0].roll(len(sample), dims=0)] if self.variant.shared_encoder else hiddens[::-1]
             hiddens = self.cross_attentions(hiddens, (x.flatten(2).transpose(1, 2) for x in others))
-        hiddens = self.mid_out_blocks(hiddens, encoder_temb)
+        hiddens = self.mid_out_blocks(hiddens, encoder_tembs)
 
         # 5. up
         if self.variant.shared_encoder:
             hiddens, *skips = (x.chunk(2) for (x,) in (hiddens, *skips))
         for block, attend, upsample in zip(self.up_blocks, self.up_attentions, self.upsamplers, strict=True):
-            hiddens = attend(block(hiddens, temb, conditions.pop(), skips.pop()))
+            hiddens = attend(block(hiddens, tembs, conditions.pop(), skips.pop()))
             hiddens = upsample(hiddens)
 
         # 6. post-process
@@ -436,7 +450,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
             inputs = [sample]
             if condition is not None:
                 inputs.append(self._resize_condition(condition, sample.shape[-2:]))
-            gates = self.input_gate(temb)[:, :, None, None].chunk(len(inputs), dim=1)
+            gates = self._gates(tembs).chunk(len(inputs), dim=1)
             output = output + sum(gate * x for gate, x in zip(gates, inputs, strict=True))
 
         if not return_dict:
@@ -449,6 +463,7 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         condition: torch.Tensor | None,
         noise_level: torch.Tensor | float | int | None,
         augmentation: torch.Tensor | None,
+        mask_timestep: torch.Tensor | float | int | None,
     ) -> None:
         """Raises ValueError for what `forward` can't process."""
         height, width = sample.shape[-2:]
@@ -477,6 +492,36 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
                 f"`augmentation` is {tuple(augmentation.shape)}, but must be {expected}: the model has "
                 f"`augment_dim={self.config.augment_dim}`"
             )
+        if mask_timestep is not None and self.other_time_embedding is None:
+            raise ValueError("`mask_timestep` is given, but the model has `mask_timestep=False`")
+
+    def _embed_times(
+        self,
+        timestep: torch.Tensor | float | int,
+        mask_timestep: torch.Tensor | float | int | None,
+        sample: torch.Tensor,
+        augmentation: torch.Tensor | None,
+    ) -> list[torch.Tensor]:
+        """Features of each branch's timestep and of the other's, and of the augmentation,
+        (B, 4 * block_out_channels[0])."""
+        streams = self.variant.streams
+        if self.other_time_embedding is None or mask_timestep is None:
+            return [self._embed(self.time_embedding, timestep, sample, augmentation)] * streams
+        own = [timestep, mask_timestep]
+        others = [self._embed(self.other_time_embedding, t, sample) for t in own]
+        return [
+            self._embed(self.time_embedding, own[i], sample, augmentation) + (others[1 - i] - others[i])
+            for i in range(streams)
+        ]
+
+    def _gates(self, tembs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Factors of the inputs' channels in the output, (B, gated channels, 1, 1), each by its branch's time."""
+        assert self.input_gate is not None
+        gates = self.input_gate(tembs[0])
+        if tembs[0] is not tembs[-1]:
+            of_image = torch.arange(gates.shape[1], device=gates.device) % sum(self.stream_channels)
+            gates = torch.where(of_image < self.stream_channels[0], gates, self.input_gate(tembs[-1]))
+        return gates[:, :, None, None]
 
     def _embed(
         self,

@@ -1,19 +1,23 @@
-"""Guidance of a denoiser by a worse version of itself."""
+"""Guidance of a denoiser: away from what a network predicts that is worse, or knows less."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ..image_processor import PROCESSOR_KEYS
 from ..models import PairedUNet2DModel
+from .completion import Known
+from .windows import WindowedUNet
 
 SAMPLE_KEYS = (*PROCESSOR_KEYS, "sample_size")  # of a configuration: what samples are like
 
 
 @dataclass(frozen=True)
-class Autoguidance:
-    """Guidance away from what a worse network predicts (Karras et al. 2024, arXiv 2406.02507).
+class Guidance(ABC):
+    """Guidance away from a worse prediction (Karras et al. 2024, arXiv 2406.02507).
 
         D = D_worse + scale * (D_better - D_worse)
 
@@ -21,24 +25,58 @@ class Autoguidance:
     x_t.
 
     Args:
-        unet: the worse network, such as an earlier checkpoint of the same run.
+        unet: the network of the worse prediction.
         scale: weight of the better one; 1 is no guidance.
         interval: the lowest and the highest noise level, sqrt((1 - a) / a) with a = alphas_cumprod, at which to guide
             (Kynkaanniemi et al. 2024, arXiv 2404.07724).
     """
 
-    unet: PairedUNet2DModel
+    unet: PairedUNet2DModel | WindowedUNet
     scale: float
-    interval: tuple[float, float] = (0.0, math.inf)
+    interval: tuple[float, float]
 
     def guide(
-        self, prediction: torch.Tensor, sample: torch.Tensor, timestep: torch.Tensor, alphas_cumprod: float
+        self, prediction: torch.Tensor, sample: torch.Tensor, timesteps: dict[str, Any], alphas_cumprod: float
     ) -> torch.Tensor:
-        """Guides a prediction, float32 (B, C + M, H, W), for the network's input `sample`, of that shape, at a timestep
-        with `alphas_cumprod`."""
+        """Guides a prediction, float32 (B, C + M, H, W), for the network's input `sample`, of that shape, at its
+        `timesteps`, with `alphas_cumprod`."""
         low, high = self.interval
         level = math.sqrt((1 - alphas_cumprod) / alphas_cumprod) if alphas_cumprod > 0 else math.inf
         if self.scale == 1 or not low <= level <= high:
             return prediction
-        worse = self.unet(sample.to(self.unet.dtype), timestep).sample.float()
+        worse = self.predict_worse(sample, timesteps)
         return worse + self.scale * (prediction - worse)
+
+    @abstractmethod
+    def predict_worse(self, sample: torch.Tensor, timesteps: dict[str, Any]) -> torch.Tensor:
+        """The worse prediction, float32 (B, C + M, H, W)."""
+
+
+@dataclass(frozen=True)
+class Autoguidance(Guidance):
+    """Guidance by a worse network, such as an earlier checkpoint of the same run."""
+
+    def predict_worse(self, sample: torch.Tensor, timesteps: dict[str, Any]) -> torch.Tensor:
+        return self.unet(sample.to(self.unet.dtype), **timesteps).sample.float()
+
+
+@dataclass(frozen=True)
+class MarginalGuidance(Guidance):
+    """Guidance by the same network that does not know the given part: it is noise, at the last timestep (Ho and
+    Salimans 2022, arXiv 2207.12598; Bao et al. 2023, "UniDiffuser", arXiv 2303.06555, section 3.3).
+
+    Args:
+        known: the given part.
+        noise: standard normal, (B, C + M, H, W).
+        num_train_timesteps: T.
+    """
+
+    known: Known
+    noise: torch.Tensor
+    num_train_timesteps: int
+
+    def predict_worse(self, sample: torch.Tensor, timesteps: dict[str, Any]) -> torch.Tensor:
+        given = "timestep" if self.known.part == "image" else "mask_timestep"
+        unknown = {given: torch.full_like(timesteps[given], self.num_train_timesteps - 1)}
+        sample = torch.where(self.known.region, self.noise, sample)
+        return self.unet(sample.to(self.unet.dtype), **timesteps | unknown).sample.float()

@@ -14,10 +14,12 @@ from diffusers.utils.torch_utils import randn_tensor
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
 from ..pipelines.safety import require_safe_folder, require_safe_repo
-from .guidance import Autoguidance
-from .pipeline_output import SynthSetPipelineOutput
-from .prediction_types import clip_prediction
+from .completion import Known, renew_noise
+from .guidance import Guidance
+from .pipeline_output import MaskVotes, SynthSetPipelineOutput
+from .prediction_types import clip_prediction, predict_x_0
 from .schedulers import require_compatible, start_sampling
+from .windows import WindowedUNet
 
 Pipeline = TypeVar("Pipeline", bound="PairPipeline")
 Callback = Callable[["PairPipeline", int, int, dict[str, Any]], dict[str, Any]]
@@ -96,22 +98,37 @@ class PairPipeline(DiffusionPipeline):
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"output_type is {output_type!r}; use 'pil', 'np' or 'pt'.")
 
-    def _generate(
+    def _prepare_latents(
         self,
         shape: tuple[int, int, int, int],
         generator: torch.Generator | list[torch.Generator] | None,
+        latents: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Standard normal noise of `shape`, float32: `latents`, or drawn from `generator`."""
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
+        return latents.to(self._execution_device, torch.float32)
+
+    def _generate(
+        self,
+        unet: PairedUNet2DModel | WindowedUNet,
+        latents: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None,
         num_inference_steps: int,
         eta: float,
-        latents: torch.Tensor | None,
         output_type: str,
         return_dict: bool,
         callback_on_step_end: Callback | None,
         callback_on_step_end_tensor_inputs: list[str],
-        guidance: Autoguidance | None,
+        guidance: Guidance | None = None,
+        known: Known | None = None,
+        num_draws: int = 1,
+        num_corrections: int = 0,
         **condition: Any,
     ) -> SynthSetPipelineOutput | tuple:
-        """Denoises samples of `shape`, (B, C + M, H, W); `condition` are further arguments of the network, which
-        `guidance`, if there is any, does without."""
+        """Denoises `latents`, (B, C + M, H, W), with `unet`, around what is `known`; `condition` are further arguments
+        of the network, which `guidance`, if there is any, does without. Masks of given images are counted as votes of
+        `num_draws` each. Before each step come `num_corrections`."""
         # 1. timesteps, and alphas_cumprod at each
         device = self._execution_device
         prediction_type = self.scheduler.config.prediction_type
@@ -126,18 +143,27 @@ class PairPipeline(DiffusionPipeline):
 
         # 2. noise. The sample stays in float32 whatever the network's type: a DDPM step is smaller than bfloat16's
         # resolution.
-        if latents is None:
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        sample = latents.to(device, torch.float32) * scheduler.init_noise_sigma
+        noise, sample = latents, latents * scheduler.init_noise_sigma
 
         # 3. denoising
         for i, t in enumerate(self.progress_bar(timesteps)):
             if self.interrupt:
                 continue
-            model_input = scheduler.scale_model_input(sample, t)
-            model_output = self.unet(model_input.to(self.unet.dtype), t, **condition).sample.float()
+            model_input, times = scheduler.scale_model_input(sample, t), {"timestep": t}
+            if known is not None:
+                times = known.timesteps(t)
+                for _ in range(num_corrections):
+                    model_input = known.insert(model_input, noise, alphas[i])
+                    model_output = unet(model_input.to(unet.dtype), **times).sample.float()
+                    x_0 = predict_x_0(prediction_type, model_output, model_input, alphas[i]).clamp(*bounds)
+                    noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=torch.float32)
+                    model_input = renew_noise(model_input, x_0, noise, alphas[i])
+                if num_corrections:
+                    sample = model_input / scheduler.scale_model_input(torch.ones_like(sample), t)
+                model_input = known.insert(model_input, noise, alphas[i])
+            model_output = unet(model_input.to(unet.dtype), **times, **condition).sample.float()
             if guidance is not None:
-                model_output = guidance.guide(model_output, model_input, t, alphas[i])
+                model_output = guidance.guide(model_output, model_input, times, alphas[i])
             model_output = clip_prediction(model_output, model_input, alphas[i], prediction_type, bounds)
             sample = scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
             if callback_on_step_end is not None:
@@ -145,8 +171,13 @@ class PairPipeline(DiffusionPipeline):
                 sample = (callback_on_step_end(self, i, t, tensors) or {}).pop("sample", sample)
 
         # 4. pairs
+        votes = None
+        if known is not None:
+            sample = known.insert(sample, latents, 1.0)
+            if known.part == "image":
+                votes = MaskVotes.count(self.image_processor.decode(sample)[1], num_draws)
         images, masks = self.image_processor.postprocess(sample, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, masks
-        return SynthSetPipelineOutput(images=images, masks=masks)
+        return SynthSetPipelineOutput(images=images, masks=masks, votes=votes)

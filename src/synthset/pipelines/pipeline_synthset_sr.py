@@ -1,5 +1,7 @@
 """Pipeline for super-resolution of image-mask pairs (SynthSet, section 3, "Super-resolution")."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import SchedulerMixin
@@ -134,7 +136,7 @@ class SynthSetSRPipeline(PairPipeline):
 
         # 2. condition
         condition = condition.to(self._execution_device)
-        model_kwargs = {}
+        model_kwargs: dict[str, Any] = {}
         if noise_level:
             noise = randn_tensor(condition.shape, generator=generator, device=condition.device, dtype=torch.float32)
             level = torch.tensor([noise_level], device=condition.device)
@@ -144,16 +146,15 @@ class SynthSetSRPipeline(PairPipeline):
 
         # 3. pairs
         return self._generate(
-            shape,
+            self.unet,
+            self._prepare_latents(shape, generator, latents),
             generator,
             num_inference_steps,
             eta,
-            latents,
             output_type,
             return_dict,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
-            None,
             condition=condition.to(self.unet.dtype),
             **model_kwargs,
         )

@@ -5,7 +5,7 @@ preprocessing, prediction and loading, `encoder_weights` loads pretrained weight
 what it is trained by, `results` tests it.
 """
 
-from .data import PairSource, TestPhotos, TrainingPairs, check_stage, check_test, load_source, tile_boxes
+from .data import PairSource, TestPhotos, TrainingPairs, check_stage, check_test, load_source
 from .optimization import BestWeights, build_lr_scheduler, build_optimizer
 from .results import prediction_grid, save, score
 from .segmenter import Segmenter, build_segmenter, confidence, load_segmenter, segmentation_loss
@@ -28,5 +28,4 @@ __all__ = [
     "save",
     "score",
     "segmentation_loss",
-    "tile_boxes",
 ]

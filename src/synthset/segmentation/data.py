@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import datasets
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -221,15 +220,6 @@ def draw_order(key: tuple[int, ...], epoch: int, sizes: tuple[int, ...], mix: fl
     first, others = sizes[0], sum(sizes[1:])
     weights = torch.tensor([mix / first] * first + [(1 - mix) / others] * others)
     return torch.multinomial(weights, len(weights), replacement=True, generator=generator).tolist()
-
-
-def tile_boxes(height: int, width: int, size: int) -> list[tuple[int, int]]:
-    """Computes (top, left) of the fewest squares of side `size` that cover an image, evenly spaced. They overlap if a
-    side of the image is not a multiple of `size`. A 1024 x 1024 image has four tiles of 512 pixels."""
-    tops, lefts = (
-        np.linspace(0, side - size, -(-side // size)).round().astype(int).tolist() for side in (height, width)
-    )
-    return [(top, left) for top in tops for left in lefts]
 
 
 def scaled_size(height: int, width: int, resolution: int, crop_size: int) -> tuple[int, int]:

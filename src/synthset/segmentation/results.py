@@ -14,8 +14,9 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from ..console import progress
 from ..evaluation.segmentation_metrics import count, scores_of, standard_errors
+from ..tiles import tile_boxes
 from ..visualization.previews import pair_grid
-from .data import TestPhotos, tile_boxes
+from .data import TestPhotos
 from .segmenter import Segmenter
 
 

@@ -20,7 +20,8 @@ from ..errors import InputError
 from ..models.memory_format import use_channels_last
 from ..pipelines.safety import require_safe_folder, require_safe_repo
 from ..sources.reading import Window
-from .data import scaled_size, tile_boxes
+from ..tiles import tile_boxes
+from .data import scaled_size
 from .encoder_weights import Statistics, find_weights, load_encoder
 
 CONFIG = "segmenter.json"

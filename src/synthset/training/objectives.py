@@ -5,9 +5,34 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, ModelMixin
 from diffusers.training_utils import compute_snr
 
+from ..pipelines.completion import Part
 from ..pipelines.prediction_types import compute_target, predict_x_0, prediction_slope
 
-CONDITIONS = ("condition", "noise_level", "augmentation")  # what a network may be told beside x_t and the timestep
+# what a network may be told beside x_t and the timestep
+CONDITIONS = ("condition", "noise_level", "augmentation", "mask_timestep")
+
+
+def channel_timesteps(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Timestep of each channel of a batch: (B,), or (B, C + M) where the mask, the last channel, has `mask_timestep`,
+    its own."""
+    if "mask_timestep" not in batch:
+        return batch["timestep"]
+    channels = batch["sample"].shape[1]
+    return torch.stack([*[batch["timestep"]] * (channels - 1), batch["mask_timestep"]], dim=1)
+
+
+def timesteps_given(part: Part, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`timestep` and `mask_timestep` of a batch of which one part is given, at timestep 0, and the other has
+    `timesteps`, (B,)."""
+    clean = torch.zeros_like(timesteps)
+    image, mask = (clean, timesteps) if part == "image" else (timesteps, clean)
+    return {"timestep": image, "mask_timestep": mask}
+
+
+def share_drawn(part: Part, batch: dict[str, torch.Tensor]) -> float:
+    """Share of the channels that are not of the given part."""
+    mask = 1 / batch["sample"].shape[1]
+    return mask if part == "image" else 1 - mask
 
 
 def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -16,12 +41,14 @@ def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.
     Args:
         model: called with x_t, the timesteps, and the `CONDITIONS` that the batch has.
         scheduler: its `alphas_cumprod` are a.
-        batch: `sample` x_0 and `noise`, (B, C + M, H, W); `timestep`, (B,) int64.
+        batch: `sample` x_0 and `noise`, (B, C + M, H, W); `timestep`, (B,) int64; that of the image alone where
+            `mask_timestep`, (B,) int64, is that of the mask.
 
     Returns:
         (B, C + M, H, W).
     """
-    noisy = scheduler.add_noise(batch["sample"], batch["noise"], batch["timestep"])
+    a = _alphas_cumprod(scheduler, channel_timesteps(batch))
+    noisy = a**0.5 * batch["sample"] + (1 - a) ** 0.5 * batch["noise"]
     conditions = {name: batch[name] for name in CONDITIONS if name in batch}
     return model(noisy, batch["timestep"], **conditions).sample
 
@@ -35,7 +62,7 @@ def training_target(
         scheduler: its `alphas_cumprod` define the noising process.
         sample: clean pairs x_0, (B, C + M, H, W).
         noise: the standard normal noise that was added, same shape.
-        timesteps: (B,) int64 in 0..T-1.
+        timesteps: (B,), or (B, C + M) for each channel its own, int64 in 0..T-1.
 
     Returns:
         (B, C + M, H, W): the noise (`epsilon`; the paper, section 3), sqrt(a) noise - sqrt(1 - a) x_0 (`v_prediction`;
@@ -52,13 +79,14 @@ def min_snr_weight(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: flo
 
     Args:
         scheduler: its `alphas_cumprod` and `prediction_type` are used.
-        timesteps: (B,) int64 in 0..T-1.
+        timesteps: int64 in 0..T-1, of any shape.
         gamma: largest weight of the loss in x_0.
 
     Returns:
-        (B,) weights.
+        Weights of the timesteps' shape.
     """
-    slope = prediction_slope(scheduler.config.prediction_type, _alphas_cumprod(scheduler, timesteps)).flatten()
+    a = _alphas_cumprod(scheduler, timesteps).view(timesteps.shape)
+    slope = prediction_slope(scheduler.config.prediction_type, a)
     return compute_snr(scheduler, timesteps).clamp(max=gamma) / slope**2
 
 
@@ -73,13 +101,13 @@ def loss_space_weight(scheduler: DDPMScheduler, timesteps: torch.Tensor, loss_sp
 
     Args:
         scheduler: its `alphas_cumprod` and `prediction_type` are used.
-        timesteps: (B,) int64 in 0..T-1.
+        timesteps: int64 in 0..T-1, of any shape.
         loss_space: a key of `PREDICTION_TYPES`.
 
     Returns:
-        (B,) weights.
+        Weights of the timesteps' shape.
     """
-    a = _alphas_cumprod(scheduler, timesteps).flatten()
+    a = _alphas_cumprod(scheduler, timesteps).view(timesteps.shape)
     ratio = prediction_slope(loss_space, a) / prediction_slope(scheduler.config.prediction_type, a)
     return (ratio**2).clamp(max=MAX_SPACE_WEIGHT)
 
@@ -103,7 +131,8 @@ def diffusion_loss(
     loss_space: str | None = None,
     channels: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean squared error over all image and mask channels (paper, section 3), one value per pair, in float32.
+    """Mean squared error over all image and mask channels (paper, section 3), one value per pair, in float32. Where the
+    mask has a timestep of its own, what has timestep 0 is given and counts as 0.
 
     Args:
         prediction: the network's output, (B, C + M, H, W).
@@ -115,16 +144,19 @@ def diffusion_loss(
     Returns:
         (B,) losses.
     """
-    target = training_target(scheduler, batch["sample"], batch["noise"], batch["timestep"])
-    loss = F.mse_loss(prediction.float(), target.float(), reduction="none")
+    timesteps = channel_timesteps(batch)
+    target = training_target(scheduler, batch["sample"], batch["noise"], timesteps)
+    loss = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(2, 3))
     if channels is not None:
-        loss = loss * channels[:, None, None]
-    loss = loss.mean(dim=(1, 2, 3))
+        loss = loss * channels
+    if timesteps.ndim > 1:
+        loss = loss * (timesteps > 0)
+    timesteps = timesteps.view(len(timesteps), -1)
     if loss_space is not None:
-        loss = loss * loss_space_weight(scheduler, batch["timestep"], loss_space)
+        loss = loss * loss_space_weight(scheduler, timesteps, loss_space)
     if snr_gamma is not None:
-        loss = loss * min_snr_weight(scheduler, batch["timestep"], snr_gamma)
-    return loss
+        loss = loss * min_snr_weight(scheduler, timesteps, snr_gamma)
+    return loss.mean(dim=1)
 
 
 def predicted_sample(
@@ -188,8 +220,8 @@ def posterior_pairs(
 
 
 def _alphas_cumprod(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:
-    """(B, 1, 1, 1)."""
-    return scheduler.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1)
+    """(B, 1, 1, 1) of timesteps (B,), (B, N, 1, 1) of timesteps (B, N)."""
+    return scheduler.alphas_cumprod.to(timesteps.device)[timesteps].view(len(timesteps), -1, 1, 1)
 
 
 def discriminator_loss(real_logits: torch.Tensor, fake_logits: torch.Tensor) -> torch.Tensor:

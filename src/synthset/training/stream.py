@@ -7,7 +7,7 @@ any number of processes.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..data import Augmentation, ResizePair, StreamedPairs
 from ..image_processor import PairImageProcessor
 from ..pipelines.pipeline_synthset_sr import add_condition_noise
 from ..random import keyed_generator
-from .timesteps import UniformTimesteps
+from .timesteps import Directions, UniformTimesteps
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
 _ORDER, _AUGMENTATION, _NOISE, _VALIDATION = range(4)
@@ -80,10 +80,11 @@ class TrainingStream(Dataset):
         adversarial: add `posterior_noise`, for two samples of x_{t-1}, to the items.
         augmentation: takes the place of `transform` in items, which get what it says of itself.
         processor: encodes pairs; in [-1, 1] if not given.
+        directions: draws timesteps of image and mask apart; None for one of both.
 
     Items are dicts: `sample` float32 (C + M, H, W), `noise` of that shape, `timestep` int64 in 0..T-1,
-    `position` int64, what `condition` and `augmentation` return, and with `adversarial` `posterior_noise`,
-    (2, C + M, H, W).
+    `position` int64, what `condition` and `augmentation` return, with `adversarial` `posterior_noise`,
+    (2, C + M, H, W), and with `directions` `mask_timestep` like `timestep`, which is then the image's.
     """
 
     def __init__(
@@ -96,8 +97,10 @@ class TrainingStream(Dataset):
         adversarial: bool = False,
         augmentation: Augmentation | None = None,
         processor: PairImageProcessor | None = None,
+        directions: Directions | None = None,
     ):
         self.pairs, self.transform, self.timesteps, self.seed = pairs, transform, timesteps, seed
+        self.directions = directions
         self.condition, self.adversarial, self.augmentation = condition, adversarial, augmentation
         self.processor = processor or PairImageProcessor()
 
@@ -132,6 +135,9 @@ class TrainingStream(Dataset):
         item = self._item(image, mask, generator, timestep, position) | told
         if self.adversarial:
             item["posterior_noise"] = torch.randn(2, *item["sample"].shape, generator=generator)
+        if self.directions is not None:
+            other = partial(self.timesteps.draw, position, generator)
+            item |= self.directions.draw(timestep, other, generator)
         return item
 
     @contextmanager

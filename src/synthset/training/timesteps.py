@@ -2,7 +2,7 @@
 section 3)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,40 @@ class UniformTimesteps:
     def t_max(self, position: int) -> int:
         """Number of timesteps in use at `position`: they are 0 .. t_max - 1."""
         return self.num_train_timesteps
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Distribution of the timesteps of an image and of its mask, as one joint network learns them (UniDiffuser, arXiv
+    2303.06555, section 3.2).
+
+    Args:
+        joint: share of pairs with equal timesteps.
+        independent: share with timesteps that are drawn independently of each other. The rest have one part given, at
+            timestep 0: the image and the mask alike often.
+    """
+
+    joint: float
+    independent: float
+
+    def draw(
+        self, timestep: torch.Tensor, other: Callable[[], torch.Tensor], generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """The `timestep` of an image and the `mask_timestep` of its mask.
+
+        Args:
+            timestep: of the pair, int64 without dimensions.
+            other: draws another.
+        """
+        choice, given = torch.rand(2, generator=generator).tolist()
+        if choice < self.joint:
+            return {"timestep": timestep, "mask_timestep": timestep}
+        if choice < self.joint + self.independent:
+            return {"timestep": timestep, "mask_timestep": other()}
+        clean = torch.zeros_like(timestep)
+        if given < 0.5:
+            return {"timestep": clean, "mask_timestep": timestep}
+        return {"timestep": timestep, "mask_timestep": clean}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -21,13 +22,14 @@ from ..console import progress, shows_progress
 from ..evaluation.divergence import color_divergence
 from ..output_dir import atomic_path
 from ..pipelines import SynthSetPipeline, SynthSetSRPipeline, make_scheduler
+from ..pipelines.completion import Part
 from ..random import keyed_generator
 from ..signals import Stopped, deferred, undeferred
 from ..visualization.previews import pair_grid
 from .ema import ema_weights
 from .export import save_pipeline, whole_model
 from .log import MetricsLog
-from .objectives import diffusion_loss, predict
+from .objectives import diffusion_loss, predict, share_drawn, timesteps_given
 from .processes import stop_requested
 from .stream import TrainingStream, ValidationItems
 from .timetable import Timetable
@@ -45,6 +47,7 @@ def validation_loss(
     accelerator: Accelerator,
     stop_requested: Callable[[], bool] = lambda: False,
     loss_space: str | None = None,
+    given: Part | None = None,
 ) -> float:
     """Mean unweighted loss over `items`, split between the processes; every process gets the same value.
 
@@ -55,6 +58,7 @@ def validation_loss(
         model: the unwrapped network with the weights to judge.
         stop_requested: called by all processes before every forward pass; once it is true, the result is NaN.
         loss_space: the prediction type in which the loss is measured; None for the network's own.
+        given: the part that has timestep 0, and does not count; None for the loss of pairs.
     """
     share = math.ceil(len(items) / accelerator.num_processes)
     first = accelerator.process_index * share
@@ -65,9 +69,11 @@ def validation_loss(
         if stop_requested():
             return math.nan
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+        batch |= {} if given is None else timesteps_given(given, batch["timestep"])
         with accelerator.autocast():
             prediction = predict(model, scheduler, batch)
-        losses.append(diffusion_loss(prediction, scheduler, batch, loss_space=loss_space))
+        loss = diffusion_loss(prediction, scheduler, batch, loss_space=loss_space)
+        losses.append(loss if given is None else loss / share_drawn(given, batch))
     return accelerator.gather(torch.cat(losses))[: len(items)].mean().item()
 
 
@@ -176,7 +182,13 @@ class Validator:
         with deferred(), ema_weights(self.ema, self.network):
             self.network.eval()
             batch_size, space = self.args.batch_size, self.args.loss_space
-            loss = validation_loss(self.network, self.scheduler, self.items, batch_size, accelerator, stop, space)
+            measure = partial(
+                validation_loss, self.network, self.scheduler, self.items, batch_size, accelerator, stop, space
+            )
+            loss = measure()
+            directions = {}
+            if self.network.config.get("mask_timestep"):
+                directions = {f"validation_loss_{given}_given": measure(given) for given in get_args(Part)}
             whole, drawn = whole_model(accelerator, self.model), None
             if accelerator.is_main_process:
                 try:
@@ -188,7 +200,9 @@ class Validator:
             if stop():
                 return None
             values = {"validation_loss": loss, **broadcast_object_list([drawn and drawn[1]])[0]}
-            said = []
+            said = [
+                f"{name.replace('_', ' ').removeprefix('validation ')} {directions[name]:.4g}" for name in directions
+            ]
             for name, value in values.items():
                 best = self.log.best(name)
                 said.append(f"{name.replace('_', ' ')} {value:.4g}")
@@ -202,7 +216,7 @@ class Validator:
                 with atomic_path(self.output_dir / "previews" / f"step-{step:06d}.png") as temporary:
                     drawn[0].save(temporary, "PNG")
                 track_picture(accelerator, "preview", drawn[0], step)
-            self.log.write(values, step)
+            self.log.write(values | directions, step)
         last = self.timetable.last
         end = "" if step >= last else self.timetable.expected_end(step)
         logger.info(f"step {step} of {last}: {', '.join(said)}{end}")
