@@ -426,3 +426,49 @@ def test_an_augmentation_of_another_size_is_refused(augment_dim, shape):
     model = build("concat", augment_dim=augment_dim)
     with pytest.raises(ValueError, match=rf"`augmentation` is .*must be \(2, {augment_dim}\)"):
         model(*inputs()[:2], augmentation=torch.zeros(shape))
+
+
+@every_variant
+def test_with_equal_timesteps_a_model_computes_as_one_that_has_one(variant, tmp_path):
+    """Bit for bit; before training the other branch's timestep does not matter."""
+    config = {"input_skip": True, "condition_channels": 4}
+    plain, told = build(variant, **config), build(variant, mask_timestep=True, **config)
+    missing = told.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing and all(name.startswith("other_time_embedding.") for name in missing)
+    sample, timestep, condition = inputs(condition_channels=4)
+    expected = plain(sample, timestep, condition).sample
+    for same in (None, timestep):
+        assert torch.equal(told(sample, timestep, condition, mask_timestep=same).sample, expected)
+    every = (sample, timestep, condition, None, None, torch.tensor([500, 0]))
+    assert (output_of(told, every) - expected).abs().amax(dim=(2, 3)).min() > 1e-3
+    assert_every_parameter_has_a_gradient(told, every)
+    assert_saves_and_loads(told, every, tmp_path)
+    fresh = PairedUNet2DModel(variant=variant, mask_timestep=True)
+    assert not fresh.other_time_embedding.linear_2.weight.any() and fresh.other_time_embedding.linear_2.bias is None
+
+
+@pytest.mark.parametrize("variant", ["two_encoder", "shared_encoder"])
+def test_branches_take_their_own_timesteps(variant):
+    """And each other's timesteps alike."""
+    model = build(variant, mask_timestep=True)
+    for parameter in model.other_time_embedding.parameters():
+        torch.nn.init.zeros_(parameter)
+    sample = inputs()[0]
+    temb = model._embed_times(10, 900, sample, None)
+    image, mask = (model._embed_times(t, None, sample, None)[0] for t in (10, 900))
+    assert torch.equal(temb[0], image) and torch.equal(temb[1], mask)
+    swapped = build(variant, mask_timestep=True)._embed_times(900, 10, sample, None)
+    kept = build(variant, mask_timestep=True)._embed_times(10, 900, sample, None)
+    assert torch.equal(swapped[0], kept[1]) and torch.equal(swapped[1], kept[0])
+
+
+def test_mask_timestep_as_a_number_or_a_tensor():
+    model, sample = build("two_encoder", mask_timestep=True), inputs()[0]
+    expected = model(sample, 700, mask_timestep=torch.tensor([20, 20])).sample
+    for timestep in (20, 20.0, torch.tensor(20), torch.tensor([20.0])):
+        torch.testing.assert_close(model(sample, 700, mask_timestep=timestep).sample, expected)
+
+
+def test_mask_timestep_where_there_is_none():
+    with pytest.raises(ValueError, match="`mask_timestep` is given, but the model has `mask_timestep=False`"):
+        build("concat")(*inputs()[:2], mask_timestep=0)

@@ -19,6 +19,8 @@ from synthset.training.objectives import (
     predict,
     predicted_sample,
     r1_penalty,
+    share_drawn,
+    timesteps_given,
     training_target,
 )
 
@@ -132,6 +134,40 @@ def test_the_network_sees_the_noisy_pair_its_timestep_and_what_it_is_told(told):
     batch = {"sample": SAMPLE, "noise": NOISE, "timestep": torch.tensor([1]), "position": torch.tensor([7]), **told}
     noisy = 0.25**0.5 * 0.5 + 0.75**0.5 * 2.0
     torch.testing.assert_close(predict(network, scheduler(), batch), torch.full_like(SAMPLE, noisy + 1))
+
+
+def test_image_and_mask_have_the_noise_of_their_own_timesteps():
+    """alphas_cumprod is 0.5 and 0.25 at timesteps 0 and 1."""
+
+    def network(sample, timestep, mask_timestep):
+        assert timestep.tolist() == [0] and mask_timestep.tolist() == [1]
+        return UNet2DOutput(sample=sample)
+
+    batch = {"sample": SAMPLE, "noise": NOISE, "timestep": torch.tensor([0]), "mask_timestep": torch.tensor([1])}
+    expected = torch.full_like(SAMPLE, 0.5**0.5 * 0.5 + 0.5**0.5 * 2.0)
+    expected[:, 3] = 0.25**0.5 * 0.5 + 0.75**0.5 * 2.0
+    torch.testing.assert_close(predict(network, scheduler(), batch), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"snr_gamma": 0.5}, {"loss_space": "epsilon"}])
+def test_the_loss_of_a_given_part_does_not_count(options):
+    """The rest is a fourth of the pair, of the mask, or three, of the image, each with the weight of its timestep."""
+    generator = torch.Generator().manual_seed(0)
+    sample, noise, prediction = torch.randn(3, 2, 4, 5, 5, generator=generator).unbind()
+    t, noise_scheduler = torch.tensor([1, 1]), scheduler("v_prediction")
+
+    def losses(timesteps, changed=prediction):
+        return diffusion_loss(changed, noise_scheduler, {"sample": sample, "noise": noise, **timesteps}, **options)
+
+    joint = losses({"timestep": t})
+    torch.testing.assert_close(losses({"timestep": t, "mask_timestep": t}), joint)
+    parts = [losses(timesteps_given(part, t)) for part in ("image", "mask")]
+    torch.testing.assert_close(parts[0] + parts[1], joint)
+    for part, loss, channels in (("image", parts[0], slice(0, 3)), ("mask", parts[1], slice(3, 4))):
+        other = prediction.clone()
+        other[:, channels] += 1
+        assert torch.equal(losses(timesteps_given(part, t), other), loss)
+    assert share_drawn("image", {"sample": sample}) == 0.25 and share_drawn("mask", {"sample": sample}) == 0.75
 
 
 SCHEDULES = {

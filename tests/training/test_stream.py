@@ -7,7 +7,7 @@ from torchvision import tv_tensors
 
 from synthset.data import Augmentation, ResizePair, eval_transform, train_transform
 from synthset.training.stream import LowResCondition, PositionSampler, TrainingStream, ValidationItems
-from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps
+from synthset.training.timesteps import CurriculumTimesteps, Directions, UniformTimesteps
 
 UNIFORM = UniformTimesteps(1000)
 
@@ -161,6 +161,22 @@ def test_noise_of_the_posterior_adds_to_an_item(pairs, stream):
     assert draws.mean(1).abs().max() < 0.03
     torch.testing.assert_close(torch.cov(draws), torch.eye(3), rtol=0, atol=0.03)
     assert torch.equal(adversarial[3]["posterior_noise"], adversarial[3]["posterior_noise"])
+
+
+def test_directions_add_a_timestep_of_the_mask(pairs, stream):
+    """To items that are otherwise the same; where something is given, the other part keeps the timestep."""
+    told = TrainingStream(pairs, stream.transform, UNIFORM, seed=3, directions=Directions(0.5, 0.2))
+    kinds = []
+    for p in range(60):
+        item, plain = told[p], stream[p]
+        times = [item[name].item() for name in ("timestep", "mask_timestep")]
+        assert plain["timestep"].item() in times and item.keys() - plain.keys() == {"mask_timestep"}
+        assert all(torch.equal(item[name], plain[name]) for name in ("sample", "noise"))
+        kinds.append("joint" if times[0] == times[1] else "given" if 0 in times else "independent")
+        assert same(told[p], item)
+    assert set(kinds) == {"joint", "given", "independent"}
+    validation = ValidationItems(pairs, eval_transform(16, 24), UNIFORM, seed=0, directions=Directions(0.5, 0.2))
+    assert "mask_timestep" not in validation[0]
 
 
 def test_augmented_items_depend_on_seed_and_position_only(pairs, stream):

@@ -9,7 +9,8 @@ from diffusers import DDPMScheduler
 
 from synthset.arguments.training import DiffusionArguments
 from synthset.errors import InputError
-from synthset.training.timesteps import CurriculumTimesteps, UniformTimesteps, build_density
+from synthset.random import keyed_generator
+from synthset.training.timesteps import CurriculumTimesteps, Directions, UniformTimesteps, build_density
 
 
 def frequencies(timesteps, position, count=20_000):
@@ -137,3 +138,22 @@ def test_a_density_beyond_the_schedule_is_refused(flags):
         InputError, match=r"draws \d+% of its noise levels outside .*squaredcos_cap_v2, ln sigma -5.0 to 9.9"
     ):
         build_density(DiffusionArguments(**flags), COSINE)
+
+
+def test_directions_have_their_shares():
+    directions, drawn = Directions(joint=0.5, independent=0.2), []
+    for key in range(4000):
+        generator = keyed_generator(key)
+        timestep = UniformTimesteps(1000).draw(0, generator) + 1  # 0 marks what is given
+        item = directions.draw(timestep, lambda g=generator: UniformTimesteps(1000).draw(0, g) + 1, generator)
+        drawn.append((item["timestep"].item(), item["mask_timestep"].item()))
+        assert timestep.item() in drawn[-1]
+    counts = {
+        "joint": sum(image == mask for image, mask in drawn),
+        "image given": sum(image == 0 for image, mask in drawn),
+        "mask given": sum(mask == 0 for image, mask in drawn),
+    }
+    expected = {"joint": 2000, "image given": 600, "mask given": 600}
+    assert all(abs(counts[name] - expected[name]) < 120 for name in expected)
+    apart = np.array([pair for pair in drawn if 0 not in pair and pair[0] != pair[1]])
+    assert abs(np.corrcoef(apart.T)[0, 1]) < 0.15

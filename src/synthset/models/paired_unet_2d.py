@@ -288,10 +288,11 @@ class PairedUNet2DModel(ModelMixin, AttentionMixin, ConfigMixin):
         self.noise_level_embedding = (
             TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if condition_noise else None
         )
-        self.other_time_embedding = TimestepEmbedding(first, time_embed_dim, act_fn=act_fn) if mask_timestep else None
+        self.other_time_embedding = (  # without a bias, which differences cancel
+            TimestepEmbedding(first, time_embed_dim, act_fn=act_fn, sample_proj_bias=False) if mask_timestep else None
+        )
         if self.other_time_embedding is not None:
             nn.init.zeros_(self.other_time_embedding.linear_2.weight)
-            nn.init.zeros_(self.other_time_embedding.linear_2.bias)
 
         # input
         self.patchify, self.unpatchify = nn.PixelUnshuffle(patch_size), nn.PixelShuffle(patch_size)
