@@ -1,4 +1,5 @@
-"""Predicts masks for unlabeled images with a trained segmenter, as for the paper's 26 000 training frames.
+"""Predicts masks for unlabeled images with a trained segmenter, as for the paper's 26 000 training frames, or with a
+generator that draws masks of images.
 
     python scripts/pseudo_label.py --model RUN/seed-0 --images FOLDER_OR_FILE --output_dir DATASET
 
@@ -14,6 +15,7 @@ An interrupted run is continued by the same command; masks and parquet files tha
 
 import hashlib
 import io
+import json
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -27,16 +29,20 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from synthset.arguments import PseudoLabelArguments
+from synthset.arguments.datasets import DrawArguments, TestArguments
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data.frames import count_frames, iter_frames
 from synthset.data.growing import HIDDEN
 from synthset.data.writer import pair_features, read_rows, write_pairs_shard
 from synthset.errors import InputError
+from synthset.evaluation.calibration import calibration
 from synthset.evaluation.devices import default_device
+from synthset.evaluation.segmentation_metrics import count, scores_of, standard_errors
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, public_name, write_dataset_card
-from synthset.segmentation import Segmenter, confidence, load_segmenter
+from synthset.segmentation import Segmenter, TestPhotos, check_test, confidence, load_source
+from synthset.segmentation.mask_sampler import Labeler, MaskSampler, load_labeler
 from synthset.segmentation.predictions import check_orthomosaic, list_photos, mask_paths, open_photo, write_mask
 from synthset.sources.names import is_picture
 from synthset.sources.rasters import is_orthomosaic
@@ -76,7 +82,10 @@ def names_digest(path: Path, files: list[Path]) -> str:
 
 
 def label(
-    images: Iterator[tuple[str, Input]], segmenter: Segmenter, reading: Reading, args: PseudoLabelArguments
+    images: Iterator[tuple[str, Input]],
+    segmenter: Labeler,
+    reading: Reading,
+    args: PseudoLabelArguments,
 ) -> Iterator[dict]:
     """Yields rows for the images whose masks reach `min_confidence`."""
     for name, image in images:
@@ -108,8 +117,9 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
     with atomic_path(output_dir / "preview.png") as temporary:
         grid = pair_grid(images, masks, tile=192, captions=[f"{row['confidence']:.3f}" for row in shown])
         grid.save(temporary, "PNG")
+    kind = "segmenter" if "num_draws" not in settings else "generator"
     description = (
-        f"{kept} of {looked_at} images from `{public_name(args.images)}`, with masks drawn by the segmenter "
+        f"{kept} of {looked_at} images from `{public_name(args.images)}`, with masks drawn by the {kind} "
         f"{describe(args.model, kind='')}. The masks were not checked."
     )
     write_dataset_card(
@@ -127,13 +137,53 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
     return kept
 
 
+def test(labeler: Labeler, photos: TestPhotos, args: PseudoLabelArguments) -> dict:
+    """Scores labels of photos with real masks, at the scale of the model's training data."""
+    counted, predicted = [], []
+    for index in progress(range(len(photos)), "testing", unit="photo"):
+        image, mask = photos[index]
+        probability = labeler.probabilities(image, args.batch_size).numpy()
+        found, real = probability > labeler.threshold, mask[0].numpy()
+        predicted.append((probability, real, confidence(probability, found)))
+        counted.append(count(found, real))
+    dices = [float(numbers.dice) for numbers in counted]
+    return {
+        **scores_of(counted, ignore_empty=False),
+        **standard_errors(counted, ignore_empty=False),
+        "calibration": calibration((probability, real) for probability, real, _ in predicted),
+        "photos": [{"confidence": sure, "dice": found} for (*_, sure), found in zip(predicted, dices, strict=True)],
+    }
+
+
+def load_test(labeler: Labeler, args: PseudoLabelArguments) -> TestPhotos | None:
+    """The photos of `--test_dataset`."""
+    if args.test_dataset is None:
+        return None
+    splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
+    source = load_source("--test_dataset", args.test_dataset, splits, args.image_column, args.mask_column)
+    check_test(source, [])
+    small = next((size for size in source.sizes if min(size) < labeler.crop_size), None)
+    if small:
+        raise InputError(
+            f"--test_dataset {args.test_dataset} has a photo of {small[1]} x {small[0]} pixels, below the "
+            f"{labeler.crop_size} that the model sees at once; leave it out"
+        )
+    return TestPhotos(source, labeler.resolution, labeler.crop_size)
+
+
 def main(args: PseudoLabelArguments) -> None:
-    segmenter, sha256 = load_segmenter(args.model)
+    segmenter, sha256 = load_labeler(args.model, args)
     segmenter.to(default_device())
+    test_photos = load_test(segmenter, args)
     path = Path(args.images)
     files = [] if is_video(path) else list_photos(path)
     reading = Reading(bands=tuple(args.bands) if args.bands else None, bit_depth=args.bit_depth)
     masks = mask_paths([file for file in files if is_orthomosaic(file)], Path(args.output_dir))
+    if masks and isinstance(segmenter, MaskSampler):
+        raise InputError(
+            f"--images has the orthomosaic {next(iter(masks)).name}, and --model is a generator, which labels photos; "
+            "give a segmenter, or leave the orthomosaic out"
+        )
     for file in masks:
         check_orthomosaic(file, reading)
     photos = [file for file in files if file not in masks]
@@ -149,11 +199,22 @@ def main(args: PseudoLabelArguments) -> None:
     images = read()
     first = next(images, None)  # a broken video is refused before anything is written
     settings = {**asdict(args), "model_sha256": sha256, "found_images": names_digest(path, files)}
+    for name in (*vars(TestArguments()), *(() if isinstance(segmenter, MaskSampler) else vars(DrawArguments()))):
+        del settings[name]
     output_dir = Path(settings.pop("output_dir"))
     require_readable_name(output_dir)
     claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model", "images"))
 
+    if test_photos is not None:
+        results = test(segmenter, test_photos, args)
+        with atomic_path(output_dir / "results.json") as temporary:
+            temporary.write_text(json.dumps(results, indent=2) + "\n")
+        error = results["calibration"]["expected_calibration_error"]
+        print(
+            f"Dice {results['dice']:.4f} on {len(test_photos)} photos of --test_dataset, calibration error {error:.4f}"
+        )
     for file, mask in masks.items():
+        assert isinstance(segmenter, Segmenter)  # as was checked
         if not mask.exists():
             write_mask(file, mask, segmenter, reading, args.batch_size)
     if masks:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ..errors import InputError
 from .base import Arguments
+from .choices import Scheduler
 
 
 @dataclass(kw_only=True)
@@ -247,11 +248,62 @@ class CopyPasteArguments(PastingArguments):
 
 
 @dataclass(kw_only=True)
-class PseudoLabelArguments(BandArguments):
-    """Labels images that have no masks with a trained segmenter.
+class DrawArguments(Arguments):
+    """Flags of a generator that labels: a model of `train` with `joint_share` below 1.
 
     Args:
-        model: a folder seed-N of `segment`, or the id of such a model on the Hub.
+        num_draws: masks drawn of each image; a pixel is the object where more than half of them say so.
+        scheduler: sampler of the masks.
+        num_inference_steps: denoising steps of a mask.
+        seed: decides, with the model, the masks; 0 or more.
+    """
+
+    group = "Generator"
+
+    num_draws: int = 5
+    scheduler: Scheduler = "dpmsolver++"
+    num_inference_steps: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(1, "num_draws", "num_inference_steps")
+        self.require_at_least(0, "seed")
+
+
+@dataclass(kw_only=True)
+class TestArguments(Arguments):
+    """Flags of a test of the labels.
+
+    Args:
+        test_dataset: pairs with real masks, like those of `dataset` elsewhere, on which labels are scored first:
+            results.json, with how often pixels of each probability are the object.
+        test_split: their split; `test`, or else `validation` or `train`, if not given.
+        image_column: image column of theirs, or image folder of a raw folder.
+        mask_column: mask column of theirs, or mask folder of a raw folder.
+    """
+
+    __test__ = False  # pytest would collect the class by its name
+
+    group = "Test"
+
+    test_dataset: str | None = None
+    test_split: str | None = None
+    image_column: str | None = None
+    mask_column: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_needed(dict.fromkeys(("test_split", "image_column", "mask_column"), "test_dataset"))
+
+
+@dataclass(kw_only=True)
+class PseudoLabelArguments(DrawArguments, TestArguments, BandArguments):
+    """Labels images that have no masks with a trained segmenter or generator.
+
+    Args:
+        model: a folder seed-N of `segment`, a model of `train` with `joint_share` below 1, or the id of one of both on
+            the Hub.
         images: folder of images, one image, or a video. Of an orthomosaic (a TIFF that is georeferenced or has more
             than 2**28 pixels), a georeferenced mask NAME_mask.tif is written; it is no pair of the dataset.
         output_dir: folder of the new dataset and of the masks of orthomosaics.

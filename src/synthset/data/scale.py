@@ -30,6 +30,11 @@ def recorded_crop_size(source: str) -> int | None:
     return None
 
 
+def scaled_size(height: int, width: int, resolution: int, crop_size: int) -> tuple[int, int]:
+    """Computes height and width of an image resized by the factor `resolution / crop_size`."""
+    return round(height * resolution / crop_size), round(width * resolution / crop_size)
+
+
 def image_sizes(pairs: datasets.Dataset) -> list[tuple[int, int]]:
     """Reads (width, height) of every image of a dataset of `load_pairs`, as it is decoded, from the file headers.
 

@@ -17,10 +17,10 @@ class WindowedUNet:
         unet: the network.
         side: side of the windows in pixels, divisible by the network's `total_stride`; a quarter of it overlaps at
             least.
-        batch_size: windows of each sample in a batch.
+        batch_size: windows of all samples in the network at once, at least one of each.
     """
 
-    def __init__(self, unet: PairedUNet2DModel, side: int, batch_size: int = 4):
+    def __init__(self, unet: PairedUNet2DModel, side: int, batch_size: int = 32):
         self.unet, self.side, self.batch_size = unet, side, batch_size
 
     @property
@@ -35,8 +35,9 @@ class WindowedUNet:
         ramp = torch.linspace(1 - side, side - 1, side, device=sample.device).abs().sub(side + 1).neg() / side
         weight = ramp[:, None] * ramp
         total, weights = torch.zeros_like(sample, dtype=torch.float32), weight.new_zeros(height, width)
-        for start in range(0, len(boxes), self.batch_size):
-            part = boxes[start : start + self.batch_size]
+        step = max(1, self.batch_size // count)
+        for start in range(0, len(boxes), step):
+            part = boxes[start : start + step]
             windows = torch.cat([sample[..., top : top + side, left : left + side] for top, left in part])
             predicted = self.unet(windows, **timesteps).sample.float().split(count)
             for (top, left), prediction in zip(part, predicted, strict=True):

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from ..console import progress
 from ..data import ObjectCropPair, PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair
 from ..data.dataset import is_raw_folder
+from ..data.scale import scaled_size
 from ..data.store import cache_limit
 from ..errors import InputError
 from ..random import keyed_generator
@@ -220,11 +221,6 @@ def draw_order(key: tuple[int, ...], epoch: int, sizes: tuple[int, ...], mix: fl
     first, others = sizes[0], sum(sizes[1:])
     weights = torch.tensor([mix / first] * first + [(1 - mix) / others] * others)
     return torch.multinomial(weights, len(weights), replacement=True, generator=generator).tolist()
-
-
-def scaled_size(height: int, width: int, resolution: int, crop_size: int) -> tuple[int, int]:
-    """Computes height and width of an image resized by the factor `resolution / crop_size`."""
-    return round(height * resolution / crop_size), round(width * resolution / crop_size)
 
 
 class TestPhotos(Dataset):

@@ -16,12 +16,12 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
+from ..data.scale import scaled_size
 from ..errors import InputError
 from ..models.memory_format import use_channels_last
 from ..pipelines.safety import require_safe_folder, require_safe_repo
 from ..sources.reading import Window
 from ..tiles import tile_boxes
-from .data import scaled_size
 from .encoder_weights import Statistics, find_weights, load_encoder
 
 CONFIG = "segmenter.json"

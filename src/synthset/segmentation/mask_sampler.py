@@ -1,0 +1,121 @@
+"""A generator in place of a segmenter: masks of photos, drawn several times."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from huggingface_hub import file_exists
+from PIL import Image
+from torchvision.transforms.v2 import functional as F
+
+from ..arguments.datasets import DrawArguments
+from ..data.scale import scaled_size
+from ..data.transforms import resize_image
+from ..errors import InputError
+from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, make_scheduler
+from ..pipelines.loading import find_network, list_checkpoints, load_pipeline
+from ..random import keyed_generator
+from .segmenter import CONFIG, Segmenter, load_segmenter
+
+
+class MaskSampler:
+    """Predicts masks as a [`Segmenter`] does, by drawing them with a generator: the probability of a pixel is the share
+    of the draws in which it is the object.
+
+    Args:
+        pipeline: trained to draw masks of images, with `crop_size`.
+        num_draws: masks of each image.
+        num_inference_steps: denoising steps of each.
+        seed: draw k of any image begins with the noise of `keyed_generator(seed, k)`.
+    """
+
+    threshold = 0.5
+
+    def __init__(self, pipeline: SynthSetPipeline, num_draws: int, num_inference_steps: int, seed: int = 0):
+        self.pipeline, self.num_draws, self.seed = pipeline, num_draws, seed
+        self.num_inference_steps = num_inference_steps
+        self.resolution = int(np.max(pipeline.unet.config.sample_size))
+        self.crop_size = pipeline.config.crop_size
+
+    def to(self, device: torch.device) -> "MaskSampler":
+        self.pipeline.to(device)
+        return self
+
+    def buffers(self) -> tuple[()]:
+        """None: the network has no running statistics."""
+        return ()
+
+    def probabilities(self, image: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
+        """Predicts object probabilities in overlapping windows of side `resolution`, as [`Segmenter.probabilities`].
+
+        Args:
+            image: uint8 (3, H, W) in 0..255 at the scale of the training data, no side below `resolution`.
+            batch_size: not used.
+        """
+        pairs = self.pipeline(
+            images=image[None],
+            num_draws=self.num_draws,
+            generator=[keyed_generator(self.seed, k) for k in range(self.num_draws)],
+            num_inference_steps=self.num_inference_steps,
+            window_size=self.resolution,
+            output_type="pt",
+        )
+        assert isinstance(pairs, SynthSetPipelineOutput) and pairs.votes is not None
+        return torch.from_numpy(pairs.votes.probability[0])
+
+    def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
+        """Predicts object probabilities of a photo, resized by the factor `resolution / crop_size` and back, as
+        [`Segmenter.predict`]: float32 (H, W)."""
+        crop_size = min(self.crop_size, image.height, image.width)
+        size = scaled_size(image.height, image.width, self.resolution, crop_size)
+        probability = self.probabilities(resize_image(F.pil_to_tensor(image), size), batch_size)
+        return np.asarray(Image.fromarray(probability.numpy()).resize(image.size, Image.Resampling.BILINEAR))
+
+
+Labeler: TypeAlias = Segmenter | MaskSampler
+
+
+def load_labeler(model: str, flags: DrawArguments) -> tuple[Labeler, str]:
+    """Loads what labels photos: a segmenter, or a generator that draws masks.
+
+    Args:
+        model: a folder or an id on the Hub.
+        flags: of a generator.
+
+    Returns:
+        It and the SHA-256 of its files.
+
+    Raises:
+        InputError: it can't be loaded, or draws pairs alone.
+    """
+    if not is_generator(model):
+        return load_segmenter(model)
+    pipeline, sha256 = load_pipeline(SynthSetPipeline, model)
+    if not pipeline.unet.config.mask_timestep:
+        raise InputError(
+            f"--model is {model}, which was trained to draw pairs alone; train it with --joint_share 0.5, or give a "
+            "segmenter"
+        )
+    if pipeline.config.crop_size is None:
+        raise InputError(
+            f"--model is {model}, whose model_index.json has no crop_size, the scale of its objects; add it"
+        )
+    try:
+        pipeline.scheduler = make_scheduler(flags.scheduler, pipeline.scheduler.config, flags.num_inference_steps)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+    pipeline.set_progress_bar_config(disable=True)
+    return MaskSampler(pipeline, flags.num_draws, flags.num_inference_steps, flags.seed), sha256
+
+
+def is_generator(model: str) -> bool:
+    """True for a pipeline, a run or a checkpoint; false for a segmenter and what is neither."""
+    folder = Path(model)
+    if not folder.is_dir():
+        try:
+            return file_exists(model, "model_index.json")
+        except Exception:  # no such repository, no network: loading it as a segmenter says so
+            return False
+    found = (folder / "model_index.json").is_file() or list_checkpoints(folder) or find_network(folder)
+    return bool(found) and not (folder / CONFIG).is_file()
