@@ -17,6 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TypeVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
@@ -30,21 +31,23 @@ from synthset.arguments import GenerateArguments
 from synthset.arguments.generation import NEEDS
 from synthset.cli import run
 from synthset.console import progress
-from synthset.data import GrowingDataset, pair_features, write_pairs_shard
+from synthset.data import GrowingDataset, PairTensors, load_pairs, pair_features, pairs_digest, write_pairs_shard
+from synthset.data.scale import recorded_crop_size, smallest_side
+from synthset.data.warped_masks import WarpedMasks
 from synthset.errors import InputError
 from synthset.evaluation.devices import DTYPES
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
-from synthset.publishing.cards import describe, license_of_models, write_dataset_card
+from synthset.publishing.cards import describe, license_of_models, public_name, write_dataset_card
 from synthset.publishing.hub import check_push, push_folder
-from synthset.stages import COLUMNS, check_guidance, check_stages, consistency, draw_rows, enlarge_rows
+from synthset.stages import COLUMNS, check_guidance, check_stages, consistency, draw_rows, enlarge_rows, refine_rows
 from synthset.visualization.previews import pair_grid
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 Pipeline = TypeVar("Pipeline", bound=PairPipeline)
 # what may differ between the runs that make a dataset: models count by their digests
-UNCOUNTED = ("model", "sr_model", "guidance_model", "num_samples")
+UNCOUNTED = ("model", "sr_model", "guidance_model", "masks_from", "mask_column", "num_samples")
 PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
 
 
@@ -97,19 +100,28 @@ def prepare_network(args: GenerateArguments, unet: PairedUNet2DModel) -> None:
 def draw_pairs(
     pipeline: SynthSetPipeline,
     guidance: dict,
+    masks: WarpedMasks | None,
     sr_pipeline: SynthSetSRPipeline | None,
     args: GenerateArguments,
     samples: range,
     bar: tqdm,
 ) -> Iterator[dict]:
-    """Yields the rows of the pairs numbered `samples`, drawn with the arguments `guidance` of the pipeline's call.
-    `bar` counts denoising steps of pairs."""
+    """Yields the rows of the pairs numbered `samples`, drawn for `masks` if there are any, with the arguments
+    `guidance` of the pipeline's call. `bar` counts denoising steps of pairs."""
     assert args.num_inference_steps is not None
     for start in range(0, len(samples), args.batch_size):
         numbers = samples[start : start + args.batch_size]
         on_step = partial(bar.update, len(numbers))
         options = {"mask_filter": args.mask_filter, **guidance}
-        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step, **options)
+        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step, masks=masks, **options)
+        if args.refine_masks:
+            count = max(1, args.batch_size // args.refine_masks)
+            parts = [rows[i : i + count] for i in range(0, len(rows), count)]
+            rows = []
+            for part in parts:
+                on_step = partial(bar.update, len(part) * args.refine_masks)
+                draws, steps = args.refine_masks, args.refine_num_inference_steps
+                rows += refine_rows(pipeline, part, args.seed, draws, steps, on_step, args.mask_filter)
         if sr_pipeline:
             assert args.sr_num_inference_steps is not None
             on_step = partial(bar.update, len(numbers) * sr_pipeline.config.scale_factor**2)
@@ -119,6 +131,30 @@ def draw_pairs(
             if args.consistency:
                 row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
             yield row
+
+
+def load_masks(args: GenerateArguments, pipeline: SynthSetPipeline) -> tuple[WarpedMasks | None, dict[str, str]]:
+    """Loads what makes the masks of `--masks_from`, and the SHA-256 of its pairs, by the setting's name."""
+    for flag in ("masks_from", "refine_masks"):
+        if getattr(args, flag) and not pipeline.unet.config.mask_timestep:
+            raise InputError(
+                f"--{flag} is {getattr(args, flag)}, but --model {args.model} was trained to draw pairs alone; train "
+                f"it with --joint_share 0.5, or leave --{flag} out"
+            )
+    if args.masks_from is None:
+        return None, {}
+    pairs = load_pairs(args.masks_from, args.masks_split, mask_column=args.mask_column)
+    seen, crop_size = recorded_crop_size(args.masks_from), pipeline.config.crop_size
+    if crop_size is None or seen not in (None, crop_size) or smallest_side(pairs) < (seen or crop_size):
+        raise InputError(
+            f"--masks_from {args.masks_from} shows {seen or smallest_side(pairs)} pixels of photos, but --model was "
+            f"trained on crops of {crop_size}; give pairs of that size or larger"
+        )
+    resolution = int(np.max(pipeline.unet.config.sample_size))
+    tensors = PairTensors(pairs, None if seen else crop_size, resolution)
+    side = smallest_side(pairs) if seen else tensors.crop_size
+    assert side is not None
+    return WarpedMasks(tensors, resolution, side, args.seed), {"masks_from_sha256": pairs_digest(pairs)}
 
 
 def find_license(args: GenerateArguments) -> str | None:
@@ -135,11 +171,14 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
     images, masks = ([Image.open(io.BytesIO(row[column]["bytes"])) for row in rows] for column in ("image", "mask"))
     with atomic_path(output_dir / "preview.png") as temporary:
         pair_grid(images, masks).save(temporary, "PNG")
-    stages = f"drawn together by the diffusion model {describe(args.model, kind='')}"
+    what = f"drawn for warped masks of `{public_name(args.masks_from)}`" if args.masks_from else "drawn together"
+    stages = f"{what} by the diffusion model {describe(args.model, kind='')}"
     if args.guidance_model:
         stages += f", guided by {describe(args.guidance_model, kind='')},"
     if args.sr_model:
         stages += f" and enlarged by the super-resolution model {describe(args.sr_model, kind='')}"
+    if args.refine_masks:
+        stages += f", each mask the vote of {args.refine_masks} that were drawn again for the image"
     description = f"{args.num_samples} synthetic pairs of image and segmentation mask, {stages}."
     if args.consistency:
         drifted = pairs.rows(["consistent"], args.num_samples).count({"consistent": False})
@@ -179,6 +218,10 @@ def main(args: GenerateArguments) -> None:
         raise InputError(
             "--guidance_model is the model of --model, which can't guide itself; give an earlier checkpoint of its run"
         )
+    masks, digest = load_masks(args, pipeline)
+    digests |= digest
+    if masks is not None and args.guidance_model is None:
+        guidance = {"guidance_scale": args.condition_scale}
     if args.sr_model is not None:
         sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator.device)
         check_stages(pipeline, sr_pipeline, args.sr_noise_level)
@@ -203,7 +246,7 @@ def main(args: GenerateArguments) -> None:
 
     missing = pairs.missing(accelerator.process_index, accelerator.num_processes)
     assert args.num_inference_steps is not None
-    steps_per_pair = args.num_inference_steps
+    steps_per_pair = args.num_inference_steps + (args.refine_masks or 0) * args.refine_num_inference_steps
     if sr_pipeline:  # the time of a step grows with the number of pixels
         assert args.sr_num_inference_steps is not None
         steps_per_pair += args.sr_num_inference_steps * sr_pipeline.config.scale_factor**2
@@ -217,7 +260,9 @@ def main(args: GenerateArguments) -> None:
     ) as bar:
         for shard, numbers in missing:
             try:
-                write_pairs_shard(shard, draw_pairs(pipeline, guidance, sr_pipeline, args, numbers, bar), features)
+                write_pairs_shard(
+                    shard, draw_pairs(pipeline, guidance, masks, sr_pipeline, args, numbers, bar), features
+                )
             except OSError as error:  # pyarrow does not say which file
                 raise OSError(error.errno, error.strerror, str(shard)) from error
 

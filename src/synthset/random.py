@@ -2,6 +2,8 @@
 
 import hashlib
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -42,3 +44,11 @@ def keyed_generator(*key: int) -> torch.Generator:
     generator = torch.Generator()
     generator.set_state(state)
     return generator
+
+
+@contextmanager
+def keyed_randomness(*key: int) -> Iterator[None]:
+    """Makes PyTorch's global CPU generator, in the block, that of [`keyed_generator`]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(keyed_generator(*key).get_state())
+        yield

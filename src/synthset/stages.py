@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import ImageFilter
+from PIL import Image, ImageFilter
 
 from .arguments.generation import MaskFilter
 from .data.transforms import ResizePair, to_tv_tensors
@@ -28,6 +28,13 @@ COLUMNS = {
         "number of the pair, generated from the noise of `synthset.keyed_generator(seed, number)`",
     ),
     "coverage": ("model", "float32", "share of object pixels in the mask, 0 to 1"),
+    "mask_source": (
+        "masks_from",
+        "string",
+        "numbers of the pairs of `masks_from` of whose masks this one is made, counted from 0",
+    ),
+    "first_mask": ("refine_masks", "image", "mask that was drawn with the image: 0 is background, 255 is the object"),
+    "agreement": ("refine_masks", "float32", "Dice of `first_mask` with the vote of the masks that were drawn again"),
     "low_res_image": ("keep_low_res", "image", "image before super-resolution"),
     "low_res_mask": ("keep_low_res", "image", "mask before super-resolution: 0 is background, 255 is the object"),
     "consistency_psnr": (
@@ -102,6 +109,7 @@ def draw_rows(
     num_inference_steps: int,
     on_step: Callable[[], object],
     mask_filter: MaskFilter | None = None,
+    masks: Callable[[int], tuple[Image.Image, str]] | None = None,
     **guidance: Any,
 ) -> list[dict]:
     """Generates pairs as one batch. The noise of a pair is that of `keyed_generator(seed, number)`.
@@ -113,11 +121,16 @@ def draw_rows(
         num_inference_steps: denoising steps.
         on_step: called after each step.
         mask_filter: what smooths masks.
+        masks: makes a mask of the pair's number to draw an image for, and says of what; None to draw both.
         guidance: further arguments of the pipeline's call.
 
     Returns:
-        Rows with `image` and `mask` (PIL), `coverage` and `number`.
+        Rows with `image` and `mask` (PIL), `coverage` and `number`, and with `masks` `mask_source`.
     """
+    columns: dict[str, Sequence] = {"number": numbers}
+    if masks is not None:
+        given, columns["mask_source"] = zip(*map(masks, numbers), strict=True)
+        guidance["masks"] = list(given)
     pairs = pipeline(
         batch_size=len(numbers),
         generator=[keyed_generator(seed, number) for number in numbers],
@@ -125,7 +138,50 @@ def draw_rows(
         callback_on_step_end=_callback(on_step),
         **guidance,
     )
-    return _rows(pairs, mask_filter, number=numbers)
+    return _rows(pairs, mask_filter, **columns)
+
+
+def refine_rows(
+    pipeline: SynthSetPipeline,
+    rows: list[dict],
+    seed: int,
+    num_draws: int,
+    num_inference_steps: int,
+    on_step: Callable[[], object],
+    mask_filter: MaskFilter | None = None,
+) -> list[dict]:
+    """Draws the masks of finished images again, as one batch; the vote of the draws takes a mask's place. Draw k begins
+    with the noise of `keyed_generator(seed, number, 2, k)`.
+
+    Args:
+        pipeline: the first stage.
+        rows: result of [`draw_rows`] for `seed`.
+        seed: seed of the dataset.
+        num_draws: masks of each image.
+        num_inference_steps: denoising steps of each.
+        on_step: called after each step.
+        mask_filter: what smooths the votes.
+
+    Returns:
+        The rows, with `first_mask` (PIL) and `agreement`.
+    """
+    images = [row["image"] for row in rows]
+    pairs = pipeline(
+        images=images,
+        num_draws=num_draws,
+        generator=[keyed_generator(seed, row["number"], 2, k) for row in rows for k in range(num_draws)],
+        num_inference_steps=num_inference_steps,
+        callback_on_step_end=_callback(on_step),
+    )
+    assert isinstance(pairs, SynthSetPipelineOutput) and pairs.votes is not None
+    votes = [Image.fromarray(vote.astype(np.uint8) * 255) for vote in pairs.votes.mask]
+    refined = _rows(SynthSetPipelineOutput(images=images, masks=votes), mask_filter)
+    for row, better in zip(rows, refined, strict=True):
+        better["first_mask"], better["agreement"] = (
+            row["mask"],
+            dice(np.asarray(row["mask"]), np.asarray(better["mask"])),
+        )
+    return [row | better for row, better in zip(rows, refined, strict=True)]
 
 
 def enlarge_rows(

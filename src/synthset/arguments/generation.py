@@ -19,6 +19,10 @@ NEEDS = {  # flag: the flag without which it means nothing
     "min_consistency_dice": "consistency",
     "guidance_scale": "guidance_model",
     "guidance_interval": "guidance_model",
+    "refine_num_inference_steps": "refine_masks",
+    "masks_split": "masks_from",
+    "mask_column": "masks_from",
+    "condition_scale": "masks_from",
 }
 
 MaskFilter: TypeAlias = Literal["majority"]
@@ -87,7 +91,37 @@ class GuidanceArguments(Arguments):
 
 
 @dataclass(kw_only=True)
-class GenerateArguments(DatasetHubArguments, EnlargeArguments, GuidanceArguments):
+class DirectionArguments(Arguments):
+    """Flags of a generator that also draws masks of images and images for masks (`train` with `joint_share` below 1).
+
+    Args:
+        refine_masks: draw the mask of every finished image again this many times, such as 5, and store the vote. The
+            first mask is kept in the column `first_mask`, its Dice with the vote in `agreement`.
+        refine_num_inference_steps: denoising steps of each.
+        masks_from: pairs whose masks, warped and recombined, images are drawn for; what `train` takes as a dataset.
+        masks_split: their split.
+        mask_column: mask column of theirs, or mask folder of a raw folder.
+        condition_scale: weight of what the network predicts for a mask against what it predicts without, such as 2; 1
+            is no guidance, else it doubles the time.
+    """
+
+    group = "Directions"
+
+    refine_masks: int | None = None
+    refine_num_inference_steps: int = 10
+    masks_from: str | None = None
+    masks_split: str = "train"
+    mask_column: str | None = None
+    condition_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(0, "condition_scale")
+        self.require_at_least(1, "refine_masks", "refine_num_inference_steps")
+
+
+@dataclass(kw_only=True)
+class GenerateArguments(DatasetHubArguments, EnlargeArguments, DirectionArguments, GuidanceArguments):
     """Generates a dataset of image-mask pairs with a trained model.
 
     Args:

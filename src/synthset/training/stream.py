@@ -6,7 +6,7 @@ any number of processes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from torchvision import tv_tensors
 from ..data import Augmentation, ResizePair, StreamedPairs
 from ..image_processor import PairImageProcessor
 from ..pipelines.pipeline_synthset_sr import add_condition_noise
-from ..random import keyed_generator
+from ..random import keyed_generator, keyed_randomness
 from .timesteps import Directions, UniformTimesteps
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
@@ -140,12 +140,9 @@ class TrainingStream(Dataset):
             item |= self.directions.draw(timestep, other, generator)
         return item
 
-    @contextmanager
-    def _randomness(self, position: int) -> Iterator[None]:
+    def _randomness(self, position: int) -> AbstractContextManager[None]:
         """Makes PyTorch's global generator, in the block, a function of (seed, position)."""
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(keyed_generator(self.seed, _AUGMENTATION, position).get_state())
-            yield
+        return keyed_randomness(self.seed, _AUGMENTATION, position)
 
     def _item(
         self,
