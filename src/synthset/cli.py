@@ -51,6 +51,7 @@ COMMANDS = {
     "train": Command("train_paired", "PairedArguments", launchable=True),
     "train-sr": Command("train_sr", "SRArguments", launchable=True),
     "generate": Command("generate_dataset", "GenerateArguments", launchable=True),
+    "filter": Command("filter_dataset", "FilterArguments"),
     "segment": Command("train_segmentation", "SegmentationArguments", launchable=True),
     "label": Command("pseudo_label", "PseudoLabelArguments"),
     "report": Command("report", "ReportArguments"),

@@ -3,7 +3,7 @@
 A command's dataclass holds its flags; its groups are the dataclasses that it inherits (see `base.Arguments`).
 """
 
-from .datasets import CopyPasteArguments, PrepareArguments, PseudoLabelArguments
+from .datasets import CopyPasteArguments, FilterArguments, PrepareArguments, PseudoLabelArguments
 from .evaluation import ReportArguments, SelectionArguments
 from .generation import GenerateArguments
 from .hub import PushArguments
@@ -15,6 +15,7 @@ __all__ = [
     "BenchmarkArguments",
     "CompareArguments",
     "CopyPasteArguments",
+    "FilterArguments",
     "GenerateArguments",
     "PairedArguments",
     "PrepareArguments",

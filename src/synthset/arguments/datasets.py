@@ -327,3 +327,36 @@ class PseudoLabelArguments(DrawArguments, TestArguments, BandArguments):
         super().__post_init__()
         self.require_at_least(1, "video_every", "batch_size", "samples_per_shard")
         self.require_share("min_confidence")
+
+
+@dataclass(kw_only=True)
+class FilterArguments(DrawArguments):
+    """Keeps the generated pairs whose masks agree best with what a judge sees in their images.
+
+    Args:
+        dataset: the generated pairs; what `train` takes as a dataset.
+        split: their split.
+        output_dir: folder of the new dataset.
+        judge: a folder seed-N of `segment`, best trained on real photos, a model of `train` with `joint_share` below 1,
+            or the id of one of both on the Hub; the column `agreement` of `generate --refine_masks` if not given.
+        keep: share of the pairs to keep, above 0, at most 1, of those with an object and of those without.
+        difficulty: draw as many of the kept pairs with replacement, in proportion to this power of 1 - the judge's
+            confidence; 0 keeps each once.
+        seed: decides what is drawn; 0 or more.
+    """
+
+    group = "Filter"
+
+    dataset: str
+    output_dir: str
+    split: str = "train"
+    judge: str | None = None
+    keep: float = 0.7
+    difficulty: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_share("keep")
+        self.require_positive("keep")
+        self.require_at_least(0, "difficulty")
+        self.require_needed({"difficulty": "judge"})

@@ -23,7 +23,7 @@ def recorded_crop_size(source: str) -> int | None:
     Args:
         source: as in `load_pairs`.
     """
-    for name in ("generation.json", "copy_paste.json"):
+    for name in ("generation.json", "copy_paste.json", "filter.json"):
         path = Path(source).expanduser() / name
         if path.is_file():
             return json.loads(path.read_text()).get("crop_size")
