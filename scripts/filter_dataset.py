@@ -48,7 +48,7 @@ def judge_pairs(args: FilterArguments, pairs: datasets.Dataset) -> tuple[dict[st
                 f"--dataset {args.dataset} has no column agreement; give a --judge, or generate it with --refine_masks"
             )
         return {"agreement": np.array(pairs["agreement"])}, {}
-    judge, sha256 = load_labeler(args.judge, args)
+    judge, sha256 = load_labeler(args.judge, args, "--judge")
     judge.to(default_device())
     agreement, sure = [], []
     for row in progress(pairs, "judging", unit="pair"):
@@ -106,7 +106,12 @@ def main(args: FilterArguments) -> None:
     crop_size = recorded_crop_size(args.dataset)
     settings |= {} if crop_size is None else {"crop_size": crop_size}
     claim_output_dir(output_dir, "filter.json", settings, uncounted=("dataset", "judge"))
-    features = pairs.features.copy()
+    features = {
+        name: datasets.Image()
+        if isinstance(feature, datasets.Image)
+        else feature  # some are not decoded by `load_pairs`
+        for name, feature in pairs.features.items()
+    }
     features |= {name: datasets.Value("float32") for name in measured} | {"number": datasets.Value("int64")}
 
     def rows() -> Iterator[dict]:

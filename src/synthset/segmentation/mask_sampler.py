@@ -76,12 +76,13 @@ class MaskSampler:
 Labeler: TypeAlias = Segmenter | MaskSampler
 
 
-def load_labeler(model: str, flags: DrawArguments) -> tuple[Labeler, str]:
+def load_labeler(model: str, flags: DrawArguments, flag: str = "--model") -> tuple[Labeler, str]:
     """Loads what labels photos: a segmenter, or a generator that draws masks.
 
     Args:
         model: a folder or an id on the Hub.
         flags: of a generator.
+        flag: name of the flag that `model` comes from, for messages.
 
     Returns:
         It and the SHA-256 of its files.
@@ -90,16 +91,16 @@ def load_labeler(model: str, flags: DrawArguments) -> tuple[Labeler, str]:
         InputError: it can't be loaded, or draws pairs alone.
     """
     if not is_generator(model):
-        return load_segmenter(model)
-    pipeline, sha256 = load_pipeline(SynthSetPipeline, model)
+        return load_segmenter(model, flag)
+    pipeline, sha256 = load_pipeline(SynthSetPipeline, model, flag)
     if not pipeline.unet.config.mask_timestep:
         raise InputError(
-            f"--model is {model}, which was trained to draw pairs alone; train it with --joint_share 0.5, or give a "
+            f"{flag} is {model}, which was trained to draw pairs alone; train it with --joint_share 0.5, or give a "
             "segmenter"
         )
     if pipeline.config.crop_size is None:
         raise InputError(
-            f"--model is {model}, whose model_index.json has no crop_size, the scale of its objects; add it"
+            f"{flag} is {model}, whose model_index.json has no crop_size, the scale of its objects; add it"
         )
     try:
         pipeline.scheduler = make_scheduler(flags.scheduler, pipeline.scheduler.config, flags.num_inference_steps)

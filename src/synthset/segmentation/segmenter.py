@@ -298,11 +298,12 @@ def build_segmenter(
     return segmenter
 
 
-def load_segmenter(model: str) -> tuple[Segmenter, str]:
+def load_segmenter(model: str, flag: str = "--model") -> tuple[Segmenter, str]:
     """Loads a trained segmenter, and computes the SHA-256 of its files.
 
     Args:
         model: its folder, or its id on the Hub.
+        flag: name of the flag that `model` comes from, for messages.
 
     Raises:
         InputError: it can't be loaded.
@@ -311,11 +312,11 @@ def load_segmenter(model: str) -> tuple[Segmenter, str]:
         folder = find_folder(model)
         segmenter = Segmenter.from_pretrained(folder)
     except InputError as error:
-        raise InputError(f"--model: {error}") from None
+        raise InputError(f"{flag}: {error}") from None
     except Exception as error:  # no such repository, no network, no model in the folder, damaged weights, ...
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
-            f"--model is {model}, which can't be loaded ({reason}); give a folder seed-N that synthset segment "
+            f"{flag} is {model}, which can't be loaded ({reason}); give a folder seed-N that synthset segment "
             "wrote, or the id of such a model on the Hub"
         ) from error
     digest = hashlib.sha256()
