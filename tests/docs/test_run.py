@@ -13,7 +13,7 @@ from testing_utils.pairs import random_pairs, write_orthomosaic, write_raw_folde
 
 pytestmark = pytest.mark.slow
 
-PAGES = "README docs/data docs/train docs/enlarge docs/generate docs/evaluate".split()
+PAGES = "README docs/data docs/train docs/enlarge docs/generate docs/directions docs/evaluate".split()
 LEFT_OUT = re.compile(r"ORGANIZATION/|--launch|research table")
 NETWORK = {
     "resolution": "16",
@@ -40,6 +40,7 @@ TINY = {
     "paste": {"num_samples": "4", "resolution": "16", "crop_size": "32", "num_workers": "0", "min_area": "1"},
     "report": {"embedding_model": "random:test_resnet", "num_samples": "6"},
     "label": {"min_confidence": "0"},
+    "filter": {"num_inference_steps": "2"},
     "select": {
         "checkpoints": "final",
         "num_divergence_images": "2",

@@ -33,6 +33,7 @@ FEATURES = pair_features(seed="int64", coverage="float32")
 ARGUMENTS = {
     **{"dataset": "demo", "variant": "concat", "resolution": 32, "crop_size": 64, "num_train_timesteps": 1000},
     **{"learning_rate": 1e-3, "lr_scheduler": "cosine", "beta_schedule": "linear", "prediction_type": "epsilon"},
+    **{"joint_share": 1.0, "independent_share": 0.0},
     **{"use_ema": True, "gan_weight": 0.0, "num_divergence_images": 64, "data_license": None},
 }
 METRICS = [
@@ -46,6 +47,16 @@ def pipeline_card(folder, template="paired.md", **changes):
     folder.mkdir(exist_ok=True)
     write_pipeline_card(TEMPLATES / template, folder, {**ARGUMENTS, **changes}, 12345, METRICS, 40, 16)
     return ModelCard.load(folder / "README.md")
+
+
+def test_a_card_says_what_else_a_network_draws(tmp_path):
+    plain, directed = (
+        pipeline_card(tmp_path / name, joint_share=joint, independent_share=0.2).text
+        for name, joint in (("plain", 1.0), ("directed", 0.5))
+    )
+    assert "also draws" not in plain and "the same noise" not in plain
+    assert "pipeline(images=photo, num_draws=10).votes" in directed
+    assert "the same noise in 50% of the pairs, independent noise in\n20%" in directed
 
 
 def write_shards(folder, rows, split="train"):
