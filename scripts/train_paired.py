@@ -24,6 +24,7 @@ from synthset.image_processor import PairImageProcessor
 from synthset.signals import deferred
 from synthset.training import costs, objectives
 from synthset.training.adversarial import SaturationWatch, build_adversary, build_discriminator
+from synthset.training.base_model import begin_with, freeze
 from synthset.training.budget import plan_steps
 from synthset.training.checkpointing import Checkpointer
 from synthset.training.components import (
@@ -130,6 +131,9 @@ def train(
         args, train_pairs, validation_pairs, timesteps, start.checkpoint, augmentation, **options
     )
     model = order_weights(build_network(args, stream.processor), accelerator)
+    if args.init_from is not None and start.checkpoint is None:
+        begin_with(args, model)
+    freeze(model, args.freeze)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetPipeline:
         return SynthSetPipeline(unet, scheduler, args.crop_size)
@@ -230,6 +234,8 @@ def dry_run(args: PairedArguments, accelerator: Accelerator, num_pairs: int) -> 
     """Prints the resolved flags and what the run would cost."""
     discriminator = build_discriminator(args) if args.gan_weight else None
     network = build_network(args, PairImageProcessor())
+    if args.init_from is not None:
+        begin_with(args, network)
     accelerator.print(costs.report(args, network, 1 + (args.num_divergence_images > 0), discriminator))
     if args.gan_weight:
         accelerator.print("# the discriminator is counted in what is on the disk alone")

@@ -22,6 +22,7 @@ from synthset.data import StreamedPairs
 from synthset.image_processor import PairImageProcessor
 from synthset.signals import deferred
 from synthset.training import costs, objectives
+from synthset.training.base_model import begin_with, freeze
 from synthset.training.budget import plan_steps
 from synthset.training.checkpointing import Checkpointer
 from synthset.training.components import (
@@ -80,6 +81,9 @@ def train(
         args, train_pairs, validation_pairs, timesteps, start.checkpoint, condition=build_condition(args)
     )
     model = order_weights(build_sr_model(args, stream.processor), accelerator)
+    if args.init_from is not None and start.checkpoint is None:
+        begin_with(args, model)
+    freeze(model, args.freeze)
     ddim = DDIMScheduler.from_config(scheduler.config)
 
     def build_pipeline(unet: PairedUNet2DModel) -> SynthSetSRPipeline:
@@ -168,7 +172,10 @@ def main(args: SRArguments) -> None:
     accelerator = start_accelerator(args)
     train_pairs, validation_pairs = load_training_pairs(args, accelerator.num_processes)
     if args.dry_run:
-        accelerator.print(costs.report(args, build_sr_model(args, PairImageProcessor())))
+        network = build_sr_model(args, PairImageProcessor())
+        if args.init_from is not None:
+            begin_with(args, network)
+        accelerator.print(costs.report(args, network))
         return
 
     def run_for(flags: SRArguments, timetable: Timetable) -> Exporter:

@@ -11,8 +11,10 @@ from .choices import TRACKERS, BetaSchedule, Optimizer, PredictionType, SkipFusi
 from .hub import HUB_FLAGS, TrainingHubArguments
 
 MixedPrecision: TypeAlias = Literal["no", "fp16", "bf16", "auto"]
+FreezablePart: TypeAlias = Literal["encoder", "bottleneck", "decoder"]
 AugmentationKind: TypeAlias = Literal["scale", "rotation", "anisotropy", "color"]
 
+BASE = "init_from sha256"  # in a run's identity, in place of where the model lies
 # What may differ between a checkpoint and the run that resumes it: everything else decides what is learned.
 OPERATIONAL = {
     "output_dir",
@@ -48,7 +50,7 @@ FIXED = (
     *("resolution", "variant", "skip_fusion", "block_out_channels", "layers_per_block", "patch_size", "input_skip"),
     *("attention_head_dim", "num_train_timesteps", "beta_schedule", "prediction_type", "use_ema", "streaming"),
     *("scale_factor", "max_noise_level", "gan_weight", "discriminator_layers_per_block", "spectral_norm"),
-    *("attention_resolutions", "optimizer", "augment_prob", "image_std", "mask_scale", "joint_share"),
+    *("attention_resolutions", "optimizer", "augment_prob", "image_std", "mask_scale", "joint_share", BASE),
 )
 # Flags that early runs did not have, with what those runs did.
 ADDED = {
@@ -60,6 +62,7 @@ ADDED = {
     "object_crops": 0.0,
     "attention_resolutions": [],
     "dropout": 0.0,
+    "freeze": [],
     "joint_share": 1.0,
     "independent_share": 0.0,
     "optimizer": "adamw",
@@ -223,6 +226,28 @@ class ModelArguments(Arguments):
     def norm_num_groups(self) -> int:
         """Groups of the normalization layers: 8, or the largest number that divides it and every width."""
         return math.gcd(8, *self.block_out_channels)
+
+
+@dataclass(kw_only=True)
+class BaseModelArguments(Arguments):
+    """Flags of fine-tuning.
+
+    Args:
+        init_from: output folder or checkpoint of `train` or `train-sr`, or the id of such a model on the Hub, whose
+            weights are the first ones, as far as they fit the network that the other flags ask for.
+        freeze: parts of the network that keep them.
+    """
+
+    group = "Fine-tuning"
+
+    init_from: str | None = None
+    freeze: list[FreezablePart] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_needed({"freeze": "init_from"})
+        if set(self.freeze) == set(get_args(FreezablePart)):
+            raise InputError(f"--freeze is {self.freeze}, which leaves nothing to train; leave one out")
 
 
 @dataclass(kw_only=True)
@@ -500,6 +525,7 @@ class TrainingArguments(
     HardwareArguments,
     OptimizationArguments,
     DiffusionArguments,
+    BaseModelArguments,
     ModelArguments,
     DataArguments,
     RunArguments,
@@ -558,7 +584,7 @@ class TrainingArguments(
         left_out = OPERATIONAL if self.streaming else OPERATIONAL | SOURCE
         if not self.length_counts:
             left_out = left_out | {"max_train_steps"}
-        chosen = {name: value for name, value in asdict(self).items() if name not in left_out}
+        chosen = {name: value for name, value in asdict(self).items() if name not in left_out | {"init_from"}}
         total_batch = self.pairs_per_step(num_processes)
         return chosen | {"batch_size x gradient_accumulation_steps x processes": total_batch}
 

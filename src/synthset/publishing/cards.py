@@ -65,11 +65,15 @@ def write_pipeline_card(
     validated = [entry for entry in metrics if "validation_loss" in entry]
     task = "image-to-image" if "scale_factor" in arguments else "unconditional-image-generation"
     name = folder.resolve().name
+    init_from = arguments.get("init_from")
+    base = _hub_ids([] if init_from is None else [init_from])
     data = ModelCardData(
         library_name="synthset",
         pipeline_tag=task,
         tags=["synthset", "diffusers", "image-segmentation", "synthetic-data", "agriculture"],
         datasets=_hub_ids([source]),
+        base_model=base[0] if base else None,
+        base_model_relation="finetune" if base else None,
         model_name=name if validated else None,
         eval_results=[
             _result(task, source, label, metric, validated[-1][metric])
@@ -93,9 +97,11 @@ def write_pipeline_card(
         "pairs_per_step": pairs_per_step,
         "history": history,
         "source": describe(source),
+        "base": None if init_from is None else describe(init_from, kind=""),
         "configuration": yaml.safe_dump(shown, sort_keys=False).strip(),
     }
-    data_license = arguments.get("data_license") or license_of_pairs([source])
+    licenses = {license_of_pairs([source])} | ({license_of_models([init_from])} if init_from else set())
+    data_license = arguments.get("data_license") or (licenses.pop() if len(licenses) == 1 else None)
     _write(ModelCard, folder, template, data, data_license, {**arguments, **variables})
 
 

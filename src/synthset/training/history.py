@@ -15,11 +15,12 @@ from typing import NamedTuple
 from accelerate import Accelerator
 from datasets import Dataset
 
-from ..arguments.training import ADDED, FIXED, TrainingArguments
+from ..arguments.training import ADDED, BASE, FIXED, TrainingArguments
 from ..data import pairs_digest
 from ..errors import InputError
 from ..output_dir import require_empty
 from ..pipelines.loading import RENAMED, list_checkpoints
+from .base_model import load_base_model
 from .processes import on_main_process
 
 logger = logging.getLogger("synthset")
@@ -89,6 +90,8 @@ def find_start(
         if not args.streaming:
             for name, pairs in (("training pairs", train), ("validation pairs", validation)):
                 identity[name] = f"{len(pairs)}, sha256 {pairs_digest(pairs)[:16]}"
+        if args.init_from is not None:
+            identity[BASE] = load_base_model(args.init_from)[1]
         return continue_from(args, json.loads(json.dumps(identity)))
 
     return on_main_process(accelerator, find)

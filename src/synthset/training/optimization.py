@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..registry import OPTIMIZERS
 
 # modules at the network's ends, whose matrices Muon leaves to AdamW
-OUTER = ("conv_in", "conv_out", "time_embedding", "noise_level_embedding", "input_gate")
+OUTER = ("conv_in", "conv_out", "time_embedding", "noise_level_embedding", "other_time_embedding", "input_gate")
 
 
 def build_optimizer(
