@@ -22,7 +22,6 @@ import json
 import logging
 import os
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -48,11 +47,13 @@ from synthset.segmentation import (
     Segmenter,
     TestPhotos,
     TrainingPairs,
+    begin_with,
     build_lr_scheduler,
     build_optimizer,
     build_segmenter,
     check_stage,
     check_test,
+    load_segmenter,
     load_source,
     save,
     score,
@@ -188,7 +189,14 @@ def main(args: SegmentationArguments) -> None:
     args.crop_size = choose_crop_size(args.crop_size, sides, places.__getitem__)
     weights = None if args.encoder_weights == "none" else args.encoder_weights
     sizes = args.resolution, args.crop_size, args.threshold, args.batch_size
-    build = partial(build_segmenter, args.arch, args.encoder_name, weights, *sizes)
+    base, base_sha256 = (None, None) if args.init_from is None else load_segmenter(args.init_from, "--init_from")
+
+    def build() -> Segmenter:
+        segmenter = build_segmenter(args.arch, args.encoder_name, weights, *sizes)
+        if base is not None:
+            begin_with(segmenter, base, f"--init_from {args.init_from}")
+        return segmenter
+
     build()  # fails early if the model can't be built
     stages = build_stages(args, accelerator)
     sources = [source for stage in stages for source in stage.sources]
@@ -205,6 +213,7 @@ def main(args: SegmentationArguments) -> None:
     further = [source for stage in stages[1:] for source in stage.sources]
     data = {"dataset": stages[0].sources, "finetune": further, "test_dataset": [test], "validation_dataset": judges[1:]}
     digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
+    digests |= {} if base_sha256 is None else {"init_from_sha256": [base_sha256]}
     settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
     output_dir = Path(settings.pop("output_dir"))
     settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # earlier versions scored tiles
@@ -213,6 +222,7 @@ def main(args: SegmentationArguments) -> None:
             "seeds",
             "num_workers",
             *data,
+            "init_from",
             "image_column",
             "mask_column",
             "test_split",

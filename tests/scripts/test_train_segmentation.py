@@ -138,6 +138,26 @@ def assert_scores_are_those_of(model, test, scores, per_image=True):
     assert not per_image or scores["dice_per_image"] == pytest.approx(np.mean(per_photo))
 
 
+def test_a_run_begins_with_the_weights_of_another(finished, data, train, tmp_path, capsys):
+    """With a learning rate that changes nothing, it scores as the model."""
+    model = finished[0] / "seed-1"
+    flags = {"init_from": model, "learning_rate": 1e-12, "max_train_steps": 1}
+    results = train(tmp_path / "run", **flags)
+    mine, theirs = weights(tmp_path / "run" / "seed-0"), weights(model)
+    norms = {name for name in theirs if "running" in name or "num_batches" in name}  # which see the pairs of a step
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-7) for name in theirs.keys() - norms)
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert len(settings["init_from_sha256"][0]) == 64 and results["n_images"] == 3
+    for changes, words in (
+        ({"encoder_name": "resnet18"}, "is a u-mobilenet_v2, and --arch and --encoder_name make a u-resnet18; give"),
+        ({"init_from": data / "field"}, "--init_from is "),
+        ({"encoder_weights": "imagenet"}, "and both are weights of the encoder"),
+    ):
+        with pytest.raises(SystemExit):
+            train(tmp_path / "none", **{**flags, **changes})
+        assert words in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
 def test_scores_are_those_of_the_saved_model(data, finished):
     output_dir, results, _ = finished
     assert_scores_are_those_of(output_dir / "seed-1", data / "test", results["seeds"][0])

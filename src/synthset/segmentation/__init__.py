@@ -8,7 +8,7 @@ what it is trained by, `results` tests it.
 from .data import PairSource, TestPhotos, TrainingPairs, check_stage, check_test, load_source
 from .optimization import BestWeights, build_lr_scheduler, build_optimizer
 from .results import prediction_grid, save, score
-from .segmenter import Segmenter, build_segmenter, confidence, load_segmenter, segmentation_loss
+from .segmenter import Segmenter, begin_with, build_segmenter, confidence, load_segmenter, segmentation_loss
 
 __all__ = [
     "BestWeights",
@@ -16,6 +16,7 @@ __all__ = [
     "Segmenter",
     "TestPhotos",
     "TrainingPairs",
+    "begin_with",
     "build_lr_scheduler",
     "build_optimizer",
     "build_segmenter",

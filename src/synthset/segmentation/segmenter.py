@@ -298,6 +298,27 @@ def build_segmenter(
     return segmenter
 
 
+def begin_with(segmenter: Segmenter, base: Segmenter, flag: str) -> None:
+    """Gives a segmenter the weights of another, and its statistics of images.
+
+    Args:
+        flag: that `base` comes from and its value, for the message.
+
+    Raises:
+        InputError: the two are different networks.
+    """
+    try:
+        segmenter.network.load_state_dict(base.network.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{flag} is a {base.network.name}, and --arch and --encoder_name make a {segmenter.network.name}; give "
+            "those of the model"
+        ) from error
+    segmenter.image_mean, segmenter.image_std = base.image_mean, base.image_std
+    segmenter.mean.copy_(base.mean)
+    segmenter.std.copy_(base.std)
+
+
 def load_segmenter(model: str, flag: str = "--model") -> tuple[Segmenter, str]:
     """Loads a trained segmenter, and computes the SHA-256 of its files.
 
