@@ -8,8 +8,6 @@ suffice. Without `--backgrounds`, the annotated photos are used, with their obje
 same command, and a larger `--num_samples` adds pairs. The files are identical for any number of processes.
 """
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, fields
 from pathlib import Path
 from shlex import quote
@@ -31,9 +29,9 @@ from synthset.data.copy_paste import (
     cut_out_objects,
     fill_objects,
     fit_crop_size,
-    start_worker,
 )
 from synthset.data.frames import count_frames, iter_frames
+from synthset.data.growing import write_missing
 from synthset.errors import InputError
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card
@@ -148,18 +146,7 @@ def main(args: CopyPasteArguments) -> None:
         copy_paste = CopyPaste(cutouts=whole, mean_objects=len(cutouts) / area * crop_size**2, **values)
 
         # 3. pairs
-        missing = growing.missing()
-        bar = progress(description="pairs", total=sum(len(part) for _, part in missing), unit="pair")
-        # spawn: a forked process would inherit locks of the threads that decoded the backgrounds
-        spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(args.num_workers, spawn, start_worker) if args.num_workers else ThreadPoolExecutor(1)
-        with bar, pool:
-            try:
-                for done in as_completed(pool.submit(copy_paste.write_shard, *task) for task in missing):
-                    bar.update(done.result())
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        write_missing(growing, copy_paste.write_shard, args.num_workers)
         growing.publish()
         if not (output_dir / "README.md").exists():
             finish(args, settings, copy_paste)

@@ -47,6 +47,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "prepare": Command("prepare_dataset", "PrepareArguments"),
+    "render": Command("render_dataset", "RenderArguments"),
     "paste": Command("make_copy_paste", "CopyPasteArguments"),
     "train": Command("train_paired", "PairedArguments", launchable=True),
     "train-sr": Command("train_sr", "SRArguments", launchable=True),

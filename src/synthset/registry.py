@@ -133,6 +133,15 @@ TIMESTEP_DENSITIES = Registry(
     },
 )
 
+# functions (seed, size) -> (image, mask); see synthset.rendering
+SCENES = Registry(
+    "scene",
+    {
+        "wheat": Import("synthset.rendering.wheat:render_wheat"),
+        "seedlings": Import("synthset.rendering.seedlings:render_seedlings"),
+    },
+)
+
 # The training target is c * x_0 + d * noise; an entry computes (c, d) from alpha and sigma of
 # x_t = alpha * x_0 + sigma * noise. Losses, weights and x_0 follow from it; see synthset.pipelines.prediction_types.
 PREDICTION_TYPES = Registry(

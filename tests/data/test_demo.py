@@ -1,58 +1,8 @@
-import numpy as np
 import pytest
 
-from synthset.data.demo import SPLIT_SEEDS, Scene, demo_pairs, render_pair
+from synthset.data.demo import SPLIT_SEEDS, demo_pairs
 from synthset.errors import InputError
-
-
-def dice(prediction, mask):
-    return 2 * (prediction & mask).sum() / (prediction.sum() + mask.sum())
-
-
-def pixels(split):
-    """All pixels of a split: colors (N, 3) in 0..255 and labels (N,)."""
-    pairs = demo_pairs(split)
-    images, masks = [np.stack([np.asarray(picture) for picture in pairs[column]]) for column in ("image", "mask")]
-    return images.reshape(-1, 3), masks.reshape(-1).astype(bool)
-
-
-def test_a_pair_is_a_function_of_its_seed():
-    first, again, other = (render_pair(seed) for seed in (3, 3, 4))
-    for picture, same, different in zip(first, again, other, strict=True):
-        assert picture.tobytes() == same.tobytes()
-        assert picture.tobytes() != different.tobytes()
-
-
-@pytest.mark.parametrize("size", [64, 256])
-def test_sizes_modes_and_mask_values(size):
-    image, mask = render_pair(5, size)
-    assert (image.mode, image.size) == ("RGB", (size, size))
-    assert (mask.mode, mask.size) == ("L", (size, size))
-    assert set(np.unique(mask)) == {0, 1}
-
-
-def test_size_changes_the_sampling_and_not_the_scene():
-    (large, large_mask), (small, small_mask) = render_pair(7, 256), render_pair(7, 128)
-    halved = np.asarray(large_mask).reshape(128, 2, 128, 2).mean((1, 3)) > 0.5
-    assert dice(halved, np.asarray(small_mask) > 0) > 0.9
-    assert np.corrcoef(np.asarray(large.reduce(2)).ravel(), np.asarray(small).ravel())[0, 1] > 0.9
-
-
-def test_the_mask_is_where_the_heads_are_painted(monkeypatch):
-    image, mask = (np.asarray(picture) for picture in render_pair(8))
-    monkeypatch.setattr(Scene, "add_heads", lambda *_: None)
-    bare, empty = (np.asarray(picture) for picture in render_pair(8))
-    assert empty.max() == 0
-    change = np.abs(image.astype(int) - bare).sum(-1)
-    assert np.median(change[mask == 1]) > 3 * np.median(change[mask == 0])
-
-
-def test_the_mask_leaves_out_what_leaves_and_stems_hide(monkeypatch):
-    visible = [np.asarray(render_pair(seed)[1]) for seed in range(4)]
-    monkeypatch.setattr(Scene, "add_ribbons", lambda *_, **__: None)
-    whole = [np.asarray(render_pair(seed)[1]) for seed in range(4)]
-    assert all((v <= w).all() for v, w in zip(visible, whole, strict=True))
-    assert np.sum(visible) < 0.95 * np.sum(whole)
+from synthset.rendering.wheat import render_wheat
 
 
 def test_splits_share_no_pair():
@@ -64,30 +14,9 @@ def test_a_split_is_a_dataset_of_lossless_pairs():
     pairs = demo_pairs("test")
     assert pairs.column_names == ["image", "mask"]
     assert len(pairs) == len(SPLIT_SEEDS["test"])
-    for picture, rendered in zip(pairs[3].values(), render_pair(SPLIT_SEEDS["test"][3]), strict=True):
+    for picture, rendered in zip(pairs[3].values(), render_wheat(SPLIT_SEEDS["test"][3]), strict=True):
         assert picture.mode == rendered.mode
         assert picture.tobytes() == rendered.tobytes()
-
-
-def test_coverage_varies_around_a_seventh():
-    coverage = [np.asarray(mask).mean() for mask in demo_pairs("validation")["mask"]]
-    assert min(coverage) < 0.06
-    assert max(coverage) > 0.2
-    assert 0.1 < np.mean(coverage) < 0.2
-
-
-def test_color_alone_does_not_give_the_mask_away():
-    """A table of 16 x 16 x 16 colors holds each color's share of head pixels in one split; the share's best
-    threshold there is then used on another split. No function of a pixel's color can do much better."""
-    (fit_colors, fit_labels), (colors, labels) = pixels("validation"), pixels("test")
-    fit_cells, cells = (x // 16 @ np.array([256, 16, 1]) for x in (fit_colors.astype(int), colors.astype(int)))
-    heads, total = np.bincount(fit_cells[fit_labels], minlength=4096), np.bincount(fit_cells, minlength=4096)
-    share = heads / np.maximum(total, 1)
-    thresholds = np.linspace(0.05, 0.6, 23)
-    best = max(thresholds, key=lambda threshold: dice(share[fit_cells] > threshold, fit_labels))
-    assert dice(share[cells] > best, labels) < 0.5
-    # All heads is the score to compare with: color adds little to it.
-    assert dice(np.ones_like(labels), labels) > 0.15
 
 
 def test_an_unknown_split_is_an_input_error():

@@ -40,6 +40,7 @@ TINY = {
     "paste": {"num_samples": "4", "resolution": "16", "crop_size": "32", "num_workers": "0", "min_area": "1"},
     "report": {"embedding_model": "random:test_resnet", "num_samples": "6"},
     "label": {"min_confidence": "0"},
+    "render": {"num_samples": "2", "resolution": "32"},
     "filter": {"num_inference_steps": "2"},
     "select": {
         "checkpoints": "final",

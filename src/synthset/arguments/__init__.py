@@ -3,7 +3,13 @@
 A command's dataclass holds its flags; its groups are the dataclasses that it inherits (see `base.Arguments`).
 """
 
-from .datasets import CopyPasteArguments, FilterArguments, PrepareArguments, PseudoLabelArguments
+from .datasets import (
+    CopyPasteArguments,
+    FilterArguments,
+    PrepareArguments,
+    PseudoLabelArguments,
+    RenderArguments,
+)
 from .evaluation import ReportArguments, SelectionArguments
 from .generation import GenerateArguments
 from .hub import PushArguments
@@ -21,6 +27,7 @@ __all__ = [
     "PrepareArguments",
     "PseudoLabelArguments",
     "PushArguments",
+    "RenderArguments",
     "ReportArguments",
     "SRArguments",
     "SegmentationArguments",

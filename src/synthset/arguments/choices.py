@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a type checker does not read registries
     PredictionType: TypeAlias = str
     Optimizer: TypeAlias = str
     TimestepDensity: TypeAlias = str
+    Scene: TypeAlias = str
     BetaSchedule: TypeAlias = str
 else:
     Variant = Literal[tuple(registry.VARIANTS)]
@@ -23,4 +24,5 @@ else:
     PredictionType = Literal[tuple(registry.PREDICTION_TYPES)]
     Optimizer = Literal[tuple(registry.OPTIMIZERS)]
     TimestepDensity = Literal[tuple(registry.TIMESTEP_DENSITIES)]
+    Scene = Literal[tuple(registry.SCENES)]
     BetaSchedule = Literal[BETA_SCHEDULES]

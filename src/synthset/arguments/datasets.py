@@ -6,7 +6,7 @@ from typing import Literal
 
 from ..errors import InputError
 from .base import Arguments
-from .choices import Scheduler
+from .choices import Scene, Scheduler
 
 
 @dataclass(kw_only=True)
@@ -245,6 +245,40 @@ class CopyPasteArguments(PastingArguments):
         super().__post_init__()
         self.require_at_least(1, "video_every", "num_samples", "resolution", "crop_size", "samples_per_shard")
         self.require_at_least(0, "seed", "num_workers")
+
+
+@dataclass(kw_only=True)
+class RenderArguments(Arguments):
+    """Renders a dataset of image-mask pairs: wheat heads, seedlings among weeds.
+
+    Args:
+        output_dir: folder of the new dataset.
+        scenes: what to render, in turn: `wheat`, a canopy whose heads are the objects, and `seedlings`, rows of a crop
+            on soil among weeds.
+        num_samples: pairs to render; may be raised later.
+        resolution: side of the pairs, in pixels.
+        seed: decides, with a pair's number, the pair; 0 or more. No pair is one of `demo`.
+        samples_per_shard: pairs in a parquet file; the processes share out whole files.
+        num_workers: processes beside this one; 0 = this one alone.
+    """
+
+    group = "Rendering"
+
+    output_dir: str
+    scenes: list[Scene] = field(default_factory=lambda: ["wheat", "seedlings"])
+    num_samples: int = 2000
+    resolution: int = 256
+    seed: int = 0
+    samples_per_shard: int = 100
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least(1, "num_samples", "samples_per_shard")
+        self.require_at_least(32, "resolution")
+        self.require_at_least(0, "seed", "num_workers")
+        if not self.scenes:
+            raise InputError("--scenes is empty; name one or more")
 
 
 @dataclass(kw_only=True)

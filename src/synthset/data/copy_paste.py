@@ -13,9 +13,6 @@ Edges: the original replaces pixels. Here the alpha of an object fades over abou
 alpha is at least one half.
 """
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy import ndimage
 
@@ -311,17 +307,3 @@ class CopyPaste:
         share = alpha[..., None].astype(np.float32) / 255
         lit = np.minimum(colors * gain.astype(np.float32), 255)
         scene[:] = np.rint(scene + share * (lit - scene))
-
-
-def start_worker() -> None:
-    """Initializes a worker process: limits it to one thread, and ends it when its parent is killed, because it would
-    otherwise wait for work forever."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

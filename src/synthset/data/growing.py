@@ -1,14 +1,20 @@
 """Datasets of numbered pairs that are written shard by shard, hidden from loaders until complete, and extensible."""
 
 import json
+import multiprocessing
 import os
 import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import torch
 
+from ..console import progress
 from ..errors import InputError
 from .writer import export_imagefolder, read_rows, verify_shard
 
@@ -152,3 +158,39 @@ class GrowingDataset:
     def _index(shard: Path) -> int:
         """Index of a shard, from its name `train-NUMBER-of-COUNT.parquet`."""
         return int(shard.name.split("-")[1])
+
+
+def write_missing(pairs: GrowingDataset, write_shard: Callable[[Path, range], int], num_workers: int) -> None:
+    """Writes the missing shards of a dataset.
+
+    Args:
+        pairs: the dataset.
+        write_shard: writes the pairs of these numbers to a file and returns their number; pickled for processes.
+        num_workers: processes beside this one; 0 writes in this one.
+    """
+    missing = pairs.missing()
+    bar = progress(description="pairs", total=sum(len(part) for _, part in missing), unit="pair")
+    # spawn: a forked process would inherit locks of the threads that decoded images
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, spawn, _start_worker) if num_workers else ThreadPoolExecutor(1)
+    with bar, pool:
+        try:
+            for done in as_completed(pool.submit(write_shard, *task) for task in missing):
+                bar.update(done.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _start_worker() -> None:
+    """Initializes a worker process: limits it to one thread, and ends it when its parent is killed, because it would
+    otherwise wait for work forever."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
