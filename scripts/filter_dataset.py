@@ -7,6 +7,7 @@ one, pairs are kept by the column `agreement` of `synthset generate --refine_mas
 opens the result; `best.png` and `worst.png` show the pairs that agree most and least.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
@@ -14,6 +15,7 @@ from shlex import quote
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 
 from synthset import keyed_generator
 from synthset.arguments import FilterArguments
@@ -36,6 +38,7 @@ COLUMNS = {
     "agreement": "Dice of the mask with the one that the judge predicts, 1 where both are empty",
     "confidence": "the judge's confidence in its mask, 0 to 1: its expected Dice",
     "number": "number of the pair in the dataset that was filtered",
+    "ignore": "255 where `first_mask` and `mask` differ, from which `synthset segment` does not learn",
 }
 
 
@@ -60,6 +63,13 @@ def judge_pairs(args: FilterArguments, pairs: datasets.Dataset) -> tuple[dict[st
     if isinstance(judge, MaskSampler):
         settings |= {name: getattr(args, name) for name in vars(DrawArguments())}
     return {"agreement": np.array(agreement), "confidence": np.array(sure)}, settings
+
+
+def differing(row: dict) -> Image.Image:
+    """Where the first mask and the vote of a pair differ, "L" with 0 and 255."""
+    first = row["first_mask"]
+    first = first if isinstance(first, Image.Image) else Image.open(io.BytesIO(first["bytes"]))
+    return Image.fromarray(((np.asarray(first) > 0) != (np.asarray(row["mask"]) > 0)).astype(np.uint8) * 255)
 
 
 def choose(agreement: np.ndarray, has_object: np.ndarray, keep: float) -> np.ndarray:
@@ -92,6 +102,11 @@ def main(args: FilterArguments) -> None:
     output_dir = Path(args.output_dir)
     require_readable_name(output_dir)
     pairs = load_pairs(args.dataset, args.split)
+    if args.ignore_differing and "first_mask" not in pairs.column_names:
+        raise InputError(
+            f"--ignore_differing is true, but --dataset {args.dataset} has no column first_mask; generate it with "
+            "--refine_masks, or leave --ignore_differing out"
+        )
     measured, found = judge_pairs(args, pairs)
     agreement = measured["agreement"]
     has_object = np.array([np.asarray(row["mask"]).any() for row in pairs])
@@ -101,7 +116,9 @@ def main(args: FilterArguments) -> None:
     numbers = kept if not args.difficulty else resample(kept, measured["confidence"], args.difficulty, args.seed)
 
     # 2. the kept pairs, and what was dropped
-    chosen = {name: getattr(args, name) for name in ("dataset", "judge", "keep", "difficulty", "seed")}
+    chosen = {
+        name: getattr(args, name) for name in ("dataset", "judge", "keep", "difficulty", "ignore_differing", "seed")
+    }
     settings = {**chosen, **found, "dataset_sha256": pairs_digest(pairs)}
     crop_size = recorded_crop_size(args.dataset)
     settings |= {} if crop_size is None else {"crop_size": crop_size}
@@ -113,11 +130,14 @@ def main(args: FilterArguments) -> None:
         for name, feature in pairs.features.items()
     }
     features |= {name: datasets.Value("float32") for name in measured} | {"number": datasets.Value("int64")}
+    features |= {"ignore": datasets.Image()} if args.ignore_differing else {}
 
     def rows() -> Iterator[dict]:
         for number in numbers.tolist():
-            values = {name: float(column[number]) for name, column in measured.items()}
-            yield {**pairs[number], **values, "number": number}
+            row = {**pairs[number], **{name: float(column[number]) for name, column in measured.items()}}
+            if args.ignore_differing:
+                row["ignore"] = differing(row)
+            yield row | {"number": number}
 
     if not (output_dir / "README.md").exists():
         write_pairs(output_dir, "train", rows(), datasets.Features(features))

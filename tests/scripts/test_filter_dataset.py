@@ -14,7 +14,8 @@ from synthset.data import load_pairs, pair_features, write_pairs
 from synthset.data.scale import recorded_crop_size
 from synthset.errors import InputError
 from synthset.evaluation.metrics import dice
-from synthset.segmentation import Segmenter, build_segmenter, confidence
+from synthset.segmentation import Segmenter, TrainingPairs, build_segmenter, confidence, load_source
+from synthset.segmentation.data import IGNORED
 
 SCRIPT = runs.load_script("filter_dataset.py")
 
@@ -97,6 +98,20 @@ def test_hard_pairs_are_drawn_more_often(pairs, judge, tmp_path):
     assert run(folder, tmp_path / "again", **flags)["number"][:] == drawn["number"][:]
 
 
+def test_segmenters_do_not_learn_where_first_masks_and_votes_differ(pairs, tmp_path):
+    folder, rows = pairs
+    kept = run(folder, tmp_path / "kept", keep=1.0, ignore_differing=True)
+    source = load_source("--dataset", str(tmp_path / "kept"), ["train"], None, None)
+    for number, row in enumerate(rows):
+        mask, first = (np.asarray(row[name]) > 0 for name in ("mask", "first_mask"))
+        assert np.array_equal(np.asarray(kept[number]["ignore"]) > 0, mask != first)
+        learned = source.training_mask(number)[0].numpy()
+        assert np.array_equal(learned == IGNORED, mask != first) and np.array_equal(learned == 1, mask & first)
+    items = TrainingPairs([source], 32, 32, (0,))
+    assert {0, IGNORED} <= set(items[0][1].unique().tolist()) <= {0, 1, IGNORED}
+    assert not (source.tensors[0][1] == IGNORED).any()  # what segmenters are tested on has no such pixels
+
+
 def test_refuses(pairs, tmp_path):
     folder, rows = pairs
     write_pairs(tmp_path / "plain", "train", rows[:2], pair_features())
@@ -104,6 +119,7 @@ def test_refuses(pairs, tmp_path):
         ({"dataset": tmp_path / "plain"}, "has no column agreement; give a --judge"),
         ({"keep": 0.0}, "--keep is 0.0; give a number above 0"),
         ({"keep": 0.01}, "--keep is 0.01, which leaves none of 20 pairs"),
+        ({"dataset": tmp_path / "plain", "ignore_differing": True}, "has no column first_mask; generate it with"),
         ({"difficulty": 1.0}, "--difficulty is 1.0, which means nothing without --judge"),
         ({"judge": str(tmp_path / "none")}, "--judge is .*none, which can't be loaded"),
     ):

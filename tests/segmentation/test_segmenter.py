@@ -98,6 +98,8 @@ def test_another_process_predicts_the_same(tmp_path):
         # p = 1/2 everywhere, one of four is the object: 1 - 2 * 0.5 / (2 + 1), and -log(1/2)
         ([0, 0, 0, 0], [1, 0, 0, 0], 2 / 3 + math.log(2)),
         ([math.log(3), -math.log(3)], [1, 0], 1 - 2 * 0.75 / (1 + 1) + math.log(4 / 3)),
+        # the two pixels in the middle are ignored
+        ([0, 9, -9, 0], [1, 2, 2, 0], 1 - 2 * 0.5 / (1 + 1) + math.log(2) / 2),
         # without an object there is no Dice
         ([0, 0], [0, 0], math.log(2)),
     ],

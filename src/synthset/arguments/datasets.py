@@ -376,6 +376,8 @@ class FilterArguments(DrawArguments):
         keep: share of the pairs to keep, above 0, at most 1, of those with an object and of those without.
         difficulty: draw as many of the kept pairs with replacement, in proportion to this power of 1 - the judge's
             confidence; 0 keeps each once.
+        ignore_differing: add a column `ignore` that marks where `first_mask` and the mask of `generate --refine_masks`
+            differ; `segment` does not learn from these pixels.
         seed: decides what is drawn; 0 or more.
     """
 
@@ -387,6 +389,7 @@ class FilterArguments(DrawArguments):
     judge: str | None = None
     keep: float = 0.7
     difficulty: float = 0.0
+    ignore_differing: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -89,7 +89,7 @@ class ObjectCropPair(torch.nn.Module):
 
 def draw_object_pixel(mask: torch.Tensor) -> tuple[int, int] | None:
     """Draws the row and the column of a pixel of the object in a mask (1, H, W); None if there is none."""
-    pixels = mask.as_subclass(torch.Tensor)[0].nonzero()
+    pixels = (mask.as_subclass(torch.Tensor)[0] == 1).nonzero()
     if not len(pixels):
         return None
     row, column = pixels[int(torch.randint(len(pixels), ()))].tolist()

@@ -1,14 +1,18 @@
 """Data of segmenters: mixed and augmented training pairs, and whole test photos at the scale of the training data."""
 
 import hashlib
+import io
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import datasets
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
+from torchvision import tv_tensors
 
 from ..console import progress
 from ..data import ObjectCropPair, PairTensors, SplitNotFoundError, load_pairs, recorded_crop_size, resize_pair
@@ -22,6 +26,7 @@ from .augmentation import AUGMENTATIONS
 logger = logging.getLogger(__name__)
 
 _ORDER, _AUGMENTATION = range(2)
+IGNORED = 2  # in a mask to learn from: the pixel does not count
 
 
 class PairSource:
@@ -37,7 +42,8 @@ class PairSource:
         tensors: the pairs as tensors.
         sizes: (height, width) of every pair in pixels.
         digests: SHA-256 of every image's pixels.
-        sha256: SHA-256 of all images and masks.
+        ignored: PNG files of where masks don't count, from the column `ignore`, one of every pair; None without it.
+        sha256: SHA-256 of all images and masks, and of what is ignored.
         has_objects: true if any mask has an object.
 
     Raises:
@@ -51,16 +57,34 @@ class PairSource:
         self.sizes: list[tuple[int, int]] = []
         self.digests: list[str] = []
         self.has_objects, whole = False, hashlib.sha256()
+        self.ignored: list[bytes] | None = None
+        if "ignore" in pairs.column_names:
+            column = pairs.with_format(None).cast_column("ignore", datasets.Image(decode=False))["ignore"]
+            self.ignored = [value["bytes"] or Path(value["path"]).read_bytes() for value in column]
         for index in progress(range(len(pairs)), "reading pairs", unit="pair", leave=False, delay=1):
             image, mask = self.tensors[index]
             self.sizes.append(tuple(image.shape[-2:]))
             self.digests.append(hashlib.sha256(repr(image.shape).encode() + image.numpy().tobytes()).hexdigest())
             self.has_objects |= bool(mask.any())
-            whole.update(self.digests[-1].encode() + mask.numpy().tobytes())
+            whole.update(self.digests[-1].encode() + self.training_mask(index).numpy().tobytes())
         self.sha256 = whole.hexdigest()
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+    def training_mask(self, index: int) -> tv_tensors.Mask:
+        """The mask of a pair, uint8 (1, H, W), with `IGNORED` where it does not count."""
+        mask = self.tensors[index][1]
+        if self.ignored is None:
+            return mask
+        with Image.open(io.BytesIO(self.ignored[index])) as region:
+            ignored = torch.from_numpy(np.asarray(region.convert("L")) > 0)[None]
+        if ignored.shape != mask.shape:
+            raise InputError(
+                f"{self.name}: ignore of pair {index} is {region.width} x {region.height} pixels, but its mask "
+                f"{mask.shape[2]} x {mask.shape[1]}; make them alike"
+            )
+        return tv_tensors.Mask(torch.where(ignored, IGNORED, mask.as_subclass(torch.Tensor)))
 
 
 def load_source(
@@ -172,7 +196,7 @@ class TrainingPairs(Dataset):
         augment: name in `AUGMENTATIONS`.
         object_share: share of crops that [`ObjectCropPair`] places, 0 to 1.
 
-    Items are uint8 tensors: an image (3, R, R) in 0..255 and a mask (1, R, R) in {0, 1}.
+    Items are uint8 tensors: an image (3, R, R) in 0..255 and a mask (1, R, R) in {0, 1, IGNORED}.
     """
 
     def __init__(
@@ -200,7 +224,7 @@ class TrainingPairs(Dataset):
     def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
         number, index = self.place(position)
         source = self.sources[number]
-        image, mask = source.tensors[index]
+        image, mask = source.tensors[index][0], source.training_mask(index)
         whole = min(image.shape[-2:])
         crop_size = min(self.crop_size, whole) if source.crop_size is None else whole
         transform = self.transform(self.resolution, crop_size)

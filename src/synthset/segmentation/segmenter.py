@@ -22,6 +22,7 @@ from ..models.memory_format import use_channels_last
 from ..pipelines.safety import require_safe_folder, require_safe_repo
 from ..sources.reading import Window
 from ..tiles import tile_boxes
+from .data import IGNORED
 from .encoder_weights import Statistics, find_weights, load_encoder
 
 CONFIG = "segmenter.json"
@@ -348,10 +349,12 @@ def load_segmenter(model: str, flag: str = "--model") -> tuple[Segmenter, str]:
 
 def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Soft Dice loss over the batch plus binary cross-entropy (SynthSet, section 3, "Training the Downstream
-    Segmentation Models"), a scalar. `logits` and `masks`, in {0, 1}, are (B, 1, H, W)."""
+    Segmentation Models"), a scalar. `logits` and `masks`, in {0, 1, IGNORED}, are (B, 1, H, W); where a mask is
+    ignored, neither counts."""
     masks = masks.to(logits.dtype)
-    dice_loss = smp.losses.DiceLoss("binary")(logits, masks)
-    return dice_loss + torch.nn.functional.binary_cross_entropy_with_logits(logits, masks)
+    counted = (masks != IGNORED).to(logits.dtype)
+    dice_loss = smp.losses.DiceLoss("binary", ignore_index=IGNORED)(logits, masks)
+    return dice_loss + torch.nn.functional.binary_cross_entropy_with_logits(logits, masks * counted, weight=counted)
 
 
 def confidence(probability: np.ndarray, mask: np.ndarray) -> float:
