@@ -66,9 +66,10 @@ def judge_pairs(args: FilterArguments, pairs: datasets.Dataset) -> tuple[dict[st
 
 
 def differing(row: dict) -> Image.Image:
-    """Where the first mask and the vote of a pair differ, "L" with 0 and 255."""
+    """Where the first mask and the vote of a pair, which may have been enlarged, differ, "L" with 0 and 255."""
     first = row["first_mask"]
     first = first if isinstance(first, Image.Image) else Image.open(io.BytesIO(first["bytes"]))
+    first = first.resize(row["mask"].size, Image.Resampling.NEAREST)
     return Image.fromarray(((np.asarray(first) > 0) != (np.asarray(row["mask"]) > 0)).astype(np.uint8) * 255)
 
 

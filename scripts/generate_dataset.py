@@ -133,8 +133,15 @@ def draw_pairs(
             yield row
 
 
-def load_masks(args: GenerateArguments, pipeline: SynthSetPipeline) -> tuple[WarpedMasks | None, dict[str, str]]:
+def load_masks(
+    args: GenerateArguments, pipeline: SynthSetPipeline, guidance: dict
+) -> tuple[WarpedMasks | None, dict[str, str]]:
     """Loads what makes the masks of `--masks_from`, and the SHA-256 of its pairs, by the setting's name."""
+    if args.masks_from is not None and guidance and not guidance["guidance_unet"].config.mask_timestep:
+        raise InputError(
+            f"--guidance_model is {args.guidance_model}, which was trained to draw pairs alone, and --masks_from asks "
+            "for images; give a checkpoint of --model's run, or leave --guidance_model out"
+        )
     for flag in ("masks_from", "refine_masks"):
         if getattr(args, flag) and not pipeline.unet.config.mask_timestep:
             raise InputError(
@@ -218,7 +225,7 @@ def main(args: GenerateArguments) -> None:
         raise InputError(
             "--guidance_model is the model of --model, which can't guide itself; give an earlier checkpoint of its run"
         )
-    masks, digest = load_masks(args, pipeline)
+    masks, digest = load_masks(args, pipeline, guidance)
     digests |= digest
     if masks is not None and args.guidance_model is None:
         guidance = {"guidance_scale": args.condition_scale}

@@ -106,6 +106,8 @@ def test_refuses_models_and_masks_that_do_not_fit(generate, tmp_path):
     for flags in ({"refine_masks": 2}, {"masks_from": "demo"}):
         with pytest.raises(InputError, match=r"--model .* was trained to draw pairs alone; train it with"):
             generate(tmp_path / "none", model=joint, **flags)
+    with pytest.raises(InputError, match="--guidance_model is .*joint, which was trained to draw pairs alone"):
+        generate(tmp_path / "none", masks_from="demo", guidance_model=joint)
     small = write_raw_folder(tmp_path / "small", random_pairs(2, (20, 20)))
     with pytest.raises(InputError, match=r"small shows 20 pixels of photos, but --model was trained on crops of 24"):
         generate(tmp_path / "none", masks_from=small)
