@@ -286,7 +286,7 @@ class DrawArguments(Arguments):
     """Flags of a generator that labels: a model of `train` with `joint_share` below 1.
 
     Args:
-        num_draws: masks drawn of each image; a pixel is the object where more than half of them say so.
+        num_draws: masks drawn of each image; a pixel is the object where half of them or more say so.
         scheduler: sampler of the masks.
         num_inference_steps: denoising steps of a mask.
         seed: decides, with the model, the masks; 0 or more.
@@ -294,7 +294,7 @@ class DrawArguments(Arguments):
 
     group = "Generator"
 
-    num_draws: int = 5
+    num_draws: int = 10
     scheduler: Scheduler = "dpmsolver++"
     num_inference_steps: int = 10
     seed: int = 0

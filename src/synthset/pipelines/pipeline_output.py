@@ -14,7 +14,7 @@ class MaskVotes:
 
     Args:
         probability: share of the draws with the object, float32 (B, H, W) in [0, 1].
-        mask: where it is above one half, bool (B, H, W).
+        mask: where it is one half or more, bool (B, H, W).
         disagreement: share of the pairs of draws that differ, float32 (B, H, W) in [0, 1]; 0 for a single draw.
     """
 
@@ -28,7 +28,7 @@ class MaskVotes:
         ayes = masks.unflatten(0, (-1, num_draws)).sum(dim=(1, 2)).cpu().numpy()
         pairs = max(1, num_draws * (num_draws - 1) / 2)
         probability = (ayes / num_draws).astype(np.float32)
-        return cls(probability, probability > 0.5, (ayes * (num_draws - ayes) / pairs).astype(np.float32))
+        return cls(probability, probability >= 0.5, (ayes * (num_draws - ayes) / pairs).astype(np.float32))
 
 
 @dataclass

@@ -30,7 +30,7 @@ class MaskSampler:
         seed: draw k of any image begins with the noise of `keyed_generator(seed, k)`.
     """
 
-    threshold = 0.5
+    threshold = 0.5 - 1e-6  # half of the votes are enough
 
     def __init__(self, pipeline: SynthSetPipeline, num_draws: int, num_inference_steps: int, seed: int = 0):
         self.pipeline, self.num_draws, self.seed = pipeline, num_draws, seed
