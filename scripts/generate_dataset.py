@@ -151,16 +151,15 @@ def load_masks(
     if args.masks_from is None:
         return None, {}
     pairs = load_pairs(args.masks_from, args.masks_split, mask_column=args.mask_column)
-    seen, crop_size = recorded_crop_size(args.masks_from), pipeline.config.crop_size
-    if crop_size is None or seen not in (None, crop_size) or smallest_side(pairs) < (seen or crop_size):
+    recorded, crop_size, side = recorded_crop_size(args.masks_from), pipeline.config.crop_size, smallest_side(pairs)
+    if crop_size is None or (side < crop_size if recorded is None else recorded != crop_size):
         raise InputError(
-            f"--masks_from {args.masks_from} shows {seen or smallest_side(pairs)} pixels of photos, but --model was "
-            f"trained on crops of {crop_size}; give pairs of that size or larger"
+            f"--masks_from {args.masks_from} shows {recorded or side} pixels of photos, but --model was trained on "
+            f"crops of {crop_size}; give photos of that size or larger, or generated pairs of that crop size"
         )
     resolution = int(np.max(pipeline.unet.config.sample_size))
-    tensors = PairTensors(pairs, None if seen else crop_size, resolution)
-    side = smallest_side(pairs) if seen else tensors.crop_size
-    assert side is not None
+    tensors = PairTensors(pairs, None if recorded else crop_size, resolution)
+    side = side if tensors.crop_size is None else tensors.crop_size
     return WarpedMasks(tensors, resolution, side, args.seed), {"masks_from_sha256": pairs_digest(pairs)}
 
 

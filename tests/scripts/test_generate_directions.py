@@ -73,6 +73,12 @@ def test_images_are_drawn_for_warped_masks(generate, tmp_path):
     assert "drawn for warped masks of" in (tmp_path / "drawn" / "README.md").read_text()
 
 
+def test_masks_of_generated_pairs_are_whole_crops(generate, tmp_path):
+    generate(tmp_path / "plain")
+    pairs, _ = generate(tmp_path / "again", masks_from=tmp_path / "plain")
+    assert len(pairs) == 5 and pairs[0]["mask"].size == (SIDE, SIDE)
+
+
 def test_warped_masks_keep_objects():
     """A disk stays about as large; it is somewhere else, bent, and often there are two."""
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")

@@ -42,10 +42,6 @@ class MaskSampler:
         self.pipeline.to(device)
         return self
 
-    def buffers(self) -> tuple[()]:
-        """None: the network has no running statistics."""
-        return ()
-
     def probabilities(self, image: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
         """Predicts object probabilities in overlapping windows of side `resolution`, as [`Segmenter.probabilities`].
 
