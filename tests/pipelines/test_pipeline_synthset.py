@@ -171,7 +171,10 @@ def test_no_gradients(pipeline):
         ({"generator": []}, "generator is a list of 0, but batch_size is 1"),
         ({"latents": torch.zeros(1, 3, 16, 16)}, r"latents is \(1, 3, 16, 16\); .* a tensor \(1, 4, 16, 16\)"),
         ({"latents": np.zeros((1, 4, 16, 16))}, "latents is ndarray; give standard normal noise as a tensor"),
-        ({"guidance_scale": 2.0}, "guidance_scale is 2.0, but there is no guidance_unet; give both"),
+        (
+            {"guidance_scale": 2.0},
+            "guidance_scale is 2.0, but there is no guidance_unet, and neither",
+        ),
         (
             {"guidance_unet": GaussianDenoiser(sample_size=8)},
             "guidance_unet has sample_size 8, but unet 16",

@@ -1,7 +1,7 @@
 """Pairs of which something is known, while the rest is drawn."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from diffusers.image_processor import PipelineImageInput
@@ -9,6 +9,7 @@ from diffusers.image_processor import PipelineImageInput
 from ..image_processor import PairImageProcessor, to_uint8
 
 Part: TypeAlias = Literal["image", "mask"]
+Times: TypeAlias = tuple[torch.Tensor, dict[str, torch.Tensor]]  # a network's `timestep`, and `mask_timestep` by name
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,14 @@ class Known:
         a = alphas_cumprod if self.part is None else 1.0
         return torch.where(self.region, a**0.5 * self.sample + (1 - a) ** 0.5 * noise, sample)
 
-    def timesteps(self, timestep: torch.Tensor) -> dict[str, Any]:
-        """The network's timesteps where what is drawn has `timestep`."""
+    def timesteps(self, timestep: torch.Tensor) -> Times:
+        """What the network is told where what is drawn has `timestep`."""
         clean = torch.zeros_like(timestep)
         if self.part == "image":
-            return {"timestep": clean, "mask_timestep": timestep}
+            return clean, {"mask_timestep": timestep}
         if self.part == "mask":
-            return {"timestep": timestep, "mask_timestep": clean}
-        return {"timestep": timestep}
+            return timestep, {"mask_timestep": clean}
+        return timestep, {}
 
 
 def renew_noise(sample: torch.Tensor, x_0: torch.Tensor, noise: torch.Tensor, alphas_cumprod: float) -> torch.Tensor:

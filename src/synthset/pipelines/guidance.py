@@ -3,13 +3,12 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ..image_processor import PROCESSOR_KEYS
 from ..models import PairedUNet2DModel
-from .completion import Known
+from .completion import Known, Times
 from .windows import WindowedUNet
 
 SAMPLE_KEYS = (*PROCESSOR_KEYS, "sample_size")  # of a configuration: what samples are like
@@ -36,19 +35,19 @@ class Guidance(ABC):
     interval: tuple[float, float]
 
     def guide(
-        self, prediction: torch.Tensor, sample: torch.Tensor, timesteps: dict[str, Any], alphas_cumprod: float
+        self, prediction: torch.Tensor, sample: torch.Tensor, times: Times, alphas_cumprod: float
     ) -> torch.Tensor:
         """Guides a prediction, float32 (B, C + M, H, W), for the network's input `sample`, of that shape, at its
-        `timesteps`, with `alphas_cumprod`."""
+        `times`, with `alphas_cumprod`."""
         low, high = self.interval
         level = math.sqrt((1 - alphas_cumprod) / alphas_cumprod) if alphas_cumprod > 0 else math.inf
         if self.scale == 1 or not low <= level <= high:
             return prediction
-        worse = self.predict_worse(sample, timesteps)
+        worse = self.predict_worse(sample, times)
         return worse + self.scale * (prediction - worse)
 
     @abstractmethod
-    def predict_worse(self, sample: torch.Tensor, timesteps: dict[str, Any]) -> torch.Tensor:
+    def predict_worse(self, sample: torch.Tensor, times: Times) -> torch.Tensor:
         """The worse prediction, float32 (B, C + M, H, W)."""
 
 
@@ -56,8 +55,9 @@ class Guidance(ABC):
 class Autoguidance(Guidance):
     """Guidance by a worse network, such as an earlier checkpoint of the same run."""
 
-    def predict_worse(self, sample: torch.Tensor, timesteps: dict[str, Any]) -> torch.Tensor:
-        return self.unet(sample.to(self.unet.dtype), **timesteps).sample.float()
+    def predict_worse(self, sample: torch.Tensor, times: Times) -> torch.Tensor:
+        timestep, told = times
+        return self.unet(sample.to(self.unet.dtype), timestep, **told).sample.float()
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ class MarginalGuidance(Guidance):
     noise: torch.Tensor
     num_train_timesteps: int
 
-    def predict_worse(self, sample: torch.Tensor, timesteps: dict[str, Any]) -> torch.Tensor:
-        given = "timestep" if self.known.part == "image" else "mask_timestep"
-        unknown = {given: torch.full_like(timesteps[given], self.num_train_timesteps - 1)}
+    def predict_worse(self, sample: torch.Tensor, times: Times) -> torch.Tensor:
+        timestep, told = times
+        last = torch.full_like(timestep, self.num_train_timesteps - 1)
+        timestep, told = (last, told) if self.known.part == "image" else (timestep, {"mask_timestep": last})
         sample = torch.where(self.known.region, self.noise, sample)
-        return self.unet(sample.to(self.unet.dtype), **timesteps | unknown).sample.float()
+        return self.unet(sample.to(self.unet.dtype), timestep, **told).sample.float()

@@ -149,21 +149,21 @@ class PairPipeline(DiffusionPipeline):
         for i, t in enumerate(self.progress_bar(timesteps)):
             if self.interrupt:
                 continue
-            model_input, times = scheduler.scale_model_input(sample, t), {"timestep": t}
+            model_input = scheduler.scale_model_input(sample, t)
+            timestep, told = (t, {}) if known is None else known.timesteps(t)
             if known is not None:
-                times = known.timesteps(t)
                 for _ in range(num_corrections):
                     model_input = known.insert(model_input, noise, alphas[i])
-                    model_output = unet(model_input.to(unet.dtype), **times).sample.float()
+                    model_output = unet(model_input.to(unet.dtype), timestep, **told).sample.float()
                     x_0 = predict_x_0(prediction_type, model_output, model_input, alphas[i]).clamp(*bounds)
                     noise = randn_tensor(latents.shape, generator=generator, device=device, dtype=torch.float32)
                     model_input = renew_noise(model_input, x_0, noise, alphas[i])
                 if num_corrections:
                     sample = model_input / scheduler.scale_model_input(torch.ones_like(sample), t)
                 model_input = known.insert(model_input, noise, alphas[i])
-            model_output = unet(model_input.to(unet.dtype), **times, **condition).sample.float()
+            model_output = unet(model_input.to(unet.dtype), timestep, **told, **condition).sample.float()
             if guidance is not None:
-                model_output = guidance.guide(model_output, model_input, times, alphas[i])
+                model_output = guidance.guide(model_output, model_input, (timestep, told), alphas[i])
             model_output = clip_prediction(model_output, model_input, alphas[i], prediction_type, bounds)
             sample = scheduler.step(model_output, t, sample, **step_kwargs).prev_sample
             if callback_on_step_end is not None:

@@ -27,7 +27,7 @@ class WindowedUNet:
     def dtype(self) -> torch.dtype:
         return self.unet.dtype
 
-    def __call__(self, sample: torch.Tensor, **timesteps: Any) -> PairedUNet2DOutput:
+    def __call__(self, sample: torch.Tensor, timestep: torch.Tensor, **told: Any) -> PairedUNet2DOutput:
         """As the network: `sample` (B, C + M, H, W), no side below a window's; timesteps without dimensions."""
         side, count = self.side, len(sample)
         height, width = sample.shape[-2:]
@@ -39,7 +39,7 @@ class WindowedUNet:
         for start in range(0, len(boxes), step):
             part = boxes[start : start + step]
             windows = torch.cat([sample[..., top : top + side, left : left + side] for top, left in part])
-            predicted = self.unet(windows, **timesteps).sample.float().split(count)
+            predicted = self.unet(windows, timestep, **told).sample.float().split(count)
             for (top, left), prediction in zip(part, predicted, strict=True):
                 total[..., top : top + side, left : left + side] += weight * prediction
                 weights[top : top + side, left : left + side] += weight
