@@ -72,11 +72,12 @@ def test_killed_and_resumed_it_is_the_run_of_that_many_steps(data, tmp_path):
 
 @pytest.mark.parametrize("launch, flags", [("", {}), (LAUNCH + "multi_cpu.yaml", {"batch_size": 2})])
 def test_it_ends_in_time(data, tmp_path, launch, flags):
+    begun = time.monotonic()
     result = train(data, tmp_path / "run", launch, **BUDGET, **flags)
+    taken = time.monotonic() - begun  # with imports, which count as well
     assert result.returncode == 0, result.stderr
+    assert 15 < taken < 90, result.stderr  # half a minute, and what a busy machine adds
     times = [datetime.strptime(line, "%H:%M:%S") for line in re.findall(r"^\d\d:\d\d:\d\d", result.stderr, re.M)]
-    taken = (times[-1] - times[0]).seconds
-    assert 15 < taken < 75, result.stderr  # half a minute, and what a busy machine adds
     (end,) = re.findall(r"steps 0 to \d+ of 4 pairs, ends about (\d\d:\d\d); ", result.stderr)
     assert (datetime.strptime(end, "%H:%M") - times[-1]).total_seconds() < 60
     assert "next: synthset generate --model " in result.stderr.splitlines()[-1]
