@@ -1,4 +1,4 @@
-"""Whether probabilities are frequencies."""
+"""Comparison of predicted probabilities with frequencies."""
 
 from collections.abc import Iterable
 

@@ -14,7 +14,7 @@ Times: TypeAlias = tuple[torch.Tensor, dict[str, torch.Tensor]]  # a network's `
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of pairs.
+    """The known part of pairs.
 
     Args:
         sample: x_0, (B, C + M, H, W) float32, any values where it is not known.
@@ -103,7 +103,7 @@ class Known:
         return torch.where(self.region, a**0.5 * self.sample + (1 - a) ** 0.5 * noise, sample)
 
     def timesteps(self, timestep: torch.Tensor) -> Times:
-        """What the network is told where what is drawn has `timestep`."""
+        """The timesteps that the network is told, where that of what is drawn is `timestep`."""
         clean = torch.zeros_like(timestep)
         if self.part == "image":
             return clean, {"mask_timestep": timestep}

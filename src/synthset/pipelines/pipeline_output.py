@@ -10,7 +10,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class MaskVotes:
-    """What several masks that were drawn for each image say together.
+    """The vote of several masks that were drawn for each image.
 
     Args:
         probability: share of the draws with the object, float32 (B, H, W) in [0, 1].

@@ -101,7 +101,7 @@ def _copy(base: PairedUNet2DModel, network: PairedUNet2DModel) -> tuple[int, Cou
 def _differing(
     args: TrainingArguments, base: DiffusionPipeline, network: PairedUNet2DModel
 ) -> list[tuple[str, object, object]]:
-    """What the base was made for and this run is not: setting, its value there and here."""
+    """The settings in which the base and this run differ: name, value there and here."""
     names = [name for name in network.config if not name.startswith("_")]
     settings = [(name, base.unet.config.get(name), network.config[name]) for name in names]
     noise = ("beta_schedule", "num_train_timesteps")
