@@ -24,6 +24,7 @@ from synthset.cli import run
 from synthset.console import progress
 from synthset.data import load_pairs, pairs_digest, write_pairs
 from synthset.data.scale import recorded_crop_size
+from synthset.data.writer import image_columns
 from synthset.errors import InputError
 from synthset.evaluation.devices import default_device
 from synthset.evaluation.metrics import dice
@@ -84,8 +85,8 @@ def choose(agreement: np.ndarray, has_object: np.ndarray, keep: float) -> np.nda
 
 
 def resample(kept: np.ndarray, sure: np.ndarray, difficulty: float, seed: int) -> np.ndarray:
-    """As many of the kept numbers, drawn with replacement in proportion to (1 - confidence) ** difficulty (hardness of
-    FreeMask, arXiv 2310.15160, section 3.3)."""
+    """As many of the kept numbers, drawn with replacement in proportion to (1 - confidence) ** difficulty: harder ones
+    more often, as FreeMask (arXiv 2310.15160) does with its own measure."""
     weights = torch.from_numpy((1 - sure[kept] + 1e-3) ** difficulty)
     drawn = torch.multinomial(weights, len(kept), replacement=True, generator=keyed_generator(seed))
     return np.sort(kept[drawn.numpy()])
@@ -124,12 +125,7 @@ def main(args: FilterArguments) -> None:
     crop_size = recorded_crop_size(args.dataset)
     settings |= {} if crop_size is None else {"crop_size": crop_size}
     claim_output_dir(output_dir, "filter.json", settings, uncounted=("dataset", "judge"))
-    features = {
-        name: datasets.Image()
-        if isinstance(feature, datasets.Image)
-        else feature  # some are not decoded by `load_pairs`
-        for name, feature in pairs.features.items()
-    }
+    features = dict(pairs.features) | {name: datasets.Image() for name in image_columns(pairs.features)}  # decoded
     features |= {name: datasets.Value("float32") for name in measured} | {"number": datasets.Value("int64")}
     features |= {"ignore": datasets.Image()} if args.ignore_differing else {}
 

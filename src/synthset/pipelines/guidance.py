@@ -63,7 +63,7 @@ class Autoguidance(Guidance):
 @dataclass(frozen=True)
 class MarginalGuidance(Guidance):
     """Guidance by the same network that does not know the given part: it is noise, at the last timestep (Ho and
-    Salimans 2022, arXiv 2207.12598; Bao et al. 2023, "UniDiffuser", arXiv 2303.06555, section 3.3).
+    Salimans 2022, arXiv 2207.12598; Bao et al. 2023, "UniDiffuser", arXiv 2303.06555).
 
     Args:
         known: the given part.

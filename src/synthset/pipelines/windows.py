@@ -11,7 +11,7 @@ from ..tiles import tile_boxes
 
 class WindowedUNet:
     """Runs a network in overlapping windows of a sample and blends its predictions (Bar-Tal et al. 2023,
-    "MultiDiffusion", arXiv 2302.08113, section 4.2), each with a weight that falls linearly to a window's edge.
+    "MultiDiffusion", arXiv 2302.08113), each with a weight that falls linearly to a window's edge.
 
     Args:
         unet: the network.

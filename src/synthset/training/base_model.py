@@ -25,14 +25,13 @@ FEWEST = 0.5  # share of the base's parameters that must fit
 
 def load_base_model(model: str, flag: str = "--init_from") -> tuple[DiffusionPipeline, str]:
     """Loads a pipeline that `train` or `train-sr` made, as [`load_pipeline`]: it and its SHA-256."""
+    refusals = []
     for cls in TRAINERS:
         try:
             return load_pipeline(cls, model, flag)
         except InputError as error:
-            refusal = error
-            if "which holds a" not in str(error):
-                break
-    raise refusal
+            refusals.append(error)
+    raise refusals[0]
 
 
 def begin_with(args: TrainingArguments, network: PairedUNet2DModel) -> None:

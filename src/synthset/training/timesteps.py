@@ -31,7 +31,7 @@ class UniformTimesteps:
 @dataclass(frozen=True)
 class Directions:
     """Distribution of the timesteps of an image and of its mask, as one joint network learns them (UniDiffuser, arXiv
-    2303.06555, section 3.2).
+    2303.06555).
 
     Args:
         joint: share of pairs with equal timesteps.
