@@ -1,4 +1,4 @@
-"""Renders a dataset of image-mask pairs, wheat heads and seedlings among weeds, to try things on or to begin with.
+"""Renders a dataset of image-mask pairs, heads of cereals and seedlings among weeds, to try things on or begin with.
 
     python scripts/render_dataset.py --num_samples 4000 --output_dir DATASET
 

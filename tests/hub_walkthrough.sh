@@ -21,8 +21,8 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}" HF_HUB_DISABLE_PROGRESS_BA
 echo "$HF_ENDPOINT"
 
 say "Training on the built-in data, pushing to alice/wheat"
-accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/train_paired.py --config scripts/recipes/demo.yaml \
-    --dataset demo --output_dir "$here/wheat" --push_to_hub --hub_model_id alice/wheat "$@" 2>&1 | grep -v "it/s"
+accelerate launch --quiet --config_file accelerate_configs/cpu.yaml scripts/train_paired.py --config scripts/recipes/fast.yaml \
+    --init_from starter --crop_size 128 --dataset demo --output_dir "$here/wheat" --push_to_hub --hub_model_id alice/wheat "${@:---max_train_steps=200}" 2>&1 | grep -v "it/s"
 
 say "Generating 200 pairs, pushing to alice/wheat-pairs"
 accelerate launch --quiet --main_process_port 0 --config_file accelerate_configs/multi_cpu.yaml scripts/generate_dataset.py \

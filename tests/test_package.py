@@ -57,6 +57,7 @@ def test_the_wheel_holds_everything_and_nothing_else(wheel):
         *((ROOT / "scripts").glob("*.py")),
         *((ROOT / "scripts" / "recipes").rglob("*.yaml")),
         *((ROOT / "model_cards").glob("*.md")),
+        *(path for path in (ROOT / "src" / "synthset" / "starter").rglob("*") if path.is_file()),
         *((ROOT / "accelerate_configs").glob("*.yaml")),
         ROOT / "src" / "synthset" / "py.typed",
     }

@@ -46,6 +46,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "quickstart": Command("quickstart", "QuickstartArguments"),
     "prepare": Command("prepare_dataset", "PrepareArguments"),
     "render": Command("render_dataset", "RenderArguments"),
     "paste": Command("make_copy_paste", "CopyPasteArguments"),

@@ -137,7 +137,9 @@ TIMESTEP_DENSITIES = Registry(
 SCENES = Registry(
     "scene",
     {
-        "wheat": Import("synthset.rendering.wheat:render_wheat"),
+        "wheat": Import("synthset.rendering.cereals:render_wheat"),
+        "cereals": Import("synthset.rendering.cereals:render_cereals"),
+        "barley": Import("synthset.rendering.cereals:render_barley"),
         "seedlings": Import("synthset.rendering.seedlings:render_seedlings"),
     },
 )

@@ -1,7 +1,7 @@
-"""Files that come with the package: commands, recipes, accelerate configurations and card templates.
+"""Files that come with the package: commands, recipes, accelerate configurations, card templates and a model.
 
 They lie in `scripts/`, `model_cards/` and `accelerate_configs/`: beside this file in an installed wheel, at the top of
-the repository in a clone.
+the repository in a clone. The starter model lies beside this file in both.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ ROOT = next(root for root in (Path(__file__).parent, Path(__file__).parents[2]) 
 SCRIPTS = ROOT / "scripts"
 RECIPES = SCRIPTS / "recipes"
 CONFIGURATIONS = ROOT / "accelerate_configs"
+MODELS = {"starter": Path(__file__).parent / "starter"}  # by the names that `from_pretrained` knows them
 
 
 def find_recipe(name: str, flag: str = "--config") -> Path:

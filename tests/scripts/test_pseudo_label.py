@@ -204,6 +204,8 @@ def test_bad_input_is_one_line(model, photos, tmp_path, capsys):
         ({"images": tmp_path / "same"}, "a.tif and a.tiff would both have the mask a_mask.tif; rename one of them"),
         ({"bands": "[1,2]"}, "--bands is [1, 2]; give one band, or those of red, green and blue"),
         ({"bit_depth": 8}, "--bit_depth is 8; give 9 to 16"),
+        ({"num_draws": 5}, "is a segmenter, which draws nothing; leave --num_draws out"),
+        ({"model": "starter"}, "--model is starter, which was trained to draw pairs alone"),
     ]
     for changes, words in cases:
         with pytest.raises(SystemExit):

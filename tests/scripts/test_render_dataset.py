@@ -28,7 +28,7 @@ def files(folder):
 
 def test_rows_are_the_scenes_in_turn_and_can_be_rendered_again(tmp_path):
     rows = render(tmp_path / "rendered")
-    assert rows["scene"][:] == ["wheat", "seedlings"] * 2 + ["wheat"]
+    assert rows["scene"][:] == ["cereals", "seedlings"] * 2 + ["cereals"]
     for row in rows:
         image, mask = SCENES[row["scene"]](row["scene_seed"], 32)
         assert np.array_equal(row["image"], image) and np.array_equal(np.asarray(row["mask"]) > 0, np.asarray(mask) > 0)
@@ -43,7 +43,7 @@ def test_processes_write_the_same_files_and_more_pairs_add_to_them(tmp_path):
     render(tmp_path / "together", num_samples=4)
     render(tmp_path / "together", num_samples=6, num_workers=2)
     assert list(files(tmp_path / "alone").values()) == list(files(tmp_path / "together").values())
-    assert json.loads((tmp_path / "alone" / "rendering.json").read_text())["scenes"] == ["wheat", "seedlings"]
+    assert json.loads((tmp_path / "alone" / "rendering.json").read_text())["scenes"] == ["cereals", "seedlings"]
 
 
 def test_refuses(tmp_path):

@@ -13,6 +13,7 @@ from .datasets import (
 from .evaluation import ReportArguments, SelectionArguments
 from .generation import GenerateArguments
 from .hub import PushArguments
+from .quickstart import QuickstartArguments
 from .research import BenchmarkArguments, CompareArguments, Table1Arguments, Table2Arguments, TableArguments
 from .segmentation import SegmentationArguments
 from .training import PairedArguments, SRArguments, TrainingArguments
@@ -27,6 +28,7 @@ __all__ = [
     "PrepareArguments",
     "PseudoLabelArguments",
     "PushArguments",
+    "QuickstartArguments",
     "RenderArguments",
     "ReportArguments",
     "SRArguments",

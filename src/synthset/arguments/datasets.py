@@ -249,12 +249,13 @@ class CopyPasteArguments(PastingArguments):
 
 @dataclass(kw_only=True)
 class RenderArguments(Arguments):
-    """Renders a dataset of image-mask pairs: wheat heads, seedlings among weeds.
+    """Renders a dataset of image-mask pairs: heads of cereals, seedlings among weeds.
 
     Args:
         output_dir: folder of the new dataset.
-        scenes: what to render, in turn: `wheat`, a canopy whose heads are the objects, and `seedlings`, rows of a crop
-            on soil among weeds.
+        scenes: what to render, in turn: `cereals`, canopies of many varieties whose heads are the objects; `wheat`, the
+            canopy of `demo`; `barley`, one field that is none of `cereals`; and `seedlings`, rows of a crop on soil
+            among weeds.
         num_samples: pairs to render; may be raised later.
         resolution: side of the pairs, in pixels.
         seed: decides, with a pair's number, the pair; 0 or more. No pair is one of `demo`.
@@ -265,7 +266,7 @@ class RenderArguments(Arguments):
     group = "Rendering"
 
     output_dir: str
-    scenes: list[Scene] = field(default_factory=lambda: ["wheat", "seedlings"])
+    scenes: list[Scene] = field(default_factory=lambda: ["cereals", "seedlings"])
     num_samples: int = 2000
     resolution: int = 256
     seed: int = 0

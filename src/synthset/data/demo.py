@@ -7,7 +7,7 @@ from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 
 from ..errors import InputError
-from ..rendering.wheat import render_wheat
+from ..rendering.cereals import render_wheat
 
 SPLIT_SEEDS = {"train": range(0, 160), "validation": range(1000, 1040), "test": range(2000, 2040)}
 

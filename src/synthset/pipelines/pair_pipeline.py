@@ -13,11 +13,12 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from ..image_processor import PairImageProcessor
 from ..models import PairedUNet2DModel
-from ..pipelines.safety import require_safe_folder, require_safe_repo
+from ..resources import MODELS
 from .completion import Known, renew_noise
 from .guidance import Guidance
 from .pipeline_output import MaskVotes, SynthSetPipelineOutput
 from .prediction_types import clip_prediction, predict_x_0
+from .safety import require_safe_folder, require_safe_repo
 from .schedulers import require_compatible, start_sampling
 from .windows import WindowedUNet
 
@@ -35,7 +36,8 @@ class PairPipeline(DiffusionPipeline):
     def from_pretrained(
         cls: type[Pipeline], pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
     ) -> Pipeline:
-        """Loads a pipeline as `DiffusionPipeline.from_pretrained` does, but from safetensors only.
+        """Loads a pipeline as `DiffusionPipeline.from_pretrained` does, but from safetensors only. `starter`, unless
+        there is a folder of that name, is the model that comes with the package.
 
         Raises:
             InputError: the folder or the repository holds pickled weights or code, or names classes that are not ours.
@@ -47,7 +49,9 @@ class PairPipeline(DiffusionPipeline):
     @classmethod
     def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
         """Downloads as `DiffusionPipeline.download` does, but refuses by file name, before any download, what
-        `from_pretrained` refuses."""
+        `from_pretrained` refuses. `starter` is in the package already."""
+        if pretrained_model_name in MODELS:
+            return str(MODELS[pretrained_model_name])
         if not kwargs.get("local_files_only"):
             require_safe_repo(pretrained_model_name, kwargs.get("revision"), kwargs.get("token"))
         folder = super().download(pretrained_model_name, **{**kwargs, "use_safetensors": True})

@@ -21,6 +21,7 @@ from ..evaluation.segmentation_metrics import mean_and_std
 from ..output_dir import atomic_path
 
 THIS_FOLDER = "path/to/this/folder"
+BUILT_IN = {"demo": "the rendered wheat canopies", "starter": "the model trained on renders"}
 ORIGIN = "synthset_origin"  # header entry on the Hub that identifies the pushed folder, see `hub.push_folder`
 SCORES = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary F1"}
 # https://huggingface.co/docs/hub/repositories-licenses; others are written as `license: other` with a name
@@ -251,15 +252,15 @@ def public_name(value: Any) -> Any:
 
 
 def _hub_ids(sources: Iterable[str]) -> list[str] | None:
-    """Returns the dataset ids on the Hub among `sources`, as `load_pairs` takes them; None if there are none."""
-    chosen = [name for name in sources if name != "demo" and not Path(name).expanduser().exists()]
+    """Returns the ids on the Hub among the datasets or models `sources`; None if there are none."""
+    chosen = [name for name in sources if name not in BUILT_IN and not Path(name).expanduser().exists()]
     return list(dict.fromkeys(chosen)) or None
 
 
 def describe(source: str, kind: str = "datasets/") -> str:
     """Formats a source for a card; one on the Hub becomes a link. `kind` is empty for models."""
-    if source == "demo":
-        return "`demo`, the rendered wheat canopies of SynthSet"
+    if source in BUILT_IN:
+        return f"`{source}`, {BUILT_IN[source]} of SynthSet"
     if _hub_ids([source]):
         return f"[{source}](https://huggingface.co/{kind}{source})"
     return f"`{public_name(source)}`"
@@ -292,7 +293,9 @@ def license_sentence(data_license: str | None) -> str:
 
 def card_license(source: str | os.PathLike, kind: type[RepoCard] = ModelCard) -> str | None:
     """Reads the license from the card of a folder or of a repository on the Hub, in the format of `--data_license`.
-    Returns None if there is no card or it names no license."""
+    Returns None if there is no card or it names no license. What comes with SynthSet has its license."""
+    if source in BUILT_IN:
+        return "apache-2.0"
     folder = Path(source).expanduser()
     if folder.exists() and not (folder / "README.md").is_file():
         return None
@@ -312,8 +315,8 @@ def license_of_models(models: Iterable[str]) -> str | None:
 
 
 def license_of_pairs(sources: Iterable[str]) -> str | None:
-    """[`license_of_models`] for datasets as `load_pairs` takes them; `demo` is apache-2.0."""
-    known = {"apache-2.0" if source == "demo" else card_license(source, DatasetCard) for source in sources}
+    """[`license_of_models`] for datasets as `load_pairs` takes them."""
+    known = {card_license(source, DatasetCard) for source in sources}
     return known.pop() if len(known) == 1 else None
 
 

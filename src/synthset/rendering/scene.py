@@ -15,6 +15,26 @@ from PIL import Image, ImageDraw, ImageFilter
 
 SUPERSAMPLING = 2
 Array = float | np.ndarray
+Range = tuple[float, float]  # lowest and highest value
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What a camera does to the light, apart from where it stands.
+
+    Args:
+        exposure: mean brightness of a photo, 0..255.
+        warmth: mean and deviation of the white balance; 0.1 is 10 % more red and 10 % less blue.
+        noise: factor on the sensor's noise.
+        blur: radius by which the whole photo is blurred, as a share of its side.
+        vignette: share of the light that the corners lack.
+    """
+
+    exposure: Range = (80, 115)
+    warmth: tuple[float, float] = (0, 0.035)
+    noise: float = 1.0
+    blur: float = 0.0
+    vignette: float = 0.0
 
 
 class Camera:
@@ -177,7 +197,9 @@ class Scene:
                 is_object,
             )
 
-    def photograph(self, size: int, soil: np.ndarray, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+    def photograph(
+        self, size: int, soil: np.ndarray, rng: np.random.Generator, sensor: Sensor | None = None
+    ) -> tuple[Image.Image, Image.Image]:
         """Paints the scene on `soil`, uint8 (size, size, 3). Returns the photo (RGB) and the mask ("L", 0 and 1), both
         size x size; a pixel is the object where at least half of it shows it. Blur and noise are the photo's alone."""
         # 1. from far to near
@@ -206,22 +228,34 @@ class Scene:
         light = (1 - (1 - self.diffuse) / 450 * shadow) * (1 - 0.8 * np.clip(sunk, 0, 0.6))
         photo = Image.fromarray((image * light[..., None].astype(np.float32)).astype(np.uint8))
 
-        # 3. the camera: focus on the top of the canopy, exposure, warmth, noise
+        # 3. the camera: focus on the top of the canopy, exposure, warmth, dark corners, noise
+        sensor = sensor or Sensor()
         blurred = np.asarray(photo.filter(ImageFilter.BoxBlur(size / 200)), dtype=np.float32)
         sharp = np.clip(0.3 + ground / self.canopy_height, 0, 1)[..., None]
         image = blurred + sharp * (np.asarray(photo) - blurred)
-        warmth = rng.normal(0, 0.035)
-        exposure = rng.uniform(80, 115) / image.mean() * np.array([1 + warmth, 1, 1 - warmth])
+        warmth = rng.normal(*sensor.warmth)
+        exposure = rng.uniform(*sensor.exposure) / image.mean() * np.array([1 + warmth, 1, 1 - warmth])
         image *= exposure.astype(np.float32)
-        image += rng.standard_normal(image.shape, dtype=np.float32) * (1.5 + 0.03 * image)
+        if sensor.blur:
+            soft = Image.fromarray(image.clip(0, 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(sensor.blur * size))
+            image = np.array(soft, dtype=np.float32)
+        if sensor.vignette:
+            from_middle = np.linspace(-1, 1, size, dtype=np.float32) ** 2
+            image *= (1 - sensor.vignette / 2 * (from_middle + from_middle[:, None]))[..., None]
+        image += rng.standard_normal(image.shape, dtype=np.float32) * (sensor.noise * (1.5 + 0.03 * image))
         return Image.fromarray(image.clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8))
 
 
-def tilled_soil(scene: Scene, size: int, rng: np.random.Generator, brightness: tuple[float, float]) -> np.ndarray:
-    """Clods in the light of the scene, uint8 (size, size, 3)."""
+BROWN = (126, 106, 84)
+
+
+def tilled_soil(
+    scene: Scene, size: int, rng: np.random.Generator, brightness: Range, color: Sequence[float] = BROWN
+) -> np.ndarray:
+    """Clods in the light of the scene, uint8 (size, size, 3); `color` (3,) in 0..255 at brightness 1."""
     clods = sum(np.abs(noise(rng, size, cells)) * cells**-0.5 for cells in (9, 28, 80))
     down, right = np.gradient(clods * size / 256)
     slope = down * np.float32(scene.heading[1]) - right * np.float32(scene.heading[0])
     relief = 1 + float(3 / np.tan(scene.elevation)) * slope
-    earth = (np.array([126, 106, 84]) * rng.normal(1, 0.04, 3) * rng.uniform(*brightness)).astype(np.float32)
+    earth = (np.array(color) * rng.normal(1, 0.04, 3) * rng.uniform(*brightness)).astype(np.float32)
     return (earth * (relief * (0.6 + 0.7 * clods))[..., None]).clip(0, 255).astype(np.uint8)

@@ -1,5 +1,6 @@
 """A generator in place of a segmenter: masks of photos, drawn several times."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ from ..errors import InputError
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, make_scheduler
 from ..pipelines.loading import find_network, list_checkpoints, load_pipeline
 from ..random import keyed_generator
+from ..resources import MODELS
 from .segmenter import CONFIG, Segmenter, load_segmenter
 
 
@@ -84,10 +86,17 @@ def load_labeler(model: str, flags: DrawArguments, flag: str = "--model") -> tup
         It and the SHA-256 of its files.
 
     Raises:
-        InputError: it can't be loaded, or draws pairs alone.
+        InputError: it can't be loaded, or draws pairs alone; or it is a segmenter, and flags of a generator are given.
     """
     if not is_generator(model):
-        return load_segmenter(model, flag)
+        labeler = load_segmenter(model, flag)
+        for one in fields(DrawArguments):
+            if one.name != "seed" and getattr(flags, one.name) != one.default:
+                raise InputError(
+                    f"--{one.name} is {getattr(flags, one.name)}, and {flag} {model} is a segmenter, which draws "
+                    f"nothing; leave --{one.name} out"
+                )
+        return labeler
     pipeline, sha256 = load_pipeline(SynthSetPipeline, model, flag)
     if not pipeline.unet.config.mask_timestep:
         raise InputError(
@@ -110,6 +119,8 @@ def is_generator(model: str) -> bool:
     """True for a pipeline, a run or a checkpoint; false for a segmenter and what is neither."""
     folder = Path(model)
     if not folder.is_dir():
+        if model in MODELS:
+            return True
         try:
             return file_exists(model, "model_index.json")
         except Exception:  # no such repository, no network: loading it as a segmenter says so

@@ -1,10 +1,20 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from synthset.data.demo import demo_pairs
-from synthset.rendering import wheat
-from synthset.rendering.scene import Scene
-from synthset.rendering.wheat import render_wheat
+from synthset.rendering import cereals
+from synthset.rendering.cereals import (
+    BARLEY,
+    Cereal,
+    any_cereal,
+    photograph_canopy,
+    render_barley,
+    render_cereals,
+    render_wheat,
+)
+from synthset.rendering.scene import Scene, Sensor
 
 
 def dice(prediction, mask):
@@ -18,16 +28,18 @@ def pixels(split):
     return images.reshape(-1, 3), masks.reshape(-1).astype(bool)
 
 
-def test_a_pair_is_a_function_of_its_seed():
-    first, again, other = (render_wheat(seed) for seed in (3, 3, 4))
+@pytest.mark.parametrize("render", [render_wheat, render_cereals, render_barley])
+def test_a_pair_is_a_function_of_its_seed(render):
+    first, again, other = (render(seed) for seed in (3, 3, 4))
     for picture, same, different in zip(first, again, other, strict=True):
         assert picture.tobytes() == same.tobytes()
         assert picture.tobytes() != different.tobytes()
 
 
 @pytest.mark.parametrize("size", [64, 256])
-def test_sizes_modes_and_mask_values(size):
-    image, mask = render_wheat(5, size)
+@pytest.mark.parametrize("render", [render_wheat, render_cereals, render_barley])
+def test_sizes_modes_and_mask_values(render, size):
+    image, mask = render(5, size)
     assert (image.mode, image.size) == ("RGB", (size, size))
     assert (mask.mode, mask.size) == ("L", (size, size))
     assert set(np.unique(mask)) == {0, 1}
@@ -42,7 +54,7 @@ def test_size_changes_the_sampling_and_not_the_scene():
 
 def test_the_mask_is_where_the_heads_are_painted(monkeypatch):
     image, mask = (np.asarray(picture) for picture in render_wheat(8))
-    monkeypatch.setattr(wheat, "add_heads", lambda *_: None)
+    monkeypatch.setattr(cereals, "add_heads", lambda *_: None)
     bare, empty = (np.asarray(picture) for picture in render_wheat(8))
     assert empty.max() == 0
     change = np.abs(image.astype(int) - bare).sum(-1)
@@ -76,3 +88,31 @@ def test_color_alone_does_not_give_the_mask_away():
     assert dice(share[cells] > best, labels) < 0.5
     # All heads is the score to compare with: color adds little to it.
     assert dice(np.ones_like(labels), labels) > 0.15
+
+
+def test_the_field_of_barley_is_like_none_of_the_cereals():
+    """What the starter model learned from does not contain the field that the quickstart shows it."""
+    varieties = [any_cereal(np.random.default_rng(seed)) for seed in range(300)]
+    redness = [variety.soil[0] / variety.soil[1] for variety in varieties]
+    assert max(redness) < BARLEY.soil[0] / BARLEY.soil[1]
+    assert max(variety.awn[1] for variety in varieties) < BARLEY.awn[0]
+    assert min(variety.slenderness for variety in varieties) > BARLEY.slenderness
+    warmth, deviation = varieties[0].sensor.warmth
+    assert warmth + 3 * deviation < BARLEY.sensor.warmth[0]
+    assert len({variety.head for variety in varieties}) == 300
+
+
+def test_sensors_show_in_the_image_and_not_in_the_mask():
+    """A dark rim, a warmer light and a blur change the photo alone."""
+    plain = Cereal()
+    for change, seen in {
+        Sensor(vignette=0.8): lambda a, b: b[:20].mean() < 0.7 * a[:20].mean(),
+        Sensor(warmth=(0.3, 0)): lambda a, b: b[..., 0].mean() > 1.2 * a[..., 0].mean(),
+        Sensor(blur=0.02): lambda a, b: np.abs(np.diff(b, axis=0)).mean() < 0.7 * np.abs(np.diff(a, axis=0)).mean(),
+    }.items():
+        (image, mask), (changed, same) = (
+            photograph_canopy(np.random.default_rng(1), replace(plain, sensor=sensor), 128)
+            for sensor in (plain.sensor, change)
+        )
+        assert mask.tobytes() == same.tobytes()
+        assert seen(*(np.asarray(picture, dtype=float) for picture in (image, changed)))

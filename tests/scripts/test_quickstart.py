@@ -1,0 +1,56 @@
+"""`synthset quickstart` as users run it, with few steps."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from datasets import load_dataset
+from huggingface_hub import ModelCard
+
+from synthset.arguments import QuickstartArguments
+from synthset.data import load_pairs
+from synthset.errors import InputError
+
+SHORT = "--max_train_steps 2 --num_samples 32 --segmenter_steps 2 --seeds 0 1".split()
+
+
+def quickstart(folder, *flags):
+    """Runs the command in `folder`; returns what it prints."""
+    command = [sys.executable, "-m", "synthset", "quickstart", *map(str, flags), *SHORT]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_a_rendered_field_becomes_a_page(tmp_path):
+    """All steps in processes of their own; run again, it does nothing twice."""
+    first = quickstart(tmp_path)
+    folder = tmp_path / "quickstart"
+    assert len(load_dataset(str(folder / "pairs"), split="train")) == 32
+    assert "`starter`" in (folder / "model" / "README.md").read_text()
+    assert ModelCard.load(folder / "model" / "README.md").data.license == "apache-2.0"
+    page = (folder / "index.html").read_text()
+    assert page.count("<img ") == 5 and page.count("<tr>") == 4 and "40 test photos" in page
+    for command in re.findall(r"^  (synthset .*)$", first, re.MULTILINE):
+        assert command.replace("'", "&#39;") in page
+    scores = first[first.index("segmenter trained on") :]
+    assert all(words in scores for words in ("32 photos", "32 generated pairs", "photos and generated pairs", " ± "))
+    written = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    assert quickstart(tmp_path).endswith(scores)
+    assert written == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+@pytest.mark.slow
+def test_the_users_own_photos(data, tmp_path):
+    quickstart(tmp_path, "--dataset", data, "--test_dataset", data, "--output_dir", "mine")
+    assert len(load_pairs(str(tmp_path / "mine" / "data"))) and (tmp_path / "mine" / "index.html").exists()
+    assert not (tmp_path / "mine" / "photos").exists()
+
+
+def test_refuses_half_of_the_photos():
+    with pytest.raises(InputError, match="--dataset is field and --test_dataset is not given; give both"):
+        QuickstartArguments(dataset="field")
+    with pytest.raises(InputError, match="--num_samples is 5; give 32 or more"):
+        QuickstartArguments(num_samples=5)
