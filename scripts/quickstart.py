@@ -71,7 +71,7 @@ def main(args: QuickstartArguments) -> None:
     sources: dict[str, dict[str, object]] = {
         "photos": {"dataset": data},
         "pairs": {"dataset": pairs},
-        "both": {"dataset": [data, pairs], "mix": 0.5},
+        "both": {"dataset": [data, pairs], "mix": 0.75},
     }
     for name, source in sources.items():
         tests = {"test_dataset": test, "validation_dataset": data, "output_dir": folder / f"segmenter-on-{name}"}
