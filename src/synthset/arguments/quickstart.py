@@ -30,7 +30,7 @@ class QuickstartArguments(Arguments):
     output_dir: str = "quickstart"
     model: str = "starter"
     crop_size: int | None = None
-    max_train_steps: int = 400
+    max_train_steps: int = 300
     num_samples: int = 500
     segmenter_steps: int = 200
     seeds: list[int] = field(default_factory=lambda: [0])
