@@ -2,7 +2,7 @@ import pytest
 
 from synthset.data.demo import SPLIT_SEEDS, demo_pairs
 from synthset.errors import InputError
-from synthset.rendering.wheat import render_wheat
+from synthset.rendering.cereals import render_wheat
 
 
 def test_splits_share_no_pair():

@@ -21,7 +21,7 @@ from ..evaluation.segmentation_metrics import mean_and_std
 from ..output_dir import atomic_path
 
 THIS_FOLDER = "path/to/this/folder"
-BUILT_IN = {"demo": "the rendered wheat canopies", "starter": "the model trained on renders"}
+BUILT_IN = {"demo": "the rendered wheat canopies", "starter": "the model that comes with the package"}
 ORIGIN = "synthset_origin"  # header entry on the Hub that identifies the pushed folder, see `hub.push_folder`
 SCORES = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary F1"}
 # https://huggingface.co/docs/hub/repositories-licenses; others are written as `license: other` with a name
