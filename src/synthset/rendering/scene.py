@@ -20,7 +20,7 @@ Range = tuple[float, float]  # lowest and highest value
 
 @dataclass(frozen=True)
 class Sensor:
-    """What a camera does to the light, apart from where it stands.
+    """A camera's treatment of the light, apart from where it stands.
 
     Args:
         exposure: mean brightness of a photo, 0..255.
