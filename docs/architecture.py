@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from synthset import PairedUNet2DModel
-from synthset.registry import VARIANTS
 from synthset.visualization.figures import panels, to_image
 
 COLORS = {"image": "#3b78b5", "mask": "#d1722f", "both": "#5a8f5a"}
@@ -39,7 +38,7 @@ def measure(network: PairedUNet2DModel) -> dict[str, list[torch.Size]]:
 
 def draw(axes: Axes, variant: str) -> None:
     network = PairedUNet2DModel(sample_size=64, variant=variant)
-    shapes, linked = measure(network), VARIANTS[variant].streams > 1
+    shapes = measure(network)
     levels = len(network.down_blocks)
     largest = shapes["down 0"][0][-1]
     rows = {1: [0.0], 2: [1.0, -1.0]}
@@ -81,7 +80,7 @@ def draw(axes: Axes, variant: str) -> None:
             places = [(x, y + up_or_down * height / 2) for x, y, height in (start, end)]
             arrow(axes, *places, SKIP, f"arc3,rad={-0.13 * up_or_down}")
     for block, branches in shapes.items():
-        if len(branches) == 2 and linked and block != "down 0":
+        if len(branches) == 2 and block != "down 0":
             (x, top, height), (_, bottom, other) = middle[block, 1.0], middle[block, -1.0]
             arrow(axes, (x, top - height / 2), (x, bottom + other / 2), LINK, style="<|-|>")
     for row, name in zip(rows[len(network.stream_channels)], names[len(network.stream_channels)], strict=True):

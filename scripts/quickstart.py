@@ -86,7 +86,7 @@ def main(args: QuickstartArguments) -> None:
         photos=learned,
         before=load_pairs(str(folder / "before")),
         pairs=drawn,
-        losses=plot_losses([json.loads(line) for line in (model / "metrics.jsonl").open()]),
+        losses=plot_losses([json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]),
         predictions=Image.open(folder / "segmenter-on-both" / f"seed-{args.seeds[0]}" / "predictions.png"),
         scores=scores,
         tested_on=results["both"]["n_images"],

@@ -40,6 +40,7 @@ def test_a_folder_of_that_name_comes_first(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="starter"):
         load_pipeline(SynthSetPipeline, "starter")
+    assert card_license("starter") is None and describe("starter", kind="") == "`starter`"
 
 
 def test_it_is_no_super_resolution_model():

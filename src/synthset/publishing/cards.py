@@ -19,9 +19,10 @@ from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, 
 from ..errors import InputError
 from ..evaluation.segmentation_metrics import mean_and_std
 from ..output_dir import atomic_path
+from ..resources import MODELS
 
 THIS_FOLDER = "path/to/this/folder"
-BUILT_IN = {"demo": "the rendered wheat canopies", "starter": "the model that comes with the package"}
+BUILT_IN = {"demo": "the rendered wheat canopies of SynthSet", "starter": "the model that comes with SynthSet"}
 ORIGIN = "synthset_origin"  # header entry on the Hub that identifies the pushed folder, see `hub.push_folder`
 SCORES = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary F1"}
 # https://huggingface.co/docs/hub/repositories-licenses; others are written as `license: other` with a name
@@ -253,14 +254,19 @@ def public_name(value: Any) -> Any:
 
 def _hub_ids(sources: Iterable[str]) -> list[str] | None:
     """Returns the ids on the Hub among the datasets or models `sources`; None if there are none."""
-    chosen = [name for name in sources if name not in BUILT_IN and not Path(name).expanduser().exists()]
+    chosen = [name for name in sources if not _is_built_in(name) and not Path(name).expanduser().exists()]
     return list(dict.fromkeys(chosen)) or None
+
+
+def _is_built_in(source: str | os.PathLike) -> bool:
+    """True for what comes with SynthSet; a folder with the name of a model is that folder."""
+    return source in BUILT_IN and not (source in MODELS and Path(source).is_dir())
 
 
 def describe(source: str, kind: str = "datasets/") -> str:
     """Formats a source for a card; one on the Hub becomes a link. `kind` is empty for models."""
-    if source in BUILT_IN:
-        return f"`{source}`, {BUILT_IN[source]} of SynthSet"
+    if _is_built_in(source):
+        return f"`{source}`, {BUILT_IN[source]}"
     if _hub_ids([source]):
         return f"[{source}](https://huggingface.co/{kind}{source})"
     return f"`{public_name(source)}`"
@@ -294,7 +300,7 @@ def license_sentence(data_license: str | None) -> str:
 def card_license(source: str | os.PathLike, kind: type[RepoCard] = ModelCard) -> str | None:
     """Reads the license from the card of a folder or of a repository on the Hub, in the format of `--data_license`.
     Returns None if there is no card or it names no license. What comes with SynthSet has its license."""
-    if source in BUILT_IN:
+    if _is_built_in(source):
         return "apache-2.0"
     folder = Path(source).expanduser()
     if folder.exists() and not (folder / "README.md").is_file():
