@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import InputError
 
-ROOT = next(root for root in (Path(__file__).parent, Path(__file__).parents[2]) if (root / "scripts").is_dir())
+ROOT = next((root for root in [Path(__file__).parent] if (root / "scripts").is_dir()), Path(__file__).parents[2])
 SCRIPTS = ROOT / "scripts"
 RECIPES = SCRIPTS / "recipes"
 CONFIGURATIONS = ROOT / "accelerate_configs"
