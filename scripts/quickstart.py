@@ -22,6 +22,7 @@ from synthset.data import load_pairs
 from synthset.output_dir import atomic_path
 from synthset.pipelines.loading import read_flags
 from synthset.resources import find_configuration
+from synthset.segmentation import check_test, load_source
 from synthset.visualization.quickstart_page import plot_losses, render_quickstart_page, score_table
 
 SCRIPTS = Path(__file__).parent
@@ -55,6 +56,8 @@ def main(args: QuickstartArguments) -> None:
     data, pairs, model = folder / "data", folder / "pairs", folder / "model"
     if not data.exists():
         step("Checking the photos and holding out some", "prepare_dataset", {"dataset": photos, "output_dir": data})
+    known = [load_source("--dataset", str(data), [split], None, None) for split in ("train", "validation")]
+    check_test(load_source("--test_dataset", test, ["test", "validation", "train"], None, None), known)
 
     # 2. pairs, before and after
     before = {"model": args.model, "output_dir": folder / "before", "num_samples": BEFORE}

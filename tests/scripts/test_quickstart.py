@@ -57,6 +57,14 @@ def test_the_users_own_photos(data, tmp_path):
     assert not (tmp_path / "mine" / "photos").exists()
 
 
+def test_refuses_test_photos_that_it_learns_from(tmp_path):
+    photos = write_raw_folder(tmp_path / "photos", random_pairs(8))
+    command = [sys.executable, "-m", "synthset", "quickstart", "--dataset", photos, "--test_dataset", photos]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1 and "of 8 test images are also in --dataset quickstart/data" in result.stderr
+    assert not (tmp_path / "quickstart" / "before").exists()
+
+
 def test_refuses_half_of_the_photos():
     with pytest.raises(InputError, match="--dataset is field and --test_dataset is not given; give both"):
         QuickstartArguments(dataset="field")
