@@ -34,6 +34,7 @@ NETWORK = {
 SHAPE = ("block_out_channels", "layers_per_block", "attention_head_dim")
 SEGMENTER = {"encoder_name": "resnet18", "resolution": "32", "crop_size": "32", "batch_size": "4"}
 TINY = {
+    "quickstart": {"max_train_steps": "2", "num_samples": "32", "segmenter_steps": "2"},
     "train": NETWORK,
     "train-sr": NETWORK | {"resolution": "32"},
     "generate": {"num_samples": "6", "num_inference_steps": "2", "batch_size": "3"},
