@@ -8,11 +8,12 @@ from pathlib import Path
 
 from .errors import InputError
 
-ROOT = next((root for root in [Path(__file__).parent] if (root / "scripts").is_dir()), Path(__file__).parents[2])
+PACKAGE = Path(__file__).parent
+ROOT = PACKAGE if (PACKAGE / "scripts").is_dir() else PACKAGE.parents[1]
 SCRIPTS = ROOT / "scripts"
 RECIPES = SCRIPTS / "recipes"
 CONFIGURATIONS = ROOT / "accelerate_configs"
-MODELS = {"starter": Path(__file__).parent / "starter"}  # by the names that `from_pretrained` knows them
+MODELS = {"starter": PACKAGE / "starter"}  # by the names that `from_pretrained` knows them
 
 
 def find_recipe(name: str, flag: str = "--config") -> Path:

@@ -23,7 +23,7 @@ table { border-collapse: collapse; margin: 1em 0; } caption { text-align: left; 
 th, td { text-align: left; padding: .25em 1em .25em 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 .good { border-left: 4px solid #2a8a4a; padding-left: .8em; }
 .warning { border-left: 4px solid #c33; padding: .4em .8em; background: #fdf0ee; }
-.settings { color: #555; font-size: .85em; overflow-wrap: anywhere; }
+.settings { color: #555; font-size: .85em; overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>
 </head>
 <body>
@@ -54,7 +54,7 @@ th, td { text-align: left; padding: .25em 1em .25em 0; border-bottom: 1px solid 
 </figure>
 {% endfor %}
 {% if section.good %}
-<p class="good">Good: {{ section.good }}</p>
+<p class="good">Good if {{ section.good }}</p>
 {% endif %}
 {% for warning in section.warnings %}
 <p class="warning">{{ warning }}</p>
