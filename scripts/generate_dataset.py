@@ -10,7 +10,8 @@ accelerate_configs/multi_cpu.yaml --num_processes 8`).
 """
 
 import io
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, find_executable_batch_size
 from datasets import Features
 from datasets import Image as ImageFeature
 from PIL import Image
@@ -43,6 +44,8 @@ from synthset.publishing.cards import describe, license_of_models, public_name, 
 from synthset.publishing.hub import check_push, push_folder
 from synthset.stages import COLUMNS, check_guidance, check_stages, consistency, draw_rows, enlarge_rows, refine_rows
 from synthset.visualization.previews import pair_grid
+
+logger = logging.getLogger("synthset")
 
 CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 Pipeline = TypeVar("Pipeline", bound=PairPipeline)
@@ -91,10 +94,12 @@ def load_guidance(args: GenerateArguments, pipeline: SynthSetPipeline) -> tuple[
 
 
 def prepare_network(args: GenerateArguments, unet: PairedUNet2DModel) -> None:
-    """Gives a network the number format and the attention that the flags ask for."""
+    """Gives a network the number format, the attention and the compilation that the flags ask for."""
     unet.type(DTYPES[args.mixed_precision])
     if args.enable_xformers_memory_efficient_attention:
         unet.enable_xformers_memory_efficient_attention()
+    if args.compile:
+        unet.compile()
 
 
 def draw_pairs(
@@ -103,19 +108,20 @@ def draw_pairs(
     masks: WarpedMasks | None,
     sr_pipeline: SynthSetSRPipeline | None,
     args: GenerateArguments,
+    batch_size: int,
     samples: range,
     bar: tqdm,
 ) -> Iterator[dict]:
-    """Yields the rows of the pairs numbered `samples`, drawn for `masks` if there are any, with the arguments
-    `guidance` of the pipeline's call. `bar` counts denoising steps of pairs."""
+    """Yields the rows of the pairs numbered `samples`, `batch_size` at once, drawn for `masks` if there are any, with
+    the arguments `guidance` of the pipeline's call. `bar` counts denoising steps of pairs."""
     assert args.num_inference_steps is not None
-    for start in range(0, len(samples), args.batch_size):
-        numbers = samples[start : start + args.batch_size]
+    for start in range(0, len(samples), batch_size):
+        numbers = samples[start : start + batch_size]
         on_step = partial(bar.update, len(numbers))
         options = {"mask_filter": args.mask_filter, **guidance}
         rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step, masks=masks, **options)
         if args.refine_masks:
-            count = max(1, args.batch_size // args.refine_masks)
+            count = max(1, batch_size // args.refine_masks)
             parts = [rows[i : i + count] for i in range(0, len(rows), count)]
             rows = []
             for part in parts:
@@ -131,6 +137,24 @@ def draw_pairs(
             if args.consistency:
                 row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
             yield row
+
+
+def halving(batch_size: int) -> Callable[[], int]:
+    """What accelerate's `find_executable_batch_size` asks for a smaller batch after `batch_size` did not fit.
+
+    Raises:
+        InputError: there is none.
+    """
+    sizes = [batch_size]
+
+    def halve() -> int:
+        if sizes[-1] == 1:
+            raise InputError("--batch_size: not even one pair fits into memory; give --mixed_precision bf16")
+        sizes.append(sizes[-1] // 2)
+        logger.warning(f"{sizes[-2]} pairs at once do not fit into memory: now {sizes[-1]}")
+        return sizes[-1]
+
+    return halve
 
 
 def load_masks(
@@ -264,13 +288,19 @@ def main(args: GenerateArguments) -> None:
         bar_format="{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
         smoothing=0,  # the mean rate, because the stages differ in speed
     ) as bar:
-        for shard, numbers in missing:
+        largest = min(args.batch_size, args.samples_per_shard)
+
+        @find_executable_batch_size(starting_batch_size=largest, reduce_batch_size_fn=halving(largest))
+        def draw_shard(batch_size: int, shard: Path, numbers: range, steps_done: int) -> None:
+            bar.update(steps_done - bar.n)
+            rows = draw_pairs(pipeline, guidance, masks, sr_pipeline, args, batch_size, numbers, bar)
             try:
-                write_pairs_shard(
-                    shard, draw_pairs(pipeline, guidance, masks, sr_pipeline, args, numbers, bar), features
-                )
+                write_pairs_shard(shard, rows, features)
             except OSError as error:  # pyarrow does not say which file
                 raise OSError(error.errno, error.strerror, str(shard)) from error
+
+        for shard, numbers in missing:
+            draw_shard(shard, numbers, bar.n)
 
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:

@@ -36,15 +36,19 @@ TRAINED_ON = {"photos": "{photos} photos", "pairs": "{pairs} generated pairs", "
 
 def main(args: QuickstartArguments) -> None:
     folder = Path(args.output_dir)
-    launch = None if torch.cuda.is_available() else find_configuration("multi_cpu")
+    data, pairs, model = folder / "data", folder / "pairs", folder / "model"
+    launch = None if torch.cuda.is_available() else "multi_cpu"
     commands: list[str] = []
 
-    def step(title: str, script: str, flags: Mapping[str, object], launch: Path | None = None) -> None:
+    def step(title: str, script: str, flags: Mapping[str, object], launch: str | None = None) -> None:
         words = [(f"--{name}", *(value if isinstance(value, list) else [value])) for name, value in flags.items()]
         command = [str(word) for flag in words if flag[1] is not None for word in flag]
-        commands.append(shlex.join(["synthset", NAMES[script], *command]))
+        launcher = [] if launch is None else ["--launch", launch]
+        commands.append(shlex.join(["synthset", NAMES[script], *command, *launcher]))
+        if script == "prepare_dataset" and data.exists():
+            return  # it has been run, and does not write into a folder twice
         print(f"\n{title} ...\n  {commands[-1]}", flush=True)
-        call(SCRIPTS / f"{script}.py", *command, launch=launch)
+        call(SCRIPTS / f"{script}.py", *command, launch=None if launch is None else find_configuration(launch))
 
     # 1. photos
     photos, test, crop_size = args.dataset, args.test_dataset, args.crop_size
@@ -53,9 +57,7 @@ def main(args: QuickstartArguments) -> None:
         for seed, output_dir in enumerate((photos, test)):
             field = {"scenes": "barley", "num_samples": FIELD, "seed": seed, "samples_per_shard": 20}
             step("Photographing a rendered field", "render_dataset", {"output_dir": output_dir, **field})
-    data, pairs, model = folder / "data", folder / "pairs", folder / "model"
-    if not data.exists():
-        step("Checking the photos and holding out some", "prepare_dataset", {"dataset": photos, "output_dir": data})
+    step("Checking the photos and holding out some", "prepare_dataset", {"dataset": photos, "output_dir": data})
     known = [load_source("--dataset", str(data), [split], None, None) for split in ("train", "validation")]
     check_test(load_source("--test_dataset", test, ["test", "validation", "train"], None, None), known)
 

@@ -122,7 +122,7 @@ def train(
     with timetable.begin(step) as bar, deferred():
         meter = Meter(accelerator, timetable, step, args.pairs_per_step(accelerator.num_processes))
         for batch in build_loader(args, accelerator, stream, step):
-            batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+            batch = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.items()}
             with accelerator.accumulate(model):
                 prediction = objectives.predict(model, scheduler, batch)
                 loss = objectives.diffusion_loss(

@@ -19,6 +19,17 @@ os.environ["HF_HOME"] = cache.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+@pytest.fixture(autouse=True)
+def accelerator_state():
+    """Accelerate's state lasts as long as a process: every test begins without that of the one before."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState, GradientState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
 @pytest.fixture
 def hub(tmp_path):
     """A local Hub with two users. Clients run in subprocesses with `hub.environment(token)`."""

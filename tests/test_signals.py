@@ -17,10 +17,12 @@ from synthset.signals import Stopped, deferred, undeferred
 @pytest.fixture(autouse=True)
 def handlers():
     before = {name: signal.getsignal(getattr(signal, name)) for name in signals.SIGNALS}
+    hook = sys.unraisablehook
     signals.install()
     yield
     for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)
+    sys.unraisablehook = hook
     signals.request.__init__()
     signal.set_wakeup_fd(-1)
 
@@ -30,6 +32,20 @@ def test_a_request_ends_what_is_going_on(name):
     with pytest.raises(Stopped, match=name):
         os.kill(os.getpid(), getattr(signal, name))
         time.sleep(5)
+
+
+def test_a_request_within_a_finalizer_is_not_lost(capfd):
+    """Python drops what a finalizer raises."""
+
+    class Resource:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        Resource()
+        time.sleep(5)
+    assert "ignored" not in capfd.readouterr().err
 
 
 def test_a_deferred_block_is_finished_first():

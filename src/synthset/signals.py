@@ -8,6 +8,7 @@ ended by a thread.
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -63,9 +64,20 @@ def install() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # written to at once, whatever the main thread does
     threading.Thread(target=_watch, args=(reader, request.token), daemon=True).start()
+    sys.unraisablehook = _raise_again
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), request.receive)
+
+
+def _raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Repeats a signal whose `Stopped` was raised in a finalizer or a library's callback, where Python drops it."""
+    if isinstance(unraisable.exc_value, Stopped) and request.signal:
+        again = threading.Timer(0.01, signal.raise_signal, [signal.Signals[request.signal]])
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _watch(reader: int, token: object) -> None:

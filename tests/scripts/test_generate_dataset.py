@@ -246,6 +246,37 @@ def test_full_disk(dataset, model, tmp_path):
     assert not list(there.glob(".*"))
 
 
+LIMITED = """
+import json, resource, runpy, sys
+import torch
+script, runs = sys.argv[1], json.loads(sys.argv[2])
+torch.backends.mkldnn.enabled = False  # whose errors do not say that memory is short
+for sys.argv in runs:
+    runpy.run_path(script, run_name="__main__")  # the first one starts the threads and loads the libraries
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    limit = int(status["VmData"].split()[0]) * 1024 + (200 << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_pairs_that_do_not_fit_into_memory_are_drawn_in_smaller_batches(model, tmp_path):
+    """A process that may have 200 MiB more than it takes for two pairs. A file has 400."""
+    settings = {"scheduler": "ddim", "num_inference_steps": 1, "samples_per_shard": 400}
+    runs = [
+        [str(SCRIPT), *flags(model, tmp_path / "few", **settings, num_samples=2, batch_size=2)],
+        [str(SCRIPT), *flags(model, tmp_path / "many", **settings, num_samples=400, batch_size=1000)],
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    limited = [sys.executable, "-c", LIMITED, str(SCRIPT), json.dumps(runs)]
+    result = subprocess.run(limited, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "400 pairs at once do not fit into memory: now 200" in result.stderr
+    assert "Traceback" not in result.stderr and "1000" not in result.stderr
+    images = load_pairs(str(tmp_path / "many"))["image"][:]
+    assert len({image.tobytes() for image in images}) == 400
+
+
 @pytest.mark.parametrize("format", ["parquet", "imagefolder"])
 def test_more_pairs_later(dataset, model, tmp_path, capsys, monkeypatch, format):
     """From 4 pairs to 11, in this process: what a straight run writes, and the first part is not drawn again."""

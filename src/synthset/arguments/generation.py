@@ -132,13 +132,14 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments, DirectionArgument
             50.
         num_inference_steps: denoising steps per pair; 1000, the paper's, or as many as there are timesteps if not
             given.
-        batch_size: pairs generated at once on each process.
+        batch_size: pairs generated at once on each process, halved where the memory does not suffice.
         seed: decides, with the model and a pair's number, the pair; 0 or more.
         samples_per_shard: pairs per parquet file; the processes share out whole files.
         mask_filter: what smooths masks: `majority` gives every pixel the value of most of the 3 x 3 around it.
         format: `parquet`, or `imagefolder` for PNG files with metadata.jsonl.
         mixed_precision: number format of the network; `no` is float32, `bf16` and `fp16` are faster on a GPU.
         enable_xformers_memory_efficient_attention: use xformers' attention (extra `xformers`, GPU only).
+        compile: compile the networks by `torch.compile`, which takes about a minute at the start.
     """
 
     group = "Generation"
@@ -155,6 +156,7 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments, DirectionArgument
     format: Literal["parquet", "imagefolder"] = "parquet"
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     enable_xformers_memory_efficient_attention: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 
 def overlay(
@@ -29,8 +29,8 @@ def pair_grid(
         images: RGB images.
         masks: "L" masks of the images' sizes; any value above 0 is drawn white.
         columns: pairs per band.
-        tile: side of a tile in pixels; when not given, a multiple of the first image's longer side that is at least 96.
-            Tiles are enlarged by nearest-neighbor interpolation.
+        tile: side of a tile in pixels, in which a pair is centered; when not given, a multiple of the first image's
+            longer side that is at least 96. Small pairs are enlarged by nearest-neighbor interpolation.
         captions: short text above each pair.
 
     Returns:
@@ -53,5 +53,6 @@ def pair_grid(
             draw.text((left + tile / 2, top - strip / 2), captions[i], "black", font, anchor="mm")
         for row, panel in enumerate((image, white, overlay(image, mask))):
             resampling = Image.Resampling.NEAREST if max(panel.size) <= tile else Image.Resampling.BOX
-            sheet.paste(panel.convert("RGB").resize((tile, tile), resampling), (left, top + row * (tile + gap)))
+            panel = ImageOps.pad(panel.convert("RGB"), (tile, tile), resampling, color="white")
+            sheet.paste(panel, (left, top + row * (tile + gap)))
     return sheet
