@@ -32,8 +32,8 @@ from synthset.arguments.base import resolved
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data import PairTensors, load_pairs, resolve_crop_size, train_transform
+from synthset.devices import describe_device
 from synthset.errors import InputError
-from synthset.evaluation.devices import describe_device
 from synthset.models import PairedDiscriminator2DModel, PairedUNet2DModel
 from synthset.models.memory_format import use_channels_last
 from synthset.models.skip_fusion import ScaleU

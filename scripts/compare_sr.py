@@ -33,8 +33,8 @@ from synthset.arguments.research import parse_sampler
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data import ResizePair, eval_transform, load_pairs, resolve_crop_size, to_tv_tensors
+from synthset.devices import DTYPES, default_device, describe_device
 from synthset.errors import InputError
-from synthset.evaluation.devices import DTYPES, default_device, describe_device
 from synthset.evaluation.metrics import boundary_f1, dice, psnr, sharpness, ssim
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.pipelines.loading import load_pipeline

@@ -25,8 +25,8 @@ from synthset.console import progress
 from synthset.data import load_pairs, pairs_digest, write_pairs
 from synthset.data.scale import recorded_crop_size
 from synthset.data.writer import image_columns
+from synthset.devices import default_device
 from synthset.errors import InputError
-from synthset.evaluation.devices import default_device
 from synthset.evaluation.metrics import dice
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card

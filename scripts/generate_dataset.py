@@ -35,8 +35,8 @@ from synthset.console import progress
 from synthset.data import GrowingDataset, PairTensors, load_pairs, pair_features, pairs_digest, write_pairs_shard
 from synthset.data.scale import recorded_crop_size, smallest_side
 from synthset.data.warped_masks import WarpedMasks
+from synthset.devices import DTYPES, resolve_mixed_precision
 from synthset.errors import InputError
-from synthset.evaluation.devices import DTYPES
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.pipelines.loading import load_pipeline
 from synthset.pipelines.pair_pipeline import PairPipeline
@@ -237,6 +237,7 @@ def main(args: GenerateArguments) -> None:
     # accelerator would not be connected.
     patience = InitProcessGroupKwargs(timeout=timedelta(weeks=4))
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
+    args.mixed_precision = resolve_mixed_precision(args.mixed_precision)
     if args.push_to_hub and accelerator.is_main_process:
         check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
     digests: dict[str, str] = {}
@@ -292,7 +293,8 @@ def main(args: GenerateArguments) -> None:
 
         @find_executable_batch_size(starting_batch_size=largest, reduce_batch_size_fn=halving(largest))
         def draw_shard(batch_size: int, shard: Path, numbers: range, steps_done: int) -> None:
-            bar.update(steps_done - bar.n)
+            if bar.n > steps_done:  # a larger batch did not fit
+                bar.update(steps_done - bar.n)
             rows = draw_pairs(pipeline, guidance, masks, sr_pipeline, args, batch_size, numbers, bar)
             try:
                 write_pairs_shard(shard, rows, features)

@@ -35,9 +35,9 @@ from synthset.console import progress
 from synthset.data.frames import count_frames, iter_frames
 from synthset.data.growing import HIDDEN
 from synthset.data.writer import pair_features, read_rows, write_pairs_shard
+from synthset.devices import default_device
 from synthset.errors import InputError
 from synthset.evaluation.calibration import calibration
-from synthset.evaluation.devices import default_device
 from synthset.evaluation.segmentation_metrics import count, scores_of, standard_errors
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, public_name, write_dataset_card

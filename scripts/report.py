@@ -31,9 +31,9 @@ from synthset.data import (
     train_transform,
 )
 from synthset.data.scale import image_sizes
+from synthset.devices import default_device
 from synthset.errors import InputError
 from synthset.evaluation.comparison import PairSet, compare
-from synthset.evaluation.devices import default_device
 from synthset.evaluation.embeddings import REMEDY, Encoder, SegmenterEncoder, embed, load_encoder
 from synthset.evaluation.fidelity import choose
 from synthset.output_dir import atomic_path

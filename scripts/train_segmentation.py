@@ -35,8 +35,8 @@ from synthset.arguments import SegmentationArguments
 from synthset.cli import run
 from synthset.console import progress
 from synthset.data import choose_crop_size
+from synthset.devices import describe_device
 from synthset.errors import InputError
-from synthset.evaluation.devices import describe_device
 from synthset.evaluation.segmentation_metrics import mean_and_std
 from synthset.output_dir import atomic_path, claim_output_dir
 from synthset.publishing.cards import license_of_pairs, write_segmenter_card

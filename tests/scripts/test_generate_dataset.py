@@ -28,6 +28,7 @@ from synthset import (
     make_scheduler,
 )
 from synthset.data import load_pairs
+from synthset.devices import resolve_mixed_precision
 
 pytestmark = pytest.mark.slow  # most of it is real runs
 
@@ -41,6 +42,7 @@ SETTINGS = {
     "batch_size": 2,
     "samples_per_shard": 3,
     "seed": 7,
+    "mixed_precision": "no",
 }
 SR_SETTINGS = {
     "sr_scheduler": "ddim",
@@ -257,6 +259,20 @@ for sys.argv in runs:
     limit = int(status["VmData"].split()[0]) * 1024 + (200 << 20)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 """
+
+
+def test_the_number_format_is_that_of_the_processor_unless_given(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for mixed_precision in ("auto", "no"):
+        arguments = flags(model, tmp_path / mixed_precision, mixed_precision=mixed_precision)
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    used = {
+        path.parent.name: json.loads(path.read_text())["mixed_precision"] for path in tmp_path.glob("*/gener*.json")
+    }
+    assert used == {"auto": resolve_mixed_precision("auto"), "no": "no"}
+    same = digests(tmp_path / "auto") == digests(tmp_path / "no")
+    assert same == (used["auto"] == "no")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")

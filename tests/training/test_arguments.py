@@ -9,9 +9,9 @@ import yaml
 
 from synthset.arguments import PairedArguments, SRArguments, TrainingArguments
 from synthset.cli import parse_arguments
+from synthset.devices import resolve_mixed_precision
 from synthset.errors import InputError
 from synthset.registry import OPTIMIZERS
-from synthset.training.components import resolve_mixed_precision
 from synthset.training.optimization import build_lr_scheduler
 
 RECIPES = Path(__file__).parents[2] / "scripts" / "recipes"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .. import registry
 
+MixedPrecision: TypeAlias = Literal["no", "fp16", "bf16", "auto"]
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 # accelerate's, of accelerate.utils.LoggerType
 TRACKERS = ("all", "tensorboard", "wandb", "comet_ml", "aim", "clearml", "dvclive", "mlflow", "swanlab", "trackio")

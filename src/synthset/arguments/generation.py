@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from ..errors import InputError
 from .base import Arguments, require_xformers
-from .choices import Scheduler
+from .choices import MixedPrecision, Scheduler
 from .hub import DatasetHubArguments
 
 NEEDS = {  # flag: the flag without which it means nothing
@@ -137,7 +137,8 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments, DirectionArgument
         samples_per_shard: pairs per parquet file; the processes share out whole files.
         mask_filter: what smooths masks: `majority` gives every pixel the value of most of the 3 x 3 around it.
         format: `parquet`, or `imagefolder` for PNG files with metadata.jsonl.
-        mixed_precision: number format of the network; `no` is float32, `bf16` and `fp16` are faster on a GPU.
+        mixed_precision: number format of the network; `no` is float32, `auto` is bf16 where the processor has it, and
+            float32 elsewhere.
         enable_xformers_memory_efficient_attention: use xformers' attention (extra `xformers`, GPU only).
         compile: compile the networks by `torch.compile`, which takes about a minute at the start.
     """
@@ -154,7 +155,7 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments, DirectionArgument
     samples_per_shard: int = 250
     mask_filter: MaskFilter | None = None
     format: Literal["parquet", "imagefolder"] = "parquet"
-    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    mixed_precision: MixedPrecision = "auto"
     enable_xformers_memory_efficient_attention: bool = False
     compile: bool = False
 

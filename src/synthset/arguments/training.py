@@ -7,10 +7,18 @@ from typing import Literal, TypeAlias, get_args
 
 from ..errors import InputError
 from .base import Arguments, require_xformers, resolved
-from .choices import TRACKERS, BetaSchedule, Optimizer, PredictionType, SkipFusion, TimestepDensity, Variant
+from .choices import (
+    TRACKERS,
+    BetaSchedule,
+    MixedPrecision,
+    Optimizer,
+    PredictionType,
+    SkipFusion,
+    TimestepDensity,
+    Variant,
+)
 from .hub import HUB_FLAGS, TrainingHubArguments
 
-MixedPrecision: TypeAlias = Literal["no", "fp16", "bf16", "auto"]
 FreezablePart: TypeAlias = Literal["encoder", "bottleneck", "decoder"]
 AugmentationKind: TypeAlias = Literal["scale", "rotation", "anisotropy", "color"]
 

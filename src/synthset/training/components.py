@@ -15,7 +15,7 @@ from diffusers import DDPMScheduler
 from torch.utils.data import DataLoader
 
 from ..arguments.base import resolved
-from ..arguments.training import MixedPrecision, TrainingArguments
+from ..arguments.training import TrainingArguments
 from ..data import (
     Augmentation,
     PairTensors,
@@ -27,7 +27,7 @@ from ..data import (
     stream_train_validation,
     train_transform,
 )
-from ..errors import InputError
+from ..devices import resolve_mixed_precision
 from ..image_processor import PROCESSOR_KEYS, PairImageProcessor
 from ..models import PairedUNet2DModel
 from ..models.memory_format import use_channels_last
@@ -39,7 +39,8 @@ from .timesteps import UniformTimesteps
 
 def start_accelerator(args: TrainingArguments) -> Accelerator:
     """The accelerator that the flags ask for; only its main process logs below errors. Fills in `mixed_precision`."""
-    args.mixed_precision = resolve_mixed_precision(args.mixed_precision)
+    if args.mixed_precision is not None:
+        args.mixed_precision = resolve_mixed_precision(args.mixed_precision)
     torch.backends.cuda.matmul.allow_tf32 = args.allow_tf32
     if args.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, matrix products on a GPU vary
@@ -56,23 +57,6 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
     return accelerator
-
-
-def resolve_mixed_precision(mixed_precision: MixedPrecision | None) -> MixedPrecision | None:
-    """`--mixed_precision` for the processor that accelerate will use; `auto` is bf16 where it computes in it natively.
-
-    Raises:
-        InputError: the processor does not compute in it.
-    """
-    if mixed_precision == "fp16" and not torch.accelerator.is_available():
-        raise InputError("--mixed_precision is fp16, which needs a GPU; give bf16, no or auto")
-    if mixed_precision != "auto":
-        return mixed_precision
-    if torch.cuda.is_available():
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if has_bf16 else "no"
 
 
 def load_training_pairs(
