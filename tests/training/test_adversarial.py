@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, DistributedType
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler
 from testing_utils.models import randomized
 from testing_utils.runs import same
@@ -19,20 +19,12 @@ from synthset.training.adversarial import Adversary, SaturationWatch, build_adve
 SMALL = {"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
 
 
-@pytest.fixture
-def accelerate():
-    """Builds the process's `Accelerator`, which lasts as long as the test."""
-
-    def build(scaled=False, **options):
-        accelerator = Accelerator(cpu=True, mixed_precision="no", **options)
-        if scaled:  # as `Accelerator` sets itself up for fp16 on a GPU, but the scale doubles at every step
-            accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
-            accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
-        return accelerator
-
-    yield build
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+def build_accelerator(scaled=False, **options):
+    accelerator = Accelerator(cpu=True, mixed_precision="no", **options)
+    if scaled:  # as `Accelerator` sets itself up for fp16 on a GPU, but the scale doubles at every step
+        accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)
+    return accelerator
 
 
 def build_adversary_of(accelerator, discriminator, **options):
@@ -59,10 +51,10 @@ def copied(model):
 
 
 @pytest.mark.parametrize("spectral_norm, r1_gamma", [(False, 0.0), (True, 0.1)])
-def test_neither_step_touches_the_other_network(accelerate, spectral_norm, r1_gamma):
+def test_neither_step_touches_the_other_network(spectral_norm, r1_gamma):
     torch.manual_seed(0)
     generator = randomized(PairedUNet2DModel(**SMALL, variant="two_encoder", attention_head_dim=8))
-    accelerator, discriminator = accelerate(), build_discriminator(spectral_norm=spectral_norm)
+    accelerator, discriminator = build_accelerator(), build_discriminator(spectral_norm=spectral_norm)
     adversary = build_adversary_of(accelerator, discriminator, r1_gamma=r1_gamma)
     batch, scheduler = draw_batch(), DDPMScheduler()
     real, fake = objectives.posterior_pairs(objectives.predict(generator, scheduler, batch), scheduler, batch)
@@ -89,7 +81,7 @@ def test_neither_step_touches_the_other_network(accelerate, spectral_norm, r1_ga
 
 
 @pytest.mark.parametrize("r1_gamma", [0.0, 0.3])
-def test_a_step_is_one_pass_and_follows_the_gradient_of_its_loss(accelerate, r1_gamma):
+def test_a_step_is_one_pass_and_follows_the_gradient_of_its_loss(r1_gamma):
     """The loss, with its penalty, and its gradient computed pair by pair."""
     discriminator = build_discriminator()
     real, fake = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -111,7 +103,7 @@ def test_a_step_is_one_pass_and_follows_the_gradient_of_its_loss(accelerate, r1_
 
     passes = []
     discriminator.register_forward_hook(lambda module, args, output: passes.append([len(x) for x in args]))
-    measured = build_adversary_of(accelerate(), discriminator, r1_gamma=r1_gamma).step(real, fake, timesteps)
+    measured = build_adversary_of(build_accelerator(), discriminator, r1_gamma=r1_gamma).step(real, fake, timesteps)
     assert passes == [[6, 6]]
     torch.testing.assert_close(list(discriminator.parameters()), expected, rtol=1e-3, atol=1e-5)
     assert {name: value.item() for name, value in measured.items()} == pytest.approx(
@@ -125,11 +117,13 @@ def test_a_step_is_one_pass_and_follows_the_gradient_of_its_loss(accelerate, r1_
     )
 
 
-def test_the_gradient_is_clipped(accelerate):
+def test_the_gradient_is_clipped():
     discriminator = build_discriminator()
     before = copied(discriminator)
     real, fake = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    measured = build_adversary_of(accelerate(), discriminator, max_grad_norm=1e-2).step(real, fake, torch.arange(3))
+    measured = build_adversary_of(build_accelerator(), discriminator, max_grad_norm=1e-2).step(
+        real, fake, torch.arange(3)
+    )
     moved = torch.cat([(before[name] - tensor).flatten() for name, tensor in discriminator.state_dict().items()])
     assert measured["discriminator_gradient_norm"] > 0.02
     assert moved.norm().item() == pytest.approx(1e-2, rel=1e-2)
@@ -147,9 +141,9 @@ class Linear(torch.nn.Module):
 
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["float32", "fp16's loss scaling"])
-def test_accumulated_gradients_of_both_are_the_whole_batchs(accelerate, scaled):
+def test_accumulated_gradients_of_both_are_the_whole_batchs(scaled):
     """The discriminator learns nothing here, or a generator would meet another one in its last pass."""
-    accelerator = accelerate(scaled, gradient_accumulation_steps=2)
+    accelerator = build_accelerator(scaled, gradient_accumulation_steps=2)
     discriminator, generator = Linear(), torch.nn.Parameter(torch.tensor([1.0, 2.0, 3.0, 4.0]).view(4, 1, 1))
     optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.0)
     prepared = accelerator.prepare(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0))
@@ -175,8 +169,8 @@ def test_accumulated_gradients_of_both_are_the_whole_batchs(accelerate, scaled):
     torch.testing.assert_close(measured["discriminator_gradient_norm"], expected_discriminator.norm())
 
 
-def test_overflowing_fp16_gradients_skip_the_step_and_lower_the_scale_which_checkpoints_hold(accelerate, tmp_path):
-    accelerator, discriminator = accelerate(scaled=True), build_discriminator()
+def test_overflowing_fp16_gradients_skip_the_step_and_lower_the_scale_which_checkpoints_hold(tmp_path):
+    accelerator, discriminator = build_accelerator(scaled=True), build_discriminator()
     adversary, before = build_adversary_of(accelerator, discriminator), copied(discriminator)
     batch = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     hook = discriminator.linear_out.weight.register_hook(lambda gradient: gradient * float("inf"))
@@ -193,8 +187,8 @@ def test_overflowing_fp16_gradients_skip_the_step_and_lower_the_scale_which_chec
     assert adversary.scaler.get_scale() == scale and accelerator.scaler.get_scale() == 1024
 
 
-def test_it_learns_to_tell_smooth_pairs_from_noisy_ones(accelerate):
-    accelerator, discriminator = accelerate(), PairedDiscriminator2DModel(**SMALL)
+def test_it_learns_to_tell_smooth_pairs_from_noisy_ones():
+    accelerator, discriminator = build_accelerator(), PairedDiscriminator2DModel(**SMALL)
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=3e-3)
     lr_scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     adversary = Adversary(accelerator, *accelerator.prepare(discriminator, optimizer, lr_scheduler))
@@ -209,7 +203,7 @@ def test_it_learns_to_tell_smooth_pairs_from_noisy_ones(accelerate):
 
 
 @pytest.mark.parametrize("how", ["channels_last", "compiled"])
-def test_a_faster_discriminator_takes_the_same_steps(accelerate, how):
+def test_a_faster_discriminator_takes_the_same_steps(how):
     def two_steps(accelerator, memory_format=torch.contiguous_format):
         torch.manual_seed(0)
         generator = randomized(PairedUNet2DModel(**SMALL, variant="concat", attention_head_dim=8))
@@ -225,19 +219,19 @@ def test_a_faster_discriminator_takes_the_same_steps(accelerate, how):
             accelerator.backward(adversary.generator_loss(fake, batch["timestep"]))
         return copied(discriminator), {name: parameter.grad for name, parameter in generator.named_parameters()}
 
-    expected = two_steps(accelerate())
+    expected = two_steps(build_accelerator())
     if how == "compiled":
         AcceleratorState._reset_state(reset_partial_state=True)
-        found = two_steps(accelerate(dynamo_backend="aot_eager"))
+        found = two_steps(build_accelerator(dynamo_backend="aot_eager"))
     else:
-        found = two_steps(accelerate(), torch.channels_last)
+        found = two_steps(build_accelerator(), torch.channels_last)
     for part, other in zip(found, expected, strict=True):
         assert same(part, other, rtol=1e-3, atol=1e-5)
 
 
-def test_a_discriminator_that_diverged_stops_the_run(accelerate):
+def test_a_discriminator_that_diverged_stops_the_run():
     discriminator = build_discriminator()
-    adversary = build_adversary_of(accelerate(), discriminator)
+    adversary = build_adversary_of(build_accelerator(), discriminator)
     torch.nn.init.constant_(discriminator.linear_out.bias, float("nan"))
     before = {name: p.clone() for name, p in discriminator.named_parameters()}
     pairs = torch.zeros(2, 3, 4, 8, 8)
@@ -256,9 +250,9 @@ def test_sharded_models_are_refused():
         build_adversary(SimpleNamespace(**ARGS), SimpleNamespace(distributed_type=DistributedType.FSDP))
 
 
-def test_a_penalty_on_gradients_of_a_compiled_model_is_refused(accelerate):
+def test_a_penalty_on_gradients_of_a_compiled_model_is_refused():
     with pytest.raises(InputError, match="--r1_gamma is 0.5, but .*; give 0 or .*--dynamo_backend"):
-        build_adversary(SimpleNamespace(**ARGS), accelerate(dynamo_backend="aot_eager"))
+        build_adversary(SimpleNamespace(**ARGS), build_accelerator(dynamo_backend="aot_eager"))
 
 
 def warnings_of(caplog, accuracies, patience=20):
