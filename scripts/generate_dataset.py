@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, find_executable_batch_size
+from accelerate.utils import DynamoBackend, InitProcessGroupKwargs, find_executable_batch_size
 from datasets import Features
 from datasets import Image as ImageFeature
 from PIL import Image
@@ -54,14 +54,16 @@ UNCOUNTED = ("model", "sr_model", "guidance_model", "masks_from", "mask_column",
 PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
 
 
-def load_stage(args: GenerateArguments, cls: type[Pipeline], prefix: str, device: torch.device) -> tuple[Pipeline, str]:
+def load_stage(
+    args: GenerateArguments, cls: type[Pipeline], prefix: str, accelerator: Accelerator
+) -> tuple[Pipeline, str]:
     """Loads the pipeline of one stage and sets the number of its steps in `args` if it was not given.
 
     Args:
         args: the flags.
         cls: class of the pipeline.
         prefix: of the stage's flags, `""` or `"sr_"`.
-        device: device to load it to.
+        accelerator: has the device to load it to.
 
     Returns:
         The pipeline and the SHA-256 of its files.
@@ -76,30 +78,32 @@ def load_stage(args: GenerateArguments, cls: type[Pipeline], prefix: str, device
     except InputError as error:
         raise InputError(f"--{prefix}{error}") from None
     pipeline.set_progress_bar_config(disable=True)
-    prepare_network(args, pipeline.unet)
-    return pipeline.to(device), sha256
+    prepare_network(args, pipeline.unet, accelerator)
+    return pipeline.to(accelerator.device), sha256
 
 
-def load_guidance(args: GenerateArguments, pipeline: SynthSetPipeline) -> tuple[dict, dict]:
+def load_guidance(args: GenerateArguments, pipeline: SynthSetPipeline, accelerator: Accelerator) -> tuple[dict, dict]:
     """Loads what guides `pipeline`: arguments of its call, and the SHA-256 of the files, by the setting's name."""
     if args.guidance_model is None:
         return {}, {}
     guide, sha256 = load_pipeline(SynthSetPipeline, args.guidance_model, "--guidance_model")
     check_guidance(pipeline, guide)
-    prepare_network(args, guide.unet)
+    prepare_network(args, guide.unet, accelerator)
     guidance = {"guidance_unet": guide.unet.to(pipeline.device), "guidance_scale": args.guidance_scale}
     if args.guidance_interval is not None:
         guidance["guidance_interval"] = tuple(args.guidance_interval)
     return guidance, {"guidance_model_sha256": sha256}
 
 
-def prepare_network(args: GenerateArguments, unet: PairedUNet2DModel) -> None:
-    """Gives a network the number format, the attention and the compilation that the flags ask for."""
+def prepare_network(args: GenerateArguments, unet: PairedUNet2DModel, accelerator: Accelerator) -> None:
+    """Gives a network the number format and the attention that the flags ask for, and compiles it if accelerate is
+    configured so."""
     unet.type(DTYPES[args.mixed_precision])
     if args.enable_xformers_memory_efficient_attention:
         unet.enable_xformers_memory_efficient_attention()
-    if args.compile:
-        unet.compile()
+    dynamo = accelerator.state.dynamo_plugin
+    if dynamo.backend != DynamoBackend.NO:
+        unet.compile(**dynamo.to_kwargs())
 
 
 def draw_pairs(
@@ -242,8 +246,8 @@ def main(args: GenerateArguments) -> None:
         check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
     digests: dict[str, str] = {}
     sr_pipeline: SynthSetSRPipeline | None = None
-    pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator.device)
-    guidance, digest = load_guidance(args, pipeline)
+    pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator)
+    guidance, digest = load_guidance(args, pipeline, accelerator)
     digests |= digest
     if digests["model_sha256"] in digest.values():
         raise InputError(
@@ -254,7 +258,7 @@ def main(args: GenerateArguments) -> None:
     if masks is not None and args.guidance_model is None:
         guidance = {"guidance_scale": args.condition_scale}
     if args.sr_model is not None:
-        sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator.device)
+        sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator)
         check_stages(pipeline, sr_pipeline, args.sr_noise_level)
     if accelerator.device.type == "cpu":
         # oneDNN sums the channels of a 1x1 convolution in an order that depends on the number of threads, so results

@@ -261,6 +261,17 @@ for sys.argv in runs:
 """
 
 
+def test_networks_are_compiled_as_accelerate_is_configured(dataset, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "eager")  # what `accelerate launch --dynamo_backend` sets
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *flags(model, tmp_path / dataset.name)])
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+    assert digests(tmp_path / dataset.name) == digests(dataset)
+
+
 def test_the_number_format_is_that_of_the_processor_unless_given(model, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     for mixed_precision in ("auto", "no"):

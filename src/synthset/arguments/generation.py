@@ -140,7 +140,6 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments, DirectionArgument
         mixed_precision: number format of the network; `no` is float32, `auto` is bf16 where the processor has it, and
             float32 elsewhere.
         enable_xformers_memory_efficient_attention: use xformers' attention (extra `xformers`, GPU only).
-        compile: compile the networks by `torch.compile`, which takes about a minute at the start.
     """
 
     group = "Generation"
@@ -157,7 +156,6 @@ class GenerateArguments(DatasetHubArguments, EnlargeArguments, DirectionArgument
     format: Literal["parquet", "imagefolder"] = "parquet"
     mixed_precision: MixedPrecision = "auto"
     enable_xformers_memory_efficient_attention: bool = False
-    compile: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
