@@ -140,6 +140,7 @@ SCENES = Registry(
         "wheat": Import("synthset.rendering.cereals:render_wheat"),
         "cereals": Import("synthset.rendering.cereals:render_cereals"),
         "barley": Import("synthset.rendering.cereals:render_barley"),
+        "sorghum": Import("synthset.rendering.cereals:render_sorghum"),
         "seedlings": Import("synthset.rendering.seedlings:render_seedlings"),
     },
 )

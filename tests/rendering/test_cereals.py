@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_fill_holes
 
 from synthset.data.demo import demo_pairs
 from synthset.rendering import cereals
@@ -12,6 +13,7 @@ from synthset.rendering.cereals import (
     photograph_canopy,
     render_barley,
     render_cereals,
+    render_sorghum,
     render_wheat,
 )
 from synthset.rendering.scene import Scene, Sensor
@@ -28,7 +30,7 @@ def pixels(split):
     return images.reshape(-1, 3), masks.reshape(-1).astype(bool)
 
 
-@pytest.mark.parametrize("render", [render_wheat, render_cereals, render_barley])
+@pytest.mark.parametrize("render", [render_wheat, render_cereals, render_barley, render_sorghum])
 def test_a_pair_is_a_function_of_its_seed(render):
     first, again, other = (render(seed) for seed in (3, 3, 4))
     for picture, same, different in zip(first, again, other, strict=True):
@@ -37,7 +39,7 @@ def test_a_pair_is_a_function_of_its_seed(render):
 
 
 @pytest.mark.parametrize("size", [64, 256])
-@pytest.mark.parametrize("render", [render_wheat, render_cereals, render_barley])
+@pytest.mark.parametrize("render", [render_wheat, render_cereals, render_barley, render_sorghum])
 def test_sizes_modes_and_mask_values(render, size):
     image, mask = render(5, size)
     assert (image.mode, image.size) == ("RGB", (size, size))
@@ -59,6 +61,17 @@ def test_the_mask_is_where_the_heads_are_painted(monkeypatch):
     assert empty.max() == 0
     change = np.abs(image.astype(int) - bare).sum(-1)
     assert np.median(change[mask == 1]) > 3 * np.median(change[mask == 0])
+
+
+def test_heads_of_sorghum_are_full_and_part_of_the_mask(monkeypatch):
+    image, mask = (np.asarray(picture) for picture in render_sorghum(2))
+    monkeypatch.setattr(cereals, "add_panicles", lambda *_: None)
+    bare, empty = (np.asarray(picture) for picture in render_sorghum(2))
+    assert empty.max() == 0 and mask.mean() > 0.02
+    change = np.abs(image.astype(int) - bare).sum(-1)
+    assert np.median(change[mask == 1]) > 3 * np.median(change[mask == 0])
+    holes = binary_fill_holes(mask) & (mask == 0)  # leaves in front cut a head and leave no hole
+    assert holes.sum() < 0.01 * mask.sum()
 
 
 def test_the_mask_leaves_out_what_leaves_and_stems_hide(monkeypatch):

@@ -254,8 +254,8 @@ class RenderArguments(Arguments):
     Args:
         output_dir: folder of the new dataset.
         scenes: what to render, in turn: `cereals`, canopies of many varieties whose heads are the objects; `wheat`, the
-            canopy of `demo`; `barley`, one field that is none of `cereals`; and `seedlings`, rows of a crop on soil
-            among weeds.
+            canopy of `demo`; `barley` and `sorghum`, a field each that is none of `cereals`; and `seedlings`,
+            rows of a crop on soil among weeds.
         num_samples: pairs to render; may be raised later.
         resolution: side of the pairs, in pixels.
         seed: decides, with a pair's number, the pair; 0 or more. No pair is one of `demo`.

@@ -12,7 +12,8 @@ from .scene import BROWN, SUPERSAMPLING, Camera, Range, Scene, Sensor, grow, til
 class Cereal:
     """A stand of a cereal and how it is photographed. The defaults are wheat.
 
-    A range is drawn from evenly, once a photo or once a plant; lengths are in meters, angles in radians.
+    A range is drawn from evenly, once a photo or once a plant; lengths are in meters, angles in radians. For a cereal
+    that is more than a meter high, all lengths are in two meters.
 
     Args:
         season: 0 is the end of green, 1 the beginning of all straw.
@@ -21,7 +22,9 @@ class Cereal:
         heads: shape and scale of the gamma distribution of the heads in view.
         leaf_width: widest place of a leaf.
         head: length of a head.
-        spikelet: length of a spikelet.
+        panicle: radius of a head that is a panicle, a crowd of grains, over its length; 0 for a spike of spikelets.
+        earliness: how much riper than the rest of the plant a head is.
+        spikelet: length of a spikelet, or of a grain of a panicle.
         slenderness: width of a spikelet over that of wheat.
         nodding: how far a ripe head bends down.
         awned: share of photos with awns, the bristles.
@@ -44,6 +47,8 @@ class Cereal:
     heads: tuple[float, float] = (2.2, 11)
     leaf_width: Range = (0.009, 0.017)
     head: Range = (0.075, 0.11)
+    panicle: Range = (0, 0)
+    earliness: Range = (0.05, 0.05)
     spikelet: Range = (0.018, 0.023)
     slenderness: float = 1.0
     nodding: Range = (0, 0.9)
@@ -83,6 +88,27 @@ BARLEY = Cereal(
     sun=(0.4, 0.6),
     diffuse=(0.3, 0.5),
     sensor=Sensor(exposure=(95, 125), warmth=(0.14, 0.02), noise=1.8, blur=0.002, vignette=0.3),
+)
+
+# Another field: grain sorghum, whose red heads ripen above green leaves. In units of two meters.
+SORGHUM = Cereal(
+    season=(-0.1, 0.25),
+    height=(0.5, 0.7),
+    tillers=(16, 26),
+    heads=(8, 1.6),
+    leaf_width=(0.026, 0.042),
+    head=(0.09, 0.14),
+    panicle=(0.16, 0.26),
+    earliness=(0.5, 1.0),
+    spikelet=(0.0045, 0.006),
+    nodding=(0, 0.5),
+    awned=0.0,
+    green=(84, 122, 62),
+    straw=(178, 100, 62),
+    soil=(120, 96, 70),
+    view=(0.36, 0.46),
+    distance=(0.8, 1.1),
+    pitch=(0.1, 0.6),
 )
 
 # A spikelet's outline, (along, across) its axis in its lengths, base at the origin: a drop, its point away from the
@@ -132,6 +158,45 @@ def add_heads(
                 order[:, ::every],
                 is_object=True,
             )
+
+
+def add_panicles(
+    scene: Scene,
+    rng: np.random.Generator,
+    points: np.ndarray,
+    radii: np.ndarray,
+    grains: np.ndarray,
+    ripeness: np.ndarray,
+    gain: np.ndarray,
+) -> None:
+    """Heads' bodies: grains all around N curves (N, S + 1, 3), widest below their middle. `radii` and `grains`, the
+    lengths of grains, in meters, `ripeness` and `gain` are (N,)."""
+    heads, segments, count = len(points), points.shape[1] - 1, 700
+    place = rng.uniform(0, 1, (heads, count))
+    node = (place * segments).astype(int).clip(max=segments - 1)
+    row = np.arange(heads)[:, None]
+    along = points[row, node + 1] - points[row, node]
+    center = points[row, node] + (place * segments - node)[..., None] * along
+    along /= np.linalg.norm(along, axis=-1, keepdims=True)
+    aside = np.cross(along, [0.0, 0.0, 1.0]) + 1e-6
+    aside /= np.linalg.norm(aside, axis=-1, keepdims=True)
+    angle = rng.uniform(0, 2 * np.pi, (heads, count, 1))
+    outward = np.cos(angle) * aside + np.sin(angle) * np.cross(aside, along)
+    # The first ones are branches within, large and dark, through which nothing shows.
+    within = np.arange(count) < 80
+    radius = radii[:, None] * np.sin(np.pi * place**0.75) ** 0.6
+    center += (radius * np.where(within, 0.4, rng.uniform(0.8, 1, (heads, count))))[..., None] * outward
+    pixels, depths = scene.camera.project(center)
+    size_of = np.where(within, 0.45 * radius, grains[:, None] * rng.uniform(0.4, 0.55, (heads, count)))
+    unit = scene.camera.focal / depths * size_of
+    turn = np.arange(8) * np.pi / 4
+    circle = np.stack([np.cos(turn), np.sin(turn)], -1)
+    tone = gain[:, None] * np.where(within, 0.6, rng.normal(1, 0.1, (heads, count)).clip(0.7, 1.3))
+    # The dark gap around a grain, the grain, the light on its back.
+    for layer, (size, gain_of_layer) in enumerate(((1.25, 0.5), (1, 1), (0.45, 1.3))):
+        corners = pixels[:, :, None] + (size * unit)[..., None, None] * circle
+        order = depths - 1e-4 * layer
+        scene.add(corners, ripeness[:, None], outward, tone * gain_of_layer, center[..., 2], order, is_object=True)
 
 
 def photograph_canopy(rng: np.random.Generator, cereal: Cereal, size: int) -> tuple[Image.Image, Image.Image]:
@@ -218,7 +283,11 @@ def photograph_canopy(rng: np.random.Generator, cereal: Cereal, size: int) -> tu
     )
     tone = vigor[:heads] * rng.normal(1, 0.08, heads)
     spikelets = rng.uniform(*cereal.spikelet, heads)
-    add_heads(scene, points, spikelets, ripeness[:heads] + 0.05, tone, cereal.slenderness)
+    if cereal.panicle[1]:
+        radii = np.linalg.norm(np.diff(points, axis=1), axis=-1).sum(1) * rng.uniform(*cereal.panicle, heads)
+        add_panicles(scene, rng, points, radii, spikelets, ripeness[:heads] + rng.uniform(*cereal.earliness), tone)
+    else:
+        add_heads(scene, points, spikelets, ripeness[:heads] + cereal.earliness[0], tone, cereal.slenderness)
     if rng.random() < cereal.awned:
         head, node = np.repeat(np.arange(heads), 12), np.tile(np.arange(6, 18), heads)
         awns = len(head)
@@ -298,6 +367,11 @@ def render_cereals(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image
     """[`render_wheat`] of another variety on another soil by another camera for each seed."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, 2)))
     return photograph_canopy(rng, any_cereal(rng), size)
+
+
+def render_sorghum(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
+    """[`render_wheat`] of one field of sorghum, whose heads are panicles, which `render_cereals` has none of."""
+    return photograph_canopy(np.random.default_rng(np.random.SeedSequence((seed, 4))), SORGHUM, size)
 
 
 def render_barley(seed: int, size: int = 256) -> tuple[Image.Image, Image.Image]:
