@@ -28,7 +28,7 @@ from synthset.visualization.quickstart_page import plot_losses, render_quickstar
 SCRIPTS = Path(__file__).parent
 NAMES = {command.script: name for name, command in COMMANDS.items()}
 RESOLUTION = 64
-FIELD, FIELD_CROP = 40, 96  # photos that are rendered when none are given, and as many to test on; their crop size
+FIELD, FIELD_CROP = 40, 128  # photos that are rendered when none are given, and as many to test on; their crop size
 SAMPLER = {"scheduler": "dpmsolver++", "num_inference_steps": 20, "batch_size": 50, "samples_per_shard": 50}
 BEFORE = 32  # pairs that the model draws before it has seen a photo
 TRAINED_ON = {"photos": "{photos} photos", "pairs": "{pairs} generated pairs", "both": "photos and generated pairs"}
@@ -55,7 +55,7 @@ def main(args: QuickstartArguments) -> None:
     if photos is None or test is None:
         photos, test, crop_size = str(folder / "photos"), str(folder / "test_photos"), crop_size or FIELD_CROP
         for seed, output_dir in enumerate((photos, test)):
-            field = {"scenes": "barley", "num_samples": FIELD, "seed": seed, "samples_per_shard": 20}
+            field = {"scenes": "sorghum", "num_samples": FIELD, "seed": seed, "samples_per_shard": 20}
             step("Photographing a rendered field", "render_dataset", {"output_dir": output_dir, **field})
     step("Checking the photos and holding out some", "prepare_dataset", {"dataset": photos, "output_dir": data})
     known = [load_source("--dataset", str(data), [split], None, None) for split in ("train", "validation")]
