@@ -101,7 +101,7 @@ def render_quickstart_page(
         ),
         Section(
             "What the pairs are worth",
-            good="the last row is above the first.",
+            good="the pairs alone come near the photos, or both together are above them.",
             text=[f"Scores on {tested_on} test photos that no model has seen, 0 to 1, more is better."],
             tables=[scores],
             figures={"predictions": "Test photos and what the segmenter trained on both finds in them"},
