@@ -23,7 +23,7 @@ class Cereal:
         leaf_width: widest place of a leaf.
         head: length of a head.
         panicle: radius of a head that is a panicle, a crowd of grains, over its length; 0 for a spike of spikelets.
-        earliness: how much riper than the rest of the plant a head is.
+        earliness: how much riper than the rest of the plant heads are; of spikes, the lowest value.
         spikelet: length of a spikelet, or of a grain of a panicle.
         slenderness: width of a spikelet over that of wheat.
         nodding: how far a ripe head bends down.
