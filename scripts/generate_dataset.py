@@ -144,7 +144,8 @@ def draw_pairs(
 
 
 def halving(batch_size: int) -> Callable[[], int]:
-    """What accelerate's `find_executable_batch_size` asks for a smaller batch after `batch_size` did not fit.
+    """Builds the function that accelerate's `find_executable_batch_size` calls for a smaller batch than `batch_size`,
+    and again for a smaller one than that.
 
     Raises:
         InputError: there is none.

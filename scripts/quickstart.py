@@ -40,13 +40,15 @@ def main(args: QuickstartArguments) -> None:
     launch = None if torch.cuda.is_available() else "multi_cpu"
     commands: list[str] = []
 
-    def step(title: str, script: str, flags: Mapping[str, object], launch: str | None = None) -> None:
+    def step(
+        title: str, script: str, flags: Mapping[str, object], launch: str | None = None, done: bool = False
+    ) -> None:
         words = [(f"--{name}", *(value if isinstance(value, list) else [value])) for name, value in flags.items()]
         command = [str(word) for flag in words if flag[1] is not None for word in flag]
         launcher = [] if launch is None else ["--launch", launch]
         commands.append(shlex.join(["synthset", NAMES[script], *command, *launcher]))
-        if script == "prepare_dataset" and data.exists():
-            return  # it has been run, and does not write into a folder twice
+        if done:
+            return
         print(f"\n{title} ...\n  {commands[-1]}", flush=True)
         call(SCRIPTS / f"{script}.py", *command, launch=None if launch is None else find_configuration(launch))
 
@@ -57,7 +59,8 @@ def main(args: QuickstartArguments) -> None:
         for seed, output_dir in enumerate((photos, test)):
             field = {"scenes": "sorghum", "num_samples": FIELD, "seed": seed, "samples_per_shard": 20}
             step("Photographing a rendered field", "render_dataset", {"output_dir": output_dir, **field})
-    step("Checking the photos and holding out some", "prepare_dataset", {"dataset": photos, "output_dir": data})
+    prepare = {"dataset": photos, "output_dir": data}  # which does not write into a folder twice
+    step("Checking the photos and holding out some", "prepare_dataset", prepare, done=data.exists())
     known = [load_source("--dataset", str(data), [split], None, None) for split in ("train", "validation")]
     check_test(load_source("--test_dataset", test, ["test", "validation", "train"], None, None), known)
 

@@ -42,9 +42,11 @@ def test_a_request_within_a_finalizer_is_not_lost(capfd):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
 
+    began = time.monotonic()
     with pytest.raises(Stopped, match="SIGTERM"):
         Resource()
         time.sleep(5)
+    assert time.monotonic() - began < 3  # also while the process waits
     assert "ignored" not in capfd.readouterr().err
 
 

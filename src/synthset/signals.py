@@ -73,7 +73,7 @@ def install() -> None:
 def _raise_again(unraisable: "sys.UnraisableHookArgs") -> None:
     """Repeats a signal whose `Stopped` was raised in a finalizer or a library's callback, where Python drops it."""
     if isinstance(unraisable.exc_value, Stopped) and request.signal:
-        again = threading.Timer(0.01, signal.raise_signal, [signal.Signals[request.signal]])
+        again = threading.Timer(0.01, os.kill, [os.getpid(), signal.Signals[request.signal]])
         again.daemon = True
         again.start()
     else:
