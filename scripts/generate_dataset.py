@@ -11,7 +11,8 @@ accelerate_configs/multi_cpu.yaml --num_processes 8`).
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,80 @@ Pipeline = TypeVar("Pipeline", bound=PairPipeline)
 # what may differ between the runs that make a dataset: models count by their digests
 UNCOUNTED = ("model", "sr_model", "guidance_model", "masks_from", "mask_column", "num_samples")
 PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSRPipeline: 100}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the flags name, loaded: models, and the masks to draw images for.
+
+    Args:
+        pipeline: draws pairs.
+        guidance: further arguments of its call.
+        masks: what it draws images for; None to draw both.
+        sr_pipeline: enlarges the pairs; None to leave them as drawn.
+    """
+
+    pipeline: SynthSetPipeline
+    guidance: dict
+    masks: WarpedMasks | None
+    sr_pipeline: SynthSetSRPipeline | None
+
+    def draw(self, args: GenerateArguments, batch_size: int, samples: range, bar: tqdm) -> Iterator[dict]:
+        """Yields the rows of the pairs numbered `samples`, `batch_size` at once. `bar` counts denoising steps of
+        pairs."""
+        assert args.num_inference_steps is not None
+        for start in range(0, len(samples), batch_size):
+            numbers = samples[start : start + batch_size]
+            on_step = partial(bar.update, len(numbers))
+            options = {"mask_filter": args.mask_filter, "masks": self.masks, **self.guidance}
+            rows = draw_rows(self.pipeline, args.seed, numbers, args.num_inference_steps, on_step, **options)
+            if args.refine_masks:
+                count = max(1, batch_size // args.refine_masks)
+                parts = [rows[i : i + count] for i in range(0, len(rows), count)]
+                rows = []
+                for part in parts:
+                    on_step = partial(bar.update, len(part) * args.refine_masks)
+                    draws, steps = args.refine_masks, args.refine_num_inference_steps
+                    rows += refine_rows(self.pipeline, part, args.seed, draws, steps, on_step, args.mask_filter)
+            if self.sr_pipeline:
+                assert args.sr_num_inference_steps is not None
+                on_step = partial(bar.update, len(numbers) * self.sr_pipeline.config.scale_factor**2)
+                steps, noise_level = args.sr_num_inference_steps, args.sr_noise_level
+                rows = enlarge_rows(self.sr_pipeline, rows, args.seed, steps, noise_level, on_step, args.mask_filter)
+            for row in rows:
+                if args.consistency:
+                    row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
+                yield row
+
+    def steps_per_pair(self, args: GenerateArguments) -> int:
+        """Counts the denoising steps of a pair as `draw` counts them: the time of a step grows with the pixels."""
+        assert args.num_inference_steps is not None
+        steps = args.num_inference_steps + (args.refine_masks or 0) * args.refine_num_inference_steps
+        if self.sr_pipeline:
+            assert args.sr_num_inference_steps is not None
+            steps += args.sr_num_inference_steps * self.sr_pipeline.config.scale_factor**2
+        return steps
+
+
+def load_stages(args: GenerateArguments, accelerator: Accelerator) -> tuple[Stages, dict[str, str]]:
+    """Loads what the flags name, and the SHA-256 of each file or folder of it, by the setting's name."""
+    digests: dict[str, str] = {}
+    sr_pipeline: SynthSetSRPipeline | None = None
+    pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator)
+    guidance, digest = load_guidance(args, pipeline, accelerator)
+    if digests["model_sha256"] in digest.values():
+        raise InputError(
+            "--guidance_model is the model of --model, which can't guide itself; give an earlier checkpoint of its run"
+        )
+    digests |= digest
+    masks, digest = load_masks(args, pipeline, guidance)
+    digests |= digest
+    if masks is not None and args.guidance_model is None:
+        guidance = {"guidance_scale": args.condition_scale}
+    if args.sr_model is not None:
+        sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator)
+        check_stages(pipeline, sr_pipeline, args.sr_noise_level)
+    return Stages(pipeline, guidance, masks, sr_pipeline), digests
 
 
 def load_stage(
@@ -104,43 +179,6 @@ def prepare_network(args: GenerateArguments, unet: PairedUNet2DModel, accelerato
     dynamo = accelerator.state.dynamo_plugin
     if dynamo.backend != DynamoBackend.NO:
         unet.compile(**dynamo.to_kwargs())
-
-
-def draw_pairs(
-    pipeline: SynthSetPipeline,
-    guidance: dict,
-    masks: WarpedMasks | None,
-    sr_pipeline: SynthSetSRPipeline | None,
-    args: GenerateArguments,
-    batch_size: int,
-    samples: range,
-    bar: tqdm,
-) -> Iterator[dict]:
-    """Yields the rows of the pairs numbered `samples`, `batch_size` at once, drawn for `masks` if there are any, with
-    the arguments `guidance` of the pipeline's call. `bar` counts denoising steps of pairs."""
-    assert args.num_inference_steps is not None
-    for start in range(0, len(samples), batch_size):
-        numbers = samples[start : start + batch_size]
-        on_step = partial(bar.update, len(numbers))
-        options = {"mask_filter": args.mask_filter, **guidance}
-        rows = draw_rows(pipeline, args.seed, numbers, args.num_inference_steps, on_step, masks=masks, **options)
-        if args.refine_masks:
-            count = max(1, batch_size // args.refine_masks)
-            parts = [rows[i : i + count] for i in range(0, len(rows), count)]
-            rows = []
-            for part in parts:
-                on_step = partial(bar.update, len(part) * args.refine_masks)
-                draws, steps = args.refine_masks, args.refine_num_inference_steps
-                rows += refine_rows(pipeline, part, args.seed, draws, steps, on_step, args.mask_filter)
-        if sr_pipeline:
-            assert args.sr_num_inference_steps is not None
-            on_step = partial(bar.update, len(numbers) * sr_pipeline.config.scale_factor**2)
-            steps, noise_level = args.sr_num_inference_steps, args.sr_noise_level
-            rows = enlarge_rows(sr_pipeline, rows, args.seed, steps, noise_level, on_step, args.mask_filter)
-        for row in rows:
-            if args.consistency:
-                row |= consistency(row, args.min_consistency_psnr, args.min_consistency_dice)
-            yield row
 
 
 def halving(batch_size: int) -> Callable[[], int]:
@@ -237,6 +275,33 @@ def finish(args: GenerateArguments, settings: dict, features: Features, pairs: G
     )
 
 
+def draw_shards(
+    stages: Stages, args: GenerateArguments, features: Features, missing: Sequence[tuple[Path, range]]
+) -> None:
+    """Writes the files `missing`, each with its range of pairs."""
+    largest, steps = min(args.batch_size, args.samples_per_shard), stages.steps_per_pair(args)
+    with progress(
+        total=steps * sum(len(numbers) for _, numbers in missing),
+        description="pairs",
+        unit="pair",
+        unit_scale=1 / steps,
+        bar_format="{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
+        smoothing=0,  # the mean rate, because the stages differ in speed
+    ) as bar:
+
+        @find_executable_batch_size(starting_batch_size=largest, reduce_batch_size_fn=halving(largest))
+        def draw_shard(batch_size: int, shard: Path, numbers: range, steps_done: int) -> None:
+            if bar.n > steps_done:  # a larger batch did not fit
+                bar.update(steps_done - bar.n)
+            try:
+                write_pairs_shard(shard, stages.draw(args, batch_size, numbers, bar), features)
+            except OSError as error:  # pyarrow does not say which file
+                raise OSError(error.errno, error.strerror, str(shard)) from error
+
+        for shard, numbers in missing:
+            draw_shard(shard, numbers, bar.n)
+
+
 def main(args: GenerateArguments) -> None:
     # A finished process waits for the others, possibly for long. Without `cpu`, processes on a machine without an
     # accelerator would not be connected.
@@ -245,31 +310,16 @@ def main(args: GenerateArguments) -> None:
     args.mixed_precision = resolve_mixed_precision(args.mixed_precision)
     if args.push_to_hub and accelerator.is_main_process:
         check_push(args.hub_dataset_id, "dataset", args.hub_private_repo, find_license(args), args.output_dir)
-    digests: dict[str, str] = {}
-    sr_pipeline: SynthSetSRPipeline | None = None
-    pipeline, digests["model_sha256"] = load_stage(args, SynthSetPipeline, "", accelerator)
-    guidance, digest = load_guidance(args, pipeline, accelerator)
-    digests |= digest
-    if digests["model_sha256"] in digest.values():
-        raise InputError(
-            "--guidance_model is the model of --model, which can't guide itself; give an earlier checkpoint of its run"
-        )
-    masks, digest = load_masks(args, pipeline, guidance)
-    digests |= digest
-    if masks is not None and args.guidance_model is None:
-        guidance = {"guidance_scale": args.condition_scale}
-    if args.sr_model is not None:
-        sr_pipeline, digests["sr_model_sha256"] = load_stage(args, SynthSetSRPipeline, "sr_", accelerator)
-        check_stages(pipeline, sr_pipeline, args.sr_noise_level)
     if accelerator.device.type == "cpu":
         # oneDNN sums the channels of a 1x1 convolution in an order that depends on the number of threads, so results
         # would differ in the last bits. Several processes are faster than several threads anyway.
         torch.set_num_threads(1)
+    stages, digests = load_stages(args, accelerator)
     features = pair_features(**{name: dtype for name, (flag, dtype, _) in COLUMNS.items() if getattr(args, flag)})
     in_force = {k: v for k, v in args.settings().items() if v is not None and getattr(args, NEEDS.get(k, "model"))}
     settings = {**in_force, **digests, "noise": "synthset.keyed_generator(seed, number)"}
-    if pipeline.config.crop_size is not None:
-        settings["crop_size"] = pipeline.config.crop_size  # determines the scale of objects
+    if stages.pipeline.config.crop_size is not None:
+        settings["crop_size"] = stages.pipeline.config.crop_size  # determines the scale of objects
     output_dir, num_samples = Path(settings.pop("output_dir")), settings.pop("num_samples")
     columns = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
     image_columns = tuple(columns) if args.format == "imagefolder" else ()
@@ -280,35 +330,7 @@ def main(args: GenerateArguments) -> None:
         if accelerator.is_main_process:
             pairs.prepare()
 
-    missing = pairs.missing(accelerator.process_index, accelerator.num_processes)
-    assert args.num_inference_steps is not None
-    steps_per_pair = args.num_inference_steps + (args.refine_masks or 0) * args.refine_num_inference_steps
-    if sr_pipeline:  # the time of a step grows with the number of pixels
-        assert args.sr_num_inference_steps is not None
-        steps_per_pair += args.sr_num_inference_steps * sr_pipeline.config.scale_factor**2
-    with progress(
-        total=steps_per_pair * sum(len(numbers) for _, numbers in missing),
-        description="pairs",
-        unit="pair",
-        unit_scale=1 / steps_per_pair,
-        bar_format="{desc}: {percentage:.2f}%|{bar}| {n:.0f}/{total:.0f} [{elapsed}<{remaining}, {rate_fmt}]",
-        smoothing=0,  # the mean rate, because the stages differ in speed
-    ) as bar:
-        largest = min(args.batch_size, args.samples_per_shard)
-
-        @find_executable_batch_size(starting_batch_size=largest, reduce_batch_size_fn=halving(largest))
-        def draw_shard(batch_size: int, shard: Path, numbers: range, steps_done: int) -> None:
-            if bar.n > steps_done:  # a larger batch did not fit
-                bar.update(steps_done - bar.n)
-            rows = draw_pairs(pipeline, guidance, masks, sr_pipeline, args, batch_size, numbers, bar)
-            try:
-                write_pairs_shard(shard, rows, features)
-            except OSError as error:  # pyarrow does not say which file
-                raise OSError(error.errno, error.strerror, str(shard)) from error
-
-        for shard, numbers in missing:
-            draw_shard(shard, numbers, bar.n)
-
+    draw_shards(stages, args, features, pairs.missing(accelerator.process_index, accelerator.num_processes))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         pairs.publish()

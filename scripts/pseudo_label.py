@@ -23,6 +23,7 @@ from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -99,6 +100,24 @@ def label(
             yield pair | {"source": name, "confidence": sure, "coverage": float(mask.mean())}
 
 
+def label_images(
+    images: Iterator[tuple[str, Input]], segmenter: Labeler, reading: Reading, args: PseudoLabelArguments
+) -> list[Path]:
+    """Writes the labels of all images, in parts where a former run left off, and returns their parquet files."""
+    data = Path(args.output_dir, "data")
+    data = data if data.exists() else Path(args.output_dir, HIDDEN, "data")
+    shards: list[Path] = []
+    while block := list(islice(images, 1)):
+        part = chain(block, islice(images, args.samples_per_shard - 1))
+        # the total number of files is unknown, and `load_dataset` does not need it
+        shards.append(data / f"train-{len(shards):05d}.parquet")
+        if shards[-1].exists():
+            deque(part, maxlen=0)
+        else:
+            write_pairs_shard(shards[-1], label(part, segmenter, reading, args), FEATURES)
+    return shards
+
+
 def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looked_at: int) -> int:
     """Moves the shards to where loaders look, writes the preview and the dataset card; returns the number of pairs."""
     output_dir = Path(args.output_dir)
@@ -137,8 +156,8 @@ def finish(args: PseudoLabelArguments, settings: dict, shards: list[Path], looke
     return kept
 
 
-def test(labeler: Labeler, photos: TestPhotos, args: PseudoLabelArguments) -> dict:
-    """Scores labels of photos with real masks, at the scale of the model's training data."""
+def test(labeler: Labeler, photos: TestPhotos, args: PseudoLabelArguments) -> None:
+    """Scores labels of photos with real masks, at the scale of the model's training data, into `results.json`."""
     counted, predicted = [], []
     for index in progress(range(len(photos)), "testing", unit="photo"):
         image, mask = photos[index]
@@ -147,12 +166,16 @@ def test(labeler: Labeler, photos: TestPhotos, args: PseudoLabelArguments) -> di
         predicted.append((probability, real, confidence(probability, found)))
         counted.append(count(found, real))
     dices = [float(numbers.dice) for numbers in counted]
-    return {
+    results: dict[str, Any] = {
         **scores_of(counted, ignore_empty=False),
         **standard_errors(counted, ignore_empty=False),
         "calibration": calibration((probability, real) for probability, real, _ in predicted),
         "photos": [{"confidence": sure, "dice": found} for (*_, sure), found in zip(predicted, dices, strict=True)],
     }
+    with atomic_path(Path(args.output_dir) / "results.json") as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + "\n")
+    error = results["calibration"]["expected_calibration_error"]
+    print(f"Dice {results['dice']:.4f} on {len(photos)} photos of --test_dataset, calibration error {error:.4f}")
 
 
 def load_test(labeler: Labeler, args: PseudoLabelArguments) -> TestPhotos | None:
@@ -206,13 +229,7 @@ def main(args: PseudoLabelArguments) -> None:
     claim_output_dir(output_dir, "pseudo_label.json", settings, uncounted=("model", "images"))
 
     if test_photos is not None:
-        results = test(segmenter, test_photos, args)
-        with atomic_path(output_dir / "results.json") as temporary:
-            temporary.write_text(json.dumps(results, indent=2) + "\n")
-        error = results["calibration"]["expected_calibration_error"]
-        print(
-            f"Dice {results['dice']:.4f} on {len(test_photos)} photos of --test_dataset, calibration error {error:.4f}"
-        )
+        test(segmenter, test_photos, args)
     for file, mask in masks.items():
         assert isinstance(segmenter, Segmenter)  # as was checked
         if not mask.exists():
@@ -222,19 +239,7 @@ def main(args: PseudoLabelArguments) -> None:
     if first is None:
         return
 
-    shards: list[Path] = []
-    data = output_dir / "data"
-    data = data if data.exists() else output_dir / HIDDEN / "data"
-    while first is not None:
-        block = chain([first], islice(images, args.samples_per_shard - 1))
-        # the total number of files is unknown, and `load_dataset` does not need it
-        shards.append(data / f"train-{len(shards):05d}.parquet")
-        if shards[-1].exists():
-            deque(block, maxlen=0)
-        else:
-            write_pairs_shard(shards[-1], label(block, segmenter, reading, args), FEATURES)
-        first = next(images, None)
-
+    shards = label_images(chain([first], images), segmenter, reading, args)
     kept = finish(args, settings, shards, looked_at)
     print(
         f"Wrote {kept} of {looked_at} images with masks to {output_dir}. Look at {output_dir / 'preview.png'}, then "

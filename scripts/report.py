@@ -112,18 +112,13 @@ def cut(
     return np.stack(images), np.stack(masks), np.array([photo for photo, _, _ in chosen]), len(chosen) == len(places)
 
 
-def main(args: ReportArguments) -> None:
-    # 1. encoder and pairs
-    if args.update_card:
-        load_card(args.generated)  # there is one
-    results = read_results(args.results)
-    loaded = {
-        "--dataset": load_pairs(args.dataset, args.split, args.image_column, args.mask_column),
-        "--generated": load_pairs(args.generated, args.generated_split),
-    }
-    for flag, pairs in loaded.items():
-        if len(pairs) < 2:
-            raise InputError(f"{flag} holds {len(pairs)} images; give 2 or more")
+def choose_crop_sizes(args: ReportArguments, loaded: dict[str, datasets.Dataset]) -> tuple[int, int]:
+    """Returns the sides of the squares that are cut from `--dataset` and from `--generated`, which show objects at one
+    size.
+
+    Raises:
+        InputError: an image is smaller, or the flags show objects at two sizes.
+    """
     smallest = smallest_side(loaded["--generated"])
     generated_crop_size = args.generated_crop_size or smallest
     if generated_crop_size > smallest:
@@ -138,6 +133,22 @@ def main(args: ReportArguments) -> None:
             f"--crop_size is {crop_size}, but squares of {generated_crop_size} px of --generated {args.generated} show "
             f"{same} px of its photos, so objects would differ in size; give --crop_size {same}"
         )
+    return crop_size, generated_crop_size
+
+
+def main(args: ReportArguments) -> None:
+    # 1. encoder and pairs
+    if args.update_card:
+        load_card(args.generated)  # there is one
+    results = read_results(args.results)
+    loaded = {
+        "--dataset": load_pairs(args.dataset, args.split, args.image_column, args.mask_column),
+        "--generated": load_pairs(args.generated, args.generated_split),
+    }
+    for flag, pairs in loaded.items():
+        if len(pairs) < 2:
+            raise InputError(f"{flag} holds {len(pairs)} images; give 2 or more")
+    crop_size, generated_crop_size = choose_crop_sizes(args, loaded)
     resolution = args.resolution or min(crop_size, generated_crop_size, 256)
     encoder = choose_encoder(args.embedding_model)
     device = default_device()

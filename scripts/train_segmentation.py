@@ -73,6 +73,19 @@ from synthset.training.stream import PositionSampler
 
 CARD = Path(__file__).parents[1] / "model_cards" / "segmentation.md"
 logger = logging.getLogger("synthset")
+# what may differ between the runs that add seeds to a folder: data and weights count by their digests
+UNCOUNTED = (
+    "seeds",
+    "num_workers",
+    "init_from",
+    "image_column",
+    "mask_column",
+    "test_split",
+    "validation_split",
+    "images",
+    "bands",
+    "bit_depth",
+)
 
 
 class Stage(NamedTuple):
@@ -167,8 +180,117 @@ def check_images(args: SegmentationArguments) -> tuple[list[Path], Reading]:
     return files, reading
 
 
+def load_judges(args: SegmentationArguments) -> list[PairSource]:
+    """Loads the test pairs and, after them, those of `--validation_dataset`, if any."""
+    columns = args.image_column, args.mask_column
+    splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
+    judges = [load_source("--test_dataset", args.test_dataset, splits, *columns)]
+    if args.validation_dataset is not None:
+        splits = [args.validation_split] if args.validation_split else ["validation", "train"]
+        judges.append(load_source("--validation_dataset", args.validation_dataset, splits, *columns))
+    return judges
+
+
+def default_crop_size(args: SegmentationArguments, judges: list[PairSource]) -> int:
+    """`--crop_size`, or what fits the smallest of the photos to score on."""
+    places = [f"image {number} of {source.name}" for source in judges for number in range(len(source))]
+    sides = [min(size) for source in judges for size in source.sizes]
+    return choose_crop_size(args.crop_size, sides, places.__getitem__)
+
+
+def build(args: SegmentationArguments, base: Segmenter | None) -> Segmenter:
+    """Builds the network; it begins with the weights of `base`, if given."""
+    weights = None if args.encoder_weights == "none" else args.encoder_weights
+    assert args.crop_size is not None
+    sizes = args.resolution, args.crop_size, args.threshold, args.batch_size
+    segmenter = build_segmenter(args.arch, args.encoder_name, weights, *sizes)
+    if base is not None:
+        begin_with(segmenter, base, f"--init_from {args.init_from}")
+    return segmenter
+
+
+def claim(
+    args: SegmentationArguments,
+    accelerator: Accelerator,
+    stages: list[Stage],
+    judges: list[PairSource],
+    base_sha256: str | None,
+) -> None:
+    """Creates the output folder, or checks that its seeds were trained with these settings on this data."""
+    further = [source for stage in stages[1:] for source in stage.sources]
+    test, *validation = judges
+    data = {"dataset": stages[0].sources, "finetune": further, "test_dataset": [test], "validation_dataset": validation}
+    digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
+    digests |= {} if base_sha256 is None else {"init_from_sha256": [base_sha256]}
+    settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
+    settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # earlier versions scored tiles
+    output_dir = settings.pop("output_dir")
+    with accelerator.main_process_first():
+        claim_output_dir(Path(output_dir), "settings.json", settings, (*UNCOUNTED, *data))
+
+
+def train_seed(
+    args: SegmentationArguments,
+    seed: int,
+    base: Segmenter | None,
+    stages: list[Stage],
+    test: TestPhotos,
+    validation: TestPhotos | None,
+    accelerator: Accelerator,
+) -> None:
+    """Trains a segmenter through all stages, scores it after each, and writes `seed-N`."""
+    folder = Path(args.output_dir) / f"seed-{seed}"
+    steps, device = sum(stage.steps for stage in stages), describe_device(accelerator.device)
+    logger.info(f"seed {seed}: {len(stages)} stage(s), {steps} steps on {device}")
+    # initial weights, broadcast from the first process, use 32 bits of the seed, data uses all
+    set_seed((seed + accelerator.process_index) % 2**32)
+    segmenter = build(args, base)
+    model = accelerator.prepare(segmenter)
+    report = []
+    for number, stage in enumerate(stages):
+        kept = train(args, stage, (seed, number), model, validation, accelerator)
+        scores = score(segmenter, test, accelerator, args.batch_size, args.ignore_empty)
+        made = {"stage": stage.name, "steps": stage.steps, "learning_rate": stage.learning_rate, **kept}
+        report.append({**made, **scores})
+        logger.info(f"seed {seed}, after {stage.name}: Dice {scores['dice']:.4f}, IoU {scores['iou']:.4f}")
+    with whole_or_absent(folder, accelerator) as temporary:
+        if accelerator.is_main_process:
+            segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
+            save(temporary, segmenter, test, {"seed": seed, **scores, "stages": report})
+            logger.info(f"saved {folder}")
+    accelerator.free_memory(model)
+
+
+def summarize(args: SegmentationArguments) -> None:
+    """Writes `results.json` of all seeds and the card of each, and prints the scores."""
+    output_dir = Path(args.output_dir)
+    runs = [json.loads((output_dir / f"seed-{seed}" / "results.json").read_text()) for seed in args.seeds]
+    counted = [{k: v for k, v in run.items() if k not in ("seed", "stages")} for run in runs]
+    summary = mean_and_std(counted)
+    with atomic_path(output_dir / "results.json") as temporary:
+        temporary.write_text(json.dumps({**summary, "seeds": runs}, indent=2) + "\n")
+    for seed, scores in zip(args.seeds, runs, strict=True):
+        write_segmenter_card(output_dir / f"seed-{seed}", CARD, scores, runs, asdict(args))
+    for name, mean in summary.items():
+        if name not in counted[0] or mean is None or name.endswith("_se"):
+            continue
+        spreads = {"seeds": summary.get(f"{name}_std"), "photos": summary.get(f"{name}_se")}
+        spread = [f"+- {value:.4f} over {what}" for what, value in spreads.items() if value is not None]
+        print(f"{name}: {round(mean, 4)} {', '.join(spread)}".rstrip())
+
+
+def segment_images(args: SegmentationArguments, images: list[Path], reading: Reading, device: torch.device) -> None:
+    """Writes the masks of `--images` by every seed."""
+    for seed in args.seeds:
+        folder = Path(args.output_dir) / f"seed-{seed}"
+        segmenter = Segmenter.from_pretrained(folder).to(device)
+        for file, mask in progress(mask_paths(images, folder / "predictions").items(), f"masks of seed {seed}"):
+            write_mask(file, mask, segmenter, reading, args.batch_size)
+        print(f"Wrote {len(images)} masks to {folder / 'predictions'}")
+
+
 def main(args: SegmentationArguments) -> None:
-    # 1. data
+    # 1. data and network, checked before anything is written
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for deterministic matrix products on a GPU
     torch.use_deterministic_algorithms(True, warn_only=True)
     accelerator = Accelerator(
@@ -177,117 +299,40 @@ def main(args: SegmentationArguments) -> None:
         # some encoders have unused layers
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    splits = [args.test_split] if args.test_split else ["test", "validation", "train"]
-    test = load_source("--test_dataset", args.test_dataset, splits, args.image_column, args.mask_column)
-    judges = [test]
-    if args.validation_dataset is not None:
-        splits = [args.validation_split] if args.validation_split else ["validation", "train"]
-        columns = args.image_column, args.mask_column
-        judges.append(load_source("--validation_dataset", args.validation_dataset, splits, *columns))
-    places = [f"image {number} of {source.name}" for source in judges for number in range(len(source))]
-    sides = [min(size) for source in judges for size in source.sizes]
-    args.crop_size = choose_crop_size(args.crop_size, sides, places.__getitem__)
-    weights = None if args.encoder_weights == "none" else args.encoder_weights
-    sizes = args.resolution, args.crop_size, args.threshold, args.batch_size
+    judges = load_judges(args)
+    args.crop_size = default_crop_size(args, judges)
     base, base_sha256 = (None, None) if args.init_from is None else load_segmenter(args.init_from, "--init_from")
-
-    def build() -> Segmenter:
-        segmenter = build_segmenter(args.arch, args.encoder_name, weights, *sizes)
-        if base is not None:
-            begin_with(segmenter, base, f"--init_from {args.init_from}")
-        return segmenter
-
-    build()  # fails early if the model can't be built
+    build(args, base)
     stages = build_stages(args, accelerator)
     sources = [source for stage in stages for source in stage.sources]
     for number, source in enumerate(judges):
         check_test(source, [*judges[number + 1 :], *sources])
-    photos, *chosen_on = (TestPhotos(source, args.resolution, args.crop_size) for source in judges)
+    test, *chosen_on = (TestPhotos(source, args.resolution, args.crop_size) for source in judges)
     validation = chosen_on[0] if chosen_on else None
     images, reading = check_images(args)
-
-    # 2. output folder
     if args.push_to_hub and accelerator.is_main_process:
         data_license = args.data_license or license_of_pairs([*args.dataset, *args.finetune])
         check_push(args.hub_model_id, "model", args.hub_private_repo, data_license, args.output_dir)
-    further = [source for stage in stages[1:] for source in stage.sources]
-    data = {"dataset": stages[0].sources, "finetune": further, "test_dataset": [test], "validation_dataset": judges[1:]}
-    digests = {f"{flag}_sha256": [source.sha256 for source in of_flag] for flag, of_flag in data.items()}
-    digests |= {} if base_sha256 is None else {"init_from_sha256": [base_sha256]}
-    settings = {**args.settings(), **digests, "processes": accelerator.num_processes}
-    output_dir = Path(settings.pop("output_dir"))
-    settings |= {"mixed_precision": accelerator.mixed_precision, "scored": "photos"}  # earlier versions scored tiles
-    with accelerator.main_process_first():
-        uncounted = (
-            "seeds",
-            "num_workers",
-            *data,
-            "init_from",
-            "image_column",
-            "mask_column",
-            "test_split",
-            "validation_split",
-            "images",
-            "bands",
-            "bit_depth",
-        )
-        claim_output_dir(output_dir, "settings.json", settings, uncounted)
+    claim(args, accelerator, stages, judges, base_sha256)
 
-    # 3. training
-    device = describe_device(accelerator.device)
+    # 2. training
+    output_dir = Path(args.output_dir)
     for seed in args.seeds:
-        folder = output_dir / f"seed-{seed}"
-        if folder.exists():
-            continue
-        logger.info(f"seed {seed}: {len(stages)} stage(s), {sum(stage.steps for stage in stages)} steps on {device}")
-        # initial weights, broadcast from the first process, use 32 bits of the seed, data uses all
-        set_seed((seed + accelerator.process_index) % 2**32)
-        segmenter = build()
-        model = accelerator.prepare(segmenter)
-        report = []
-        for number, stage in enumerate(stages):
-            kept = train(args, stage, (seed, number), model, validation, accelerator)
-            scores = score(segmenter, photos, accelerator, args.batch_size, args.ignore_empty)
-            made = {"stage": stage.name, "steps": stage.steps, "learning_rate": stage.learning_rate, **kept}
-            report.append({**made, **scores})
-            logger.info(f"seed {seed}, after {stage.name}: Dice {scores['dice']:.4f}, IoU {scores['iou']:.4f}")
-        with whole_or_absent(folder, accelerator) as temporary:
-            if accelerator.is_main_process:
-                segmenter = accelerator.unwrap_model(model, keep_torch_compile=False)
-                results = {"seed": seed, **scores, "stages": report}
-                save(temporary, segmenter, photos, results)
-                logger.info(f"saved {folder}")
-        accelerator.free_memory(model)
+        if not (output_dir / f"seed-{seed}").exists():
+            train_seed(args, seed, base, stages, test, validation, accelerator)
 
-    # 4. all seeds together
+    # 3. all seeds together
     if accelerator.is_main_process:
-        runs = [json.loads((output_dir / f"seed-{seed}" / "results.json").read_text()) for seed in args.seeds]
-        counted = [{k: v for k, v in run.items() if k not in ("seed", "stages")} for run in runs]
-        summary = mean_and_std(counted)
-        with atomic_path(output_dir / "results.json") as temporary:
-            temporary.write_text(json.dumps({**summary, "seeds": runs}, indent=2) + "\n")
-        for seed, scores in zip(args.seeds, runs, strict=True):
-            write_segmenter_card(output_dir / f"seed-{seed}", CARD, scores, runs, asdict(args))
-        for name, mean in summary.items():
-            if name not in counted[0] or mean is None or name.endswith("_se"):
-                continue
-            spreads = {"seeds": summary.get(f"{name}_std"), "photos": summary.get(f"{name}_se")}
-            spread = [f"+- {value:.4f} over {what}" for what, value in spreads.items() if value is not None]
-            print(f"{name}: {round(mean, 4)} {', '.join(spread)}".rstrip())
+        summarize(args)
+        first = output_dir / f"seed-{args.seeds[0]}"
         if args.push_to_hub:  # not the best seed, which would be selected on the test set
-            folder = output_dir / f"seed-{args.seeds[0]}"
-            address = push_folder(folder, args.hub_model_id, args.hub_private_repo, home=output_dir)
+            address = push_folder(first, args.hub_model_id, args.hub_private_repo, home=output_dir)
             print(f"pushed to {address}")
-        for seed in args.seeds if images else []:
-            folder = output_dir / f"seed-{seed}"
-            segmenter = Segmenter.from_pretrained(folder).to(accelerator.device)
-            for file, mask in progress(mask_paths(images, folder / "predictions").items(), f"masks of seed {seed}"):
-                write_mask(file, mask, segmenter, reading, args.batch_size)
-            print(f"Wrote {len(images)} masks to {folder / 'predictions'}")
-        model = quote(str(output_dir / f"seed-{args.seeds[0]}"))
+        if images:
+            segment_images(args, images, reading, accelerator.device)
         print(
             f"Wrote results.json and {len(args.seeds)} models to {output_dir}. To segment images, run: synthset label "
-            f"--model {model} --images FOLDER_OR_VIDEO --output_dir DATASET"
+            f"--model {quote(str(first))} --images FOLDER_OR_VIDEO --output_dir DATASET"
         )
     accelerator.end_training()
 

@@ -199,6 +199,67 @@ def add_panicles(
         scene.add(corners, ripeness[:, None], outward, tone * gain_of_layer, center[..., 2], order, is_object=True)
 
 
+def add_leaves(
+    scene: Scene, rng: np.random.Generator, cereal: Cereal, stems: np.ndarray, ripeness: np.ndarray, ripe: float
+) -> None:
+    """Four leaves on each of N stems (N, S + 1, 3) of `ripeness` (N,), in a stand whose ripeness is `ripe`, 0 to 1.
+    The lower ones and the tips ripen first, and shrivel."""
+    tiller, node = np.repeat(np.arange(len(stems)), 4), np.tile([3, 5, 7, 9], len(stems))
+    leaves = len(tiller)
+    points, across = grow(
+        stems[tiller, node],
+        length=rng.uniform(0.14, 0.3, leaves) * (1 - 0.2 * ripe),
+        azimuth=rng.uniform(0, 2 * np.pi, leaves),
+        elevation=rng.uniform(0.6, 1.4, leaves) - 0.3 * ripe,
+        droop=rng.uniform(0.3, 2.2, leaves) + 0.5 * ripe,
+        sway=rng.normal(0, 0.4, leaves),
+        twist=rng.normal(0, 0.8 + 0.8 * ripe, leaves),
+        segments=8,
+    )
+    u = np.linspace(0, 1, 9)
+    widths = (
+        rng.uniform(*cereal.leaf_width, (leaves, 1)) * (1 - 0.35 * ripe) * np.minimum(1, 0.6 + 2 * u) * (1 - u**2.5)
+    )
+    aging = (ripeness[tiller] + rng.normal(0, 0.12, leaves) + 0.03 * (7 - node))[:, None]
+    aging = aging + 0.3 * ripe * (u - 0.4) + rng.normal(0, 0.03, (leaves, 9))
+    scene.add_ribbons(
+        points,
+        across,
+        widths,
+        aging,
+        gain=rng.normal(1, 0.12, leaves).clip(0.7, 1.3),
+        fold=rng.uniform(0.15, 0.5),
+        stripes=(-1, -0.08, 0.08, 1),
+    )
+
+
+def add_awns(
+    scene: Scene,
+    rng: np.random.Generator,
+    cereal: Cereal,
+    points: np.ndarray,
+    across: np.ndarray,
+    ripeness: np.ndarray,
+    tone: np.ndarray,
+) -> None:
+    """Twelve awns on each of N heads along curves (N, S + 1, 3); `ripeness` and `tone` are (N,) or longer."""
+    head, node = np.repeat(np.arange(len(points)), 12), np.tile(np.arange(6, 18), len(points))
+    awns = len(head)
+    axis = points[head, node] - points[head, node - 1]
+    root = points[head, node] + 2 * axis + across[head, node] * rng.uniform(-0.006, 0.006, (awns, 1))
+    awn_points, awn_across = grow(
+        root,
+        length=rng.uniform(*cereal.awn) * rng.uniform(0.7, 1.2, awns),
+        azimuth=np.arctan2(axis[:, 1], axis[:, 0]) + rng.normal(0, 0.22, awns),
+        elevation=np.arctan2(axis[:, 2], np.hypot(axis[:, 0], axis[:, 1])) + rng.normal(0, 0.22, awns),
+        droop=0.2,
+        segments=2,
+    )
+    thickness, aging = np.full((awns, 3), 0.0004), np.repeat(ripeness[head, None] + 0.1, 3, 1)
+    # Behind their own head, which they would cut to slices.
+    scene.add_ribbons(awn_points, awn_across, thickness, aging, tone[head], stripes=(-1, 1), behind=0.05)
+
+
 def photograph_canopy(rng: np.random.Generator, cereal: Cereal, size: int) -> tuple[Image.Image, Image.Image]:
     """Renders one photo of a canopy and the mask of its heads, both size x size.
 
@@ -242,36 +303,9 @@ def photograph_canopy(rng: np.random.Generator, cereal: Cereal, size: int) -> tu
     thickness = np.full(stems.shape[:2], 0.0045)
     scene.add_ribbons(stems, across, thickness, np.repeat(ripeness[:, None], 11, 1), vigor, fold=-0.7)
 
-    # 3. leaves: four on a stem; the lower and the tips ripen first, and shrivel
-    tiller, node = np.repeat(np.arange(count), 4), np.tile([3, 5, 7, 9], count)
-    leaves = len(tiller)
-    points, across = grow(
-        stems[tiller, node],
-        length=rng.uniform(0.14, 0.3, leaves) * (1 - 0.2 * ripe),
-        azimuth=rng.uniform(0, 2 * np.pi, leaves),
-        elevation=rng.uniform(0.6, 1.4, leaves) - 0.3 * ripe,
-        droop=rng.uniform(0.3, 2.2, leaves) + 0.5 * ripe,
-        sway=rng.normal(0, 0.4, leaves),
-        twist=rng.normal(0, 0.8 + 0.8 * ripe, leaves),
-        segments=8,
-    )
-    u = np.linspace(0, 1, 9)
-    widths = (
-        rng.uniform(*cereal.leaf_width, (leaves, 1)) * (1 - 0.35 * ripe) * np.minimum(1, 0.6 + 2 * u) * (1 - u**2.5)
-    )
-    aging = (ripeness[tiller] + rng.normal(0, 0.12, leaves) + 0.03 * (7 - node))[:, None]
-    aging = aging + 0.3 * ripe * (u - 0.4) + rng.normal(0, 0.03, (leaves, 9))
-    scene.add_ribbons(
-        points,
-        across,
-        widths,
-        aging,
-        gain=rng.normal(1, 0.12, leaves).clip(0.7, 1.3),
-        fold=rng.uniform(0.15, 0.5),
-        stripes=(-1, -0.08, 0.08, 1),
-    )
+    add_leaves(scene, rng, cereal, stems, ripeness, ripe)
 
-    # 4. heads on some of the tillers, and their awns, which some varieties lack
+    # 3. heads on some of the tillers, and their awns, which some varieties lack
     heads = min(count, int(rng.gamma(*cereal.heads)))
     points, across = grow(
         stems[:heads, -1],
@@ -289,21 +323,7 @@ def photograph_canopy(rng: np.random.Generator, cereal: Cereal, size: int) -> tu
     else:
         add_heads(scene, points, spikelets, ripeness[:heads] + cereal.earliness[0], tone, cereal.slenderness)
     if rng.random() < cereal.awned:
-        head, node = np.repeat(np.arange(heads), 12), np.tile(np.arange(6, 18), heads)
-        awns = len(head)
-        axis = points[head, node] - points[head, node - 1]
-        root = points[head, node] + 2 * axis + across[head, node] * rng.uniform(-0.006, 0.006, (awns, 1))
-        awn_points, awn_across = grow(
-            root,
-            length=rng.uniform(*cereal.awn) * rng.uniform(0.7, 1.2, awns),
-            azimuth=np.arctan2(axis[:, 1], axis[:, 0]) + rng.normal(0, 0.22, awns),
-            elevation=np.arctan2(axis[:, 2], np.hypot(axis[:, 0], axis[:, 1])) + rng.normal(0, 0.22, awns),
-            droop=0.2,
-            segments=2,
-        )
-        thickness, aging = np.full((awns, 3), 0.0004), np.repeat(ripeness[head, None] + 0.1, 3, 1)
-        # Behind their own head, which they would cut to slices.
-        scene.add_ribbons(awn_points, awn_across, thickness, aging, tone[head], stripes=(-1, 1), behind=0.05)
+        add_awns(scene, rng, cereal, points, across, ripeness, tone)
 
     soil = tilled_soil(scene, size, rng, cereal.soil_brightness, cereal.soil)
     return scene.photograph(size, soil, rng, cereal.sensor)

@@ -97,6 +97,19 @@ def list_metadata(folder: Path, reading: Reading) -> dict[str, Listing] | None:
     return list_rows(folder, *tables[0], reading) if tables else None
 
 
+def split_of(table: Table, where: str, row: dict[str, Any], field: str | None) -> str:
+    """The split that a row names in `field`, which is `train` for a table without such a field."""
+    if field is None:
+        return "train"
+    value = row.get(field)
+    split = split_name(str(value)) or str(value).strip()
+    if value is None or not re.fullmatch(r"\w+", split, re.ASCII):
+        raise InputError(
+            f"{table.path} {where} has {printable(value)} in its column {field!r}; write train, validation or test"
+        )
+    return split
+
+
 def list_rows(folder: Path, table: Table, image_field: str, mask_field: str, reading: Reading) -> dict[str, Listing]:
     """Lists the pairs of a table whose columns are known."""
     files = FilesByName(folder)
@@ -127,15 +140,7 @@ def list_rows(folder: Path, table: Table, image_field: str, mask_field: str, rea
         ]
         if image in masks and reading.mask_channel is None:
             raise InputError(f"{table.path} {where} names {image} as image and as mask; correct one of them")
-        split = "train"
-        if split_field is not None:
-            value = row.get(split_field)
-            split = split_name(str(value)) or str(value).strip()
-            if value is None or not re.fullmatch(r"\w+", split, re.ASCII):
-                raise InputError(
-                    f"{table.path} {where} has {printable(value)} in its column {split_field!r}; write train, "
-                    "validation or test"
-                )
+        split = split_of(table, where, row, split_field)
         columns = {field: row.get(field) for field in kept}
         if image not in found:
             found[image] = (where, split, masks, columns)
