@@ -30,7 +30,6 @@ from synthset.errors import InputError
 from synthset.evaluation.metrics import dice
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, license_of_pairs, public_name, write_dataset_card
-from synthset.segmentation import confidence
 from synthset.segmentation.mask_sampler import MaskSampler, load_labeler
 from synthset.visualization.previews import pair_grid
 
@@ -56,10 +55,9 @@ def judge_pairs(args: FilterArguments, pairs: datasets.Dataset) -> tuple[dict[st
     judge.to(default_device())
     agreement, sure = [], []
     for row in progress(pairs, "judging", unit="pair"):
-        probability = judge.predict(row["image"])
-        found = probability > judge.threshold
-        agreement.append(dice(found, np.asarray(row["mask"])))
-        sure.append(confidence(probability, found))
+        found = judge.label(row["image"])
+        agreement.append(dice(found.mask, np.asarray(row["mask"])))
+        sure.append(found.confidence)
     settings = {"judge_sha256": sha256}
     if isinstance(judge, MaskSampler):
         settings |= {name: getattr(args, name) for name in vars(DrawArguments())}

@@ -42,7 +42,7 @@ from synthset.evaluation.calibration import calibration
 from synthset.evaluation.segmentation_metrics import count, scores_of, standard_errors
 from synthset.output_dir import atomic_path, claim_output_dir, require_readable_name
 from synthset.publishing.cards import describe, public_name, write_dataset_card
-from synthset.segmentation import Segmenter, TestPhotos, check_test, confidence, load_source
+from synthset.segmentation import Segmenter, TestPhotos, check_test, load_source
 from synthset.segmentation.mask_sampler import Labeler, MaskSampler, load_labeler
 from synthset.segmentation.predictions import check_orthomosaic, list_photos, mask_paths, open_photo, write_mask
 from synthset.sources.names import is_picture
@@ -54,8 +54,9 @@ CARD = Path(__file__).parents[1] / "model_cards" / "dataset.md"
 FEATURES = pair_features(source="string", confidence="float32", coverage="float32")
 COLUMNS = {
     "source": "name of the image file, or of the video with the number of the frame after `#`",
-    "confidence": "expected Dice of the mask, 0 to 1: 2 sum(p m) / (sum(p) + sum(m)) over pixels, with the mask m and "
-    "the object probability p; 1 - max(p) for an empty mask",
+    "confidence": "expected Dice of the mask, 0 to 1: of a segmenter 2 sum(p m) / (sum(p) + sum(m)) over pixels, with "
+    "the mask m and the object probability p, and 1 - max(p) for an empty mask; of a generator the mean Dice of the "
+    "mask with its draws",
     "coverage": "share of object pixels in the mask, 0 to 1",
 }
 Input = Path | Image.Image  # an image file, opened when it is needed, or a video frame
@@ -92,12 +93,10 @@ def label(
     for name, image in images:
         if isinstance(image, Path):
             image = open_photo(image, reading)
-        probability = segmenter.predict(image, args.batch_size)
-        mask = probability > segmenter.threshold
-        sure = confidence(probability, mask)
-        if sure >= args.min_confidence:
-            pair = {"image": image, "mask": Image.fromarray(mask.astype(np.uint8))}
-            yield pair | {"source": name, "confidence": sure, "coverage": float(mask.mean())}
+        found = segmenter.label(image, args.batch_size)
+        if found.confidence >= args.min_confidence:
+            pair = {"image": image, "mask": Image.fromarray(found.mask.astype(np.uint8))}
+            yield pair | {"source": name, "confidence": found.confidence, "coverage": float(found.mask.mean())}
 
 
 def label_images(
@@ -161,10 +160,9 @@ def test(labeler: Labeler, photos: TestPhotos, args: PseudoLabelArguments) -> No
     counted, predicted = [], []
     for index in progress(range(len(photos)), "testing", unit="photo"):
         image, mask = photos[index]
-        probability = labeler.probabilities(image, args.batch_size).numpy()
-        found, real = probability > labeler.threshold, mask[0].numpy()
-        predicted.append((probability, real, confidence(probability, found)))
-        counted.append(count(found, real))
+        found, real = labeler.label_scaled(image, args.batch_size), mask[0].numpy()
+        predicted.append((found.probability, real, found.confidence))
+        counted.append(count(found.mask, real))
     dices = [float(numbers.dice) for numbers in counted]
     results: dict[str, Any] = {
         **scores_of(counted, ignore_empty=False),

@@ -16,7 +16,6 @@ from synthset import PairedUNet2DModel, SynthSetPipeline, keyed_generator, make_
 from synthset.arguments import PseudoLabelArguments
 from synthset.data.transforms import resize_image
 from synthset.errors import InputError
-from synthset.segmentation import confidence
 
 SCRIPT = runs.load_script("pseudo_label.py")
 DRAWS = {"num_draws": 3, "num_inference_steps": 2, "seed": 5, "scheduler": "ddim"}
@@ -56,8 +55,8 @@ def test_masks_are_votes_of_what_the_pipeline_draws(model, photos, tmp_path):
             window_size=16,
         ).votes
         probability = np.asarray(Image.fromarray(votes.probability[0]).resize((45, 30), Image.Resampling.BILINEAR))
-        assert np.array_equal(np.asarray(row["mask"]) > 0, probability >= 0.5 - 1e-6)
-        assert row["confidence"] == pytest.approx(confidence(probability, probability >= 0.5 - 1e-6), abs=1e-6)
+        assert np.array_equal(np.asarray(row["mask"]) > 0, probability > votes.threshold[0])
+        assert row["confidence"] == pytest.approx(votes.confidence[0])
     assert "masks drawn by the generator" in (tmp_path / "labeled" / "README.md").read_text()
     settings = json.loads((tmp_path / "labeled" / "pseudo_label.json").read_text())
     assert settings["num_draws"] == 3 and "test_dataset" not in settings

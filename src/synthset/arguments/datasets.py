@@ -287,7 +287,7 @@ class DrawArguments(Arguments):
     """Flags of a generator that labels: a model of `train` with `joint_share` below 1.
 
     Args:
-        num_draws: masks drawn of each image; a pixel is the object where half of them or more say so.
+        num_draws: masks drawn of each image; the vote is the mask of the highest mean Dice with them.
         scheduler: sampler of the masks.
         num_inference_steps: denoising steps of a mask.
         seed: decides, with the model, the masks; 0 or more.

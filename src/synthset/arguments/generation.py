@@ -95,8 +95,9 @@ class DirectionArguments(Arguments):
     """Flags of a generator that also draws masks of images and images for masks (`train` with `joint_share` below 1).
 
     Args:
-        refine_masks: draw the mask of every finished image again this many times, such as 10, and store the vote.
-            The first mask is kept in the column `first_mask`, its Dice with the vote in `agreement`.
+        refine_masks: draw the mask of every finished image again this many times, such as 10, and store the vote,
+            which has the highest mean Dice with them. The first mask is kept in the column `first_mask`, its Dice with
+            the vote in `agreement`.
         refine_num_inference_steps: denoising steps of each.
         masks_from: pairs whose masks, warped and recombined, images are drawn for; what `train` takes as a dataset.
         masks_split: their split.

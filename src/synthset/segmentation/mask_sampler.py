@@ -16,14 +16,15 @@ from ..data.transforms import resize_image
 from ..errors import InputError
 from ..pipelines import SynthSetPipeline, SynthSetPipelineOutput, make_scheduler
 from ..pipelines.loading import find_network, list_checkpoints, load_pipeline
+from ..pipelines.pipeline_output import MaskVotes
 from ..random import keyed_generator
 from ..resources import MODELS
-from .segmenter import CONFIG, Segmenter, load_segmenter
+from .segmenter import CONFIG, Label, Segmenter, load_segmenter
 
 
 class MaskSampler:
-    """Predicts masks as a [`Segmenter`] does, by drawing them with a generator: the probability of a pixel is the share
-    of the draws in which it is the object.
+    """Labels images as a [`Segmenter`] does, by drawing their masks with a generator: the probability of a pixel is the
+    share of the draws in which it is the object, and the mask the one of the highest mean Dice with the draws.
 
     Args:
         pipeline: trained to draw masks of images, with `crop_size`.
@@ -31,8 +32,6 @@ class MaskSampler:
         num_inference_steps: denoising steps of each.
         seed: draw k of any image begins with the noise of `keyed_generator(seed, k)`.
     """
-
-    threshold = 0.5 - 1e-6  # half of the votes are enough
 
     def __init__(self, pipeline: SynthSetPipeline, num_draws: int, num_inference_steps: int, seed: int = 0):
         self.pipeline, self.num_draws, self.seed = pipeline, num_draws, seed
@@ -44,13 +43,25 @@ class MaskSampler:
         self.pipeline.to(device)
         return self
 
-    def probabilities(self, image: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
-        """Predicts object probabilities in overlapping windows of side `resolution`, as [`Segmenter.probabilities`].
+    def label_scaled(self, image: torch.Tensor, batch_size: int = 16) -> Label:
+        """Labels an image in overlapping windows of side `resolution`, as [`Segmenter.label_scaled`].
 
         Args:
             image: uint8 (3, H, W) in 0..255 at the scale of the training data, no side below `resolution`.
             batch_size: not used.
         """
+        votes = self._draw(image)
+        return Label(votes.probability[0], votes.mask[0], float(votes.confidence[0]))
+
+    def label(self, photo: Image.Image, batch_size: int = 16) -> Label:
+        """Labels a photo, resized by the factor `resolution / crop_size` and back, as [`Segmenter.label`]."""
+        crop_size = min(self.crop_size, photo.height, photo.width)
+        size = scaled_size(photo.height, photo.width, self.resolution, crop_size)
+        votes = self._draw(resize_image(F.pil_to_tensor(photo), size))
+        probability = np.asarray(Image.fromarray(votes.probability[0]).resize(photo.size, Image.Resampling.BILINEAR))
+        return Label(probability, probability > votes.threshold[0], float(votes.confidence[0]))
+
+    def _draw(self, image: torch.Tensor) -> MaskVotes:
         pairs = self.pipeline(
             images=image[None],
             num_draws=self.num_draws,
@@ -60,15 +71,7 @@ class MaskSampler:
             output_type="pt",
         )
         assert isinstance(pairs, SynthSetPipelineOutput) and pairs.votes is not None
-        return torch.from_numpy(pairs.votes.probability[0])
-
-    def predict(self, image: Image.Image, batch_size: int = 16) -> np.ndarray:
-        """Predicts object probabilities of a photo, resized by the factor `resolution / crop_size` and back, as
-        [`Segmenter.predict`]: float32 (H, W)."""
-        crop_size = min(self.crop_size, image.height, image.width)
-        size = scaled_size(image.height, image.width, self.resolution, crop_size)
-        probability = self.probabilities(resize_image(F.pil_to_tensor(image), size), batch_size)
-        return np.asarray(Image.fromarray(probability.numpy()).resize(image.size, Image.Resampling.BILINEAR))
+        return pairs.votes
 
 
 Labeler: TypeAlias = Segmenter | MaskSampler

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -29,6 +29,20 @@ CONFIG = "segmenter.json"
 Pixels = TypeVar("Pixels", np.ndarray, torch.Tensor)
 BAND = 512  # rows that are predicted of a large image before they are passed on
 IMAGENET: Statistics = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+
+
+class Label(NamedTuple):
+    """Labels of an image.
+
+    Args:
+        probability: of the object, float32 (H, W) in [0, 1].
+        mask: bool (H, W).
+        confidence: expected Dice of the mask, 0 to 1.
+    """
+
+    probability: np.ndarray
+    mask: np.ndarray
+    confidence: float
 
 
 class Segmenter(torch.nn.Module):
@@ -121,6 +135,18 @@ class Segmenter(torch.nn.Module):
         """
         size = image.height, image.width
         return np.concatenate(list(self.predict_rows(partial(crop_image, image), size, batch_size)))
+
+    def label(self, photo: Image.Image, batch_size: int = 16) -> Label:
+        """Labels a photo of any size as [`predict`] does."""
+        return self._label(self.predict(photo, batch_size))
+
+    def label_scaled(self, image: torch.Tensor, batch_size: int = 16) -> Label:
+        """Labels an image at the scale of the training data as [`probabilities`] does."""
+        return self._label(self.probabilities(image, batch_size).numpy())
+
+    def _label(self, probability: np.ndarray) -> Label:
+        mask = probability > self.threshold
+        return Label(probability, mask, confidence(probability, mask))
 
     def predict_rows(
         self, read: Callable[[Window], Image.Image], size: tuple[int, int], batch_size: int = 16

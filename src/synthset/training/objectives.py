@@ -29,12 +29,6 @@ def timesteps_given(part: Part, timesteps: torch.Tensor) -> dict[str, torch.Tens
     return {"timestep": image, "mask_timestep": mask}
 
 
-def share_drawn(part: Part, batch: dict[str, torch.Tensor]) -> float:
-    """Share of the channels that are not of the given part."""
-    mask = 1 / batch["sample"].shape[1]
-    return mask if part == "image" else 1 - mask
-
-
 def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Prediction of the network for a batch with noise added, x_t = sqrt(a) x_0 + sqrt(1 - a) noise (paper, section 2).
 
@@ -132,7 +126,7 @@ def diffusion_loss(
     channels: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error over all image and mask channels (paper, section 3), one value per pair, in float32. Where the
-    mask has a timestep of its own, what has timestep 0 is given and counts as 0.
+    mask has a timestep of its own, what has timestep 0 is given and does not count.
 
     Args:
         prediction: the network's output, (B, C + M, H, W).
@@ -149,14 +143,13 @@ def diffusion_loss(
     loss = F.mse_loss(prediction.float(), target.float(), reduction="none").mean(dim=(2, 3))
     if channels is not None:
         loss = loss * channels
-    if timesteps.ndim > 1:
-        loss = loss * (timesteps > 0)
+    drawn = (timesteps > 0).float() if timesteps.ndim > 1 else torch.ones_like(loss)
     timesteps = timesteps.view(len(timesteps), -1)
     if loss_space is not None:
         loss = loss * loss_space_weight(scheduler, timesteps, loss_space)
     if snr_gamma is not None:
         loss = loss * min_snr_weight(scheduler, timesteps, snr_gamma)
-    return loss.mean(dim=1)
+    return (loss * drawn).sum(dim=1) / drawn.sum(dim=1).clamp(min=1)
 
 
 def predicted_sample(

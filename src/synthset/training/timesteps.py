@@ -36,7 +36,8 @@ class Directions:
     Args:
         joint: share of pairs with equal timesteps.
         independent: share with timesteps that are drawn independently of each other. The rest have one part given, at
-            timestep 0: the image and the mask alike often.
+            timestep 0: the image and the mask alike often. A mask for a given image has the latest of four timesteps:
+            through less noise it is seen without the image.
     """
 
     joint: float
@@ -58,7 +59,7 @@ class Directions:
             return {"timestep": timestep, "mask_timestep": other()}
         clean = torch.zeros_like(timestep)
         if given < 0.5:
-            return {"timestep": clean, "mask_timestep": timestep}
+            return {"timestep": clean, "mask_timestep": max(timestep, other(), other(), other())}
         return {"timestep": timestep, "mask_timestep": clean}
 
 

@@ -29,7 +29,7 @@ from ..visualization.previews import pair_grid
 from .ema import ema_weights
 from .export import save_pipeline, whole_model
 from .log import MetricsLog
-from .objectives import diffusion_loss, predict, share_drawn, timesteps_given
+from .objectives import diffusion_loss, predict, timesteps_given
 from .processes import stop_requested
 from .stream import TrainingStream, ValidationItems
 from .timetable import Timetable
@@ -72,8 +72,7 @@ def validation_loss(
         batch |= {} if given is None else timesteps_given(given, batch["timestep"])
         with accelerator.autocast():
             prediction = predict(model, scheduler, batch)
-        loss = diffusion_loss(prediction, scheduler, batch, loss_space=loss_space)
-        losses.append(loss if given is None else loss / share_drawn(given, batch))
+        losses.append(diffusion_loss(prediction, scheduler, batch, loss_space=loss_space))
     return accelerator.gather(torch.cat(losses))[: len(items)].mean().item()
 
 
