@@ -213,7 +213,7 @@ def load_masks(
         if getattr(args, flag) and not pipeline.unet.config.mask_timestep:
             raise InputError(
                 f"--{flag} is {getattr(args, flag)}, but --model {args.model} was trained to draw pairs alone; train "
-                f"it with --joint_share 0.5, or leave --{flag} out"
+                f"it with --joint_share 0.7, or leave --{flag} out"
             )
     if args.masks_from is None:
         return None, {}

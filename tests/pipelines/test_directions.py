@@ -149,7 +149,7 @@ def test_refuses(arguments, message):
 
 def test_refuses_a_part_of_a_network_that_draws_pairs_alone():
     pipeline = build(mask_timestep=False)
-    with pytest.raises(ValueError, match="trained to draw pairs alone; train with synthset train --joint_share 0.5"):
+    with pytest.raises(ValueError, match="trained to draw pairs alone; train with synthset train --joint_share 0.7"):
         pipeline(images=IMAGES)
 
 

@@ -95,7 +95,7 @@ class SynthSetPipeline(PairPipeline):
                 guide.
             images: RGB images to draw masks for, of one size: PIL images (a list, or one), an array (B, H, W, C) or a
                 tensor (B, C, H, W), floats in [0, 1] or uint8. The network must have been trained to
-                (`synthset train --joint_share 0.5`), except with `known`.
+                (`synthset train --joint_share 0.7`), except with `known`.
             masks: masks to draw images for, 0 and 255 or 0 and 1, in one channel, like `images`.
             known: where `images` and `masks`, or the one of them that is given, are known, 0 where to draw, like
                 `masks`; any network can complete.
@@ -123,7 +123,7 @@ class SynthSetPipeline(PairPipeline):
             if given.part is not None and not self.unet.config.get("mask_timestep"):
                 raise ValueError(
                     f"{given.part}s are given, but the network was trained to draw pairs alone; train with synthset "
-                    "train --joint_share 0.5, or give known, which completes pairs with any network."
+                    "train --joint_share 0.7, or give known, which completes pairs with any network."
                 )
         elif num_draws != 1:
             raise ValueError(f"num_draws is {num_draws}, but there are neither images nor masks; give batch_size.")

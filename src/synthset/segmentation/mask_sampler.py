@@ -103,7 +103,7 @@ def load_labeler(model: str, flags: DrawArguments, flag: str = "--model") -> tup
     pipeline, sha256 = load_pipeline(SynthSetPipeline, model, flag)
     if not pipeline.unet.config.mask_timestep:
         raise InputError(
-            f"{flag} is {model}, which was trained to draw pairs alone; train it with --joint_share 0.5, or give a "
+            f"{flag} is {model}, which was trained to draw pairs alone; train it with --joint_share 0.7, or give a "
             "segmenter"
         )
     if pipeline.config.crop_size is None:
