@@ -160,12 +160,23 @@ def test_the_loss_of_a_given_part_does_not_count(options):
 
     joint = losses({"timestep": t})
     torch.testing.assert_close(losses({"timestep": t, "mask_timestep": t}), joint)
-    parts = [losses(timesteps_given(part, t)) for part in ("image", "mask")]
+    parts = [losses(timesteps_given(part, t, 2)) for part in ("image", "mask")]
     torch.testing.assert_close((parts[0] + 3 * parts[1]) / 4, joint)
     for part, loss, channels in (("image", parts[0], slice(0, 3)), ("mask", parts[1], slice(3, 4))):
         other = prediction.clone()
         other[:, channels] += 1
-        assert torch.equal(losses(timesteps_given(part, t), other), loss)
+        assert torch.equal(losses(timesteps_given(part, t, 2), other), loss)
+
+
+def test_given_an_image_timesteps_are_spread_as_the_latest_of_four():
+    generator = torch.Generator().manual_seed(0)
+    latest = torch.randint(1000, (50_000, 4), generator=generator).amax(dim=1).float()
+    found = timesteps_given("image", torch.arange(1000), 1000)
+    assert not found["timestep"].any() and found["mask_timestep"].dtype == torch.int64
+    shares = torch.tensor([0.1, 0.3, 0.5, 0.9, 1])
+    torch.testing.assert_close(found["mask_timestep"].float().quantile(shares), latest.quantile(shares), atol=6, rtol=0)
+    other = timesteps_given("mask", torch.arange(1000), 1000)
+    assert torch.equal(other["timestep"], torch.arange(1000)) and not other["mask_timestep"].any()
 
 
 SCHEDULES = {

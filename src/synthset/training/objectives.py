@@ -21,12 +21,20 @@ def channel_timesteps(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.stack([*[batch["timestep"]] * (channels - 1), batch["mask_timestep"]], dim=1)
 
 
-def timesteps_given(part: Part, timesteps: torch.Tensor) -> dict[str, torch.Tensor]:
-    """`timestep` and `mask_timestep` of a batch of which one part is given, at timestep 0, and the other has
-    `timesteps`, (B,)."""
+def timesteps_given(part: Part, timesteps: torch.Tensor, num_train_timesteps: int) -> dict[str, torch.Tensor]:
+    """`timestep` and `mask_timestep` of a batch of which one part is given, at timestep 0.
+
+    Args:
+        part: what is given.
+        timesteps: of the other, (B,), evenly spread over 0..T-1. Those of a mask become as unevenly spread as in
+            training, where they are the latest of four: T u ^ (1/4), u uniform.
+        num_train_timesteps: T.
+    """
     clean = torch.zeros_like(timesteps)
-    image, mask = (clean, timesteps) if part == "image" else (timesteps, clean)
-    return {"timestep": image, "mask_timestep": mask}
+    if part == "mask":
+        return {"timestep": timesteps, "mask_timestep": clean}
+    late = num_train_timesteps * ((timesteps + 0.5) / num_train_timesteps) ** 0.25
+    return {"timestep": clean, "mask_timestep": late.long()}
 
 
 def predict(model: ModelMixin, scheduler: DDPMScheduler, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -69,7 +69,8 @@ def validation_loss(
         if stop_requested():
             return math.nan
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        batch |= {} if given is None else timesteps_given(given, batch["timestep"])
+        if given is not None:
+            batch |= timesteps_given(given, batch["timestep"], scheduler.config.num_train_timesteps)
         with accelerator.autocast():
             prediction = predict(model, scheduler, batch)
         losses.append(diffusion_loss(prediction, scheduler, batch, loss_space=loss_space))
