@@ -57,7 +57,7 @@ PAPER_STEPS: dict[type[PairPipeline], int] = {SynthSetPipeline: 1000, SynthSetSR
 
 @dataclass(frozen=True)
 class Stages:
-    """What the flags name, loaded: models, and the masks to draw images for.
+    """The models that the flags name, loaded, and the masks to draw images for.
 
     Args:
         pipeline: draws pairs.

@@ -8,10 +8,11 @@ what it is trained by, `results` tests it.
 from .data import PairSource, TestPhotos, TrainingPairs, check_stage, check_test, load_source
 from .optimization import BestWeights, build_lr_scheduler, build_optimizer
 from .results import prediction_grid, save, score
-from .segmenter import Segmenter, begin_with, build_segmenter, confidence, load_segmenter, segmentation_loss
+from .segmenter import Label, Segmenter, begin_with, build_segmenter, confidence, load_segmenter, segmentation_loss
 
 __all__ = [
     "BestWeights",
+    "Label",
     "PairSource",
     "Segmenter",
     "TestPhotos",
