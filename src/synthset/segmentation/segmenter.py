@@ -4,10 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -31,7 +32,8 @@ BAND = 512  # rows that are predicted of a large image before they are passed on
 IMAGENET: Statistics = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
-class Label(NamedTuple):
+@dataclass(frozen=True)
+class Label:
     """Labels of an image.
 
     Args:
