@@ -700,7 +700,7 @@ class DirectionArguments(Arguments):
             trains a network that draws pairs alone; below it, such as 0.7, also one that draws the mask of an image and
             an image for a mask (UniDiffuser, arXiv 2303.06555), half of the rest for each.
         independent_share: share of the training pairs whose image and mask have noise independent of each other, such
-            as 0.1; `generate --condition_scale` needs them.
+            as 0.2; `generate --condition_scale` needs them.
     """
 
     group = "Directions"
@@ -715,7 +715,7 @@ class DirectionArguments(Arguments):
         if self.joint_share + self.independent_share > 1:
             raise InputError(
                 f"--joint_share is {self.joint_share:g} and --independent_share {self.independent_share:g}, together "
-                "more than 1; give less, such as 0.7 and 0.1"
+                "more than 1; give less, such as 0.6 and 0.2"
             )
 
 
